@@ -1,0 +1,24 @@
+package api
+
+import (
+	"net/http"
+
+	"github.com/waveproxy/waveproxy/registry"
+)
+
+type statusBody struct {
+	Status string `json:"status"`
+}
+
+// getHealth answers as long as the process does.
+func getHealth(http.ResponseWriter, *http.Request) (any, error) {
+	return statusBody{"ok"}, nil
+}
+
+// getReady answers whether requests can be served, for load balancers.
+func (s server) getReady(_ http.ResponseWriter, r *http.Request) (any, error) {
+	if err := s.Ready(r.Context()); err != nil {
+		return nil, registry.Refuse(http.StatusServiceUnavailable, "not ready: %v", err)
+	}
+	return statusBody{"ok"}, nil
+}

@@ -1,0 +1,295 @@
+package augment
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+)
+
+// Source reads the base image. What it returns for a digest has that digest.
+type Source interface {
+	// Manifest returns the manifest or index that a tag or digest names.
+	Manifest(ctx context.Context, ref string) (Object, error)
+	// Blob returns a config.
+	Blob(ctx context.Context, d ocispec.Descriptor) (Object, error)
+	// Layer streams a layer, as the registry has it and unverified. It is only
+	// read to look for symbolic links, seldom to its end.
+	Layer(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error)
+}
+
+// Request is one image to augment.
+type Request struct {
+	Name      string // full name for annotations and messages: docker.io/library/ubuntu:24.04
+	Reference string // what to ask the Source for: a tag or a digest
+	Recipe    Recipe
+	// Platforms to augment. Empty means every one that the layers fit.
+	Platforms []ocispec.Platform
+	// Archives has the recipe's layers. Layers that must be changed to fit the
+	// base image are put into it.
+	Archives Archives
+}
+
+// Image is an augmented image.
+type Image struct {
+	Base    digest.Digest      // of the manifest or index the reference named
+	Root    ocispec.Descriptor // what it became
+	Objects []Object           // every document of the image that was read or made, by digest
+	Layers  []Layer            // the injected layers as they stand in the manifests, by digest
+}
+
+// maxObject is the largest manifest that every registry and engine takes.
+const maxObject = 4 << 20
+
+// maxDepth bounds indexes inside indexes.
+const maxDepth = 4
+
+// Augmenter applies recipes. It is safe for concurrent use.
+type Augmenter struct {
+	maxLayers int
+	links     *lru.Cache[string, map[string]string] // by base layer digest and roots
+	repacked  *lru.Cache[string, Layer]             // by inputs of repack
+}
+
+// NewAugmenter returns an Augmenter that allows images of maxLayers layers.
+func NewAugmenter(maxLayers int) *Augmenter {
+	links, _ := lru.New[string, map[string]string](4096) // only a size below one fails
+	repacked, _ := lru.New[string, Layer](4096)
+	return &Augmenter{maxLayers: maxLayers, links: links, repacked: repacked}
+}
+
+// Apply computes the augmented image. It is deterministic: the same base
+// bytes, name, recipe and platforms give the same digests. The zero recipe
+// gives the base itself. An *Error says that the image cannot be augmented as
+// asked; other errors are those of src, the archives and ctx.
+func (a *Augmenter) Apply(ctx context.Context, src Source, req Request) (*Image, error) {
+	if err := req.Recipe.Validate(); err != nil {
+		return nil, refuse("recipe: %v", err)
+	}
+	base, err := src.Manifest(ctx, req.Reference)
+	if err != nil {
+		return nil, err
+	}
+	w := &walk{Augmenter: a, src: src, Request: req, image: &Image{Base: base.Digest}, seen: map[digest.Digest]bool{}}
+	root, err := w.visit(ctx, base, nil, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.checkPlatforms(root != nil); err != nil {
+		return nil, err
+	}
+	w.image.Root = root.Descriptor()
+	// Entries of an index finish in any order.
+	slices.SortFunc(w.image.Objects, func(a, b Object) int { return cmp.Compare(a.Digest, b.Digest) })
+	slices.SortFunc(w.image.Layers, func(a, b Layer) int { return cmp.Compare(a.Digest, b.Digest) })
+	return w.image, nil
+}
+
+// walk is the state of one Apply.
+type walk struct {
+	*Augmenter
+	Request
+	src Source
+
+	mu    sync.Mutex // guards what follows: entries of an index are visited in parallel
+	image *Image
+	seen  map[digest.Digest]bool
+	have  []ocispec.Platform
+}
+
+// visit augments a manifest or index. It returns nil for one that is not for
+// the wanted platforms. declared is the platform its index entry gives.
+func (w *walk) visit(ctx context.Context, o Object, declared *ocispec.Platform, depth int) (*Object, error) {
+	m, err := parseMembers(o.Data)
+	if err != nil {
+		return nil, refuse("manifest %s of %s: %v", o.Digest, w.Name, err)
+	}
+	k, mediaType, err := classify(o, m)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", w.Name, err)
+	}
+	o.MediaType = mediaType
+	if k == kindIndex {
+		return w.visitIndex(ctx, o, m, depth)
+	}
+	return w.visitManifest(ctx, o, m, declared)
+}
+
+func (w *walk) visitIndex(ctx context.Context, o Object, m members, depth int) (*Object, error) {
+	if depth >= maxDepth {
+		return nil, refuse("%s: indexes are nested more than %d deep", w.Name, maxDepth)
+	}
+	var entries []ocispec.Descriptor
+	if err := m.decode("manifests", &entries); err != nil {
+		return nil, refuse("index %s: %v", o.Digest, err)
+	}
+	results := make([]*Object, len(entries))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(8)
+	for i, e := range entries {
+		if !w.wanted(e) {
+			continue
+		}
+		g.Go(func() error {
+			child, err := w.src.Manifest(ctx, e.Digest.String())
+			if err != nil {
+				return err
+			}
+			child.MediaType = e.MediaType
+			results[i], err = w.visit(ctx, child, e.Platform, depth+1)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	swap := map[int]Object{}
+	for i, r := range results {
+		if r != nil {
+			swap[i] = *r
+		}
+	}
+	if len(swap) == 0 {
+		return nil, nil
+	}
+	if !w.Recipe.IsZero() {
+		var err error
+		if o, err = rewriteIndex(o, m, o.MediaType, swap, origin{w.Name, o.Digest}); err != nil {
+			return nil, err
+		}
+	}
+	return &o, w.add(o)
+}
+
+// wanted tells from an index entry alone whether to read the manifest. What
+// BuildKit attests about the base image is not true of an augmented one.
+func (w *walk) wanted(e ocispec.Descriptor) bool {
+	if e.Annotations["vnd.docker.reference.type"] != "" {
+		return false
+	}
+	if e.Platform == nil {
+		return true
+	}
+	if e.Platform.OS == "unknown" && e.Platform.Architecture == "unknown" {
+		return false
+	}
+	w.found(*e.Platform)
+	_, fits := fitting(w.Recipe.Layers, *e.Platform)
+	return anyCovers(w.Platforms, *e.Platform) && fits
+}
+
+func (w *walk) visitManifest(ctx context.Context, o Object, m members, declared *ocispec.Platform) (*Object, error) {
+	refs, err := o.References()
+	if err != nil {
+		return nil, err
+	}
+	if refs.Config == nil || !isImageConfig(refs.Config.MediaType) {
+		return nil, refuse("%s is not a container image: its config has media type %q", w.Name, configType(refs))
+	}
+	config, err := w.src.Blob(ctx, *refs.Config)
+	if err != nil {
+		return nil, err
+	}
+	config.MediaType = refs.Config.MediaType
+	platform, err := configPlatform(config)
+	if err != nil {
+		return nil, err
+	}
+	if declared == nil {
+		w.found(platform)
+		if !anyCovers(w.Platforms, platform) {
+			return nil, nil
+		}
+	} else if platform.Architecture == "" {
+		platform = *declared
+	}
+	layers, fits := fitting(w.Recipe.Layers, platform)
+	if !fits {
+		return nil, nil
+	}
+	if !w.Recipe.IsZero() {
+		if layers, err = w.prepare(ctx, refs.Layers, layers); err != nil {
+			return nil, err
+		}
+		if config, err = rewriteConfig(config, w.Recipe, len(refs.Layers), layers); err != nil {
+			return nil, err
+		}
+		if o, err = rewriteManifest(o, m, o.MediaType, config, layers, origin{w.Name, o.Digest}); err != nil {
+			return nil, err
+		}
+	}
+	w.addLayers(layers)
+	if err := w.add(config); err != nil {
+		return nil, err
+	}
+	return &o, w.add(o)
+}
+
+func configType(refs References) string {
+	if refs.Config == nil {
+		return ""
+	}
+	return refs.Config.MediaType
+}
+
+// checkPlatforms reports what was asked for and is not there.
+func (w *walk) checkPlatforms(any bool) error {
+	var have []string
+	for _, p := range w.have {
+		have = append(have, FormatPlatform(p))
+	}
+	slices.Sort(have)
+	list := strings.Join(slices.Compact(have), ", ")
+	for _, want := range w.Platforms {
+		if !slices.ContainsFunc(w.have, func(p ocispec.Platform) bool { return covers(want, p) }) {
+			return refuse("%s has no image for platform %s; it has %s", w.Name, FormatPlatform(want), first(list, "none"))
+		}
+		if !slices.ContainsFunc(w.have, func(p ocispec.Platform) bool {
+			_, fits := fitting(w.Recipe.Layers, p)
+			return covers(want, p) && fits
+		}) {
+			return refuse("the recipe has no layer for platform %s of %s", FormatPlatform(want), w.Name)
+		}
+	}
+	if !any {
+		return refuse("none of the platforms of %s (%s) fits the recipe's layers", w.Name, first(list, "none"))
+	}
+	return nil
+}
+
+func (w *walk) found(p ocispec.Platform) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.have = append(w.have, p)
+}
+
+func (w *walk) add(o Object) error {
+	if len(o.Data) > maxObject {
+		return refuse("%s: the augmented document is %d bytes; registries and engines take %d", w.Name, len(o.Data), maxObject)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.seen[o.Digest] {
+		w.seen[o.Digest] = true
+		w.image.Objects = append(w.image.Objects, o)
+	}
+	return nil
+}
+
+func (w *walk) addLayers(layers []Layer) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, l := range layers {
+		if !slices.ContainsFunc(w.image.Layers, func(have Layer) bool { return have.Digest == l.Digest }) {
+			w.image.Layers = append(w.image.Layers, l)
+		}
+	}
+}

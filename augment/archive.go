@@ -1,0 +1,205 @@
+package augment
+
+import (
+	"archive/tar"
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"github.com/opencontainers/go-digest"
+)
+
+// Compression is how a layer archive's bytes are compressed.
+type Compression string
+
+const (
+	Gzip Compression = "gzip"
+	Zstd Compression = "zstd"
+	None Compression = "none"
+)
+
+// Limits bound what reading one archive may cost; a small compressed file can
+// hold a very large tar.
+type Limits struct {
+	Bytes   int64 // of the uncompressed tar
+	Entries int
+}
+
+// DefaultLimits let through the largest layers seen in practice.
+var DefaultLimits = Limits{Bytes: 32 << 30, Entries: 1_000_000}
+
+// Archive is what Inspect found out about a layer archive. Digest and Size in
+// it are those of the bytes as given, whatever their compression.
+type Archive struct {
+	Layer
+	Compression Compression
+}
+
+// Inspect reads a layer archive to its end and reports what it is. It refuses
+// with an *Error what is not a well-formed tar, plain or compressed with gzip
+// or zstd, and what no container engine should be handed: absolute names,
+// names that leave the root, and device files. Errors of r come back wrapped.
+func Inspect(r io.Reader, limits Limits) (Archive, error) {
+	src := &source{r: r}
+	found := Archive{}
+	compressed := digest.Canonical.Digester()
+	plain := digest.Canonical.Digester()
+	err := func() error {
+		in := bufio.NewReaderSize(io.TeeReader(src, compressed.Hash()), 64<<10)
+		out, compression, err := decompress(in)
+		if err != nil {
+			return err
+		}
+		defer out.Close()
+		found.Compression = compression
+		bounded := &boundedReader{r: out, left: limits.Bytes}
+		tarBytes := io.TeeReader(bounded, plain.Hash())
+		if found.Roots, err = checkEntries(tarBytes, limits.Entries); err != nil {
+			return err
+		}
+		// The digest covers the padding after the last entry, too.
+		if _, err := io.Copy(io.Discard, tarBytes); err != nil {
+			return err
+		}
+		_, err = io.Copy(io.Discard, in)
+		return err
+	}()
+	switch {
+	case src.err != nil:
+		return Archive{}, fmt.Errorf("read layer: %w", src.err)
+	case err != nil:
+		return Archive{}, asRefusal("layer", err)
+	}
+	found.Digest, found.Size, found.DiffID = compressed.Digest(), src.n, plain.Digest()
+	return found, nil
+}
+
+// asRefusal turns a decoder's complaint about the bytes into an *Error.
+func asRefusal(what string, err error) error {
+	if refusal, ok := errors.AsType[*Error](err); ok {
+		return refusal
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		return refuse("%s is cut off: the archive ends too early", what)
+	}
+	return refuse("%s is not a valid tar archive: %v", what, err)
+}
+
+func checkEntries(r io.Reader, limit int) (roots []string, err error) {
+	entries := tar.NewReader(r)
+	for n := 0; ; n++ {
+		h, err := entries.Next()
+		if errors.Is(err, io.EOF) {
+			slices.Sort(roots)
+			return slices.Compact(roots), nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if n >= limit {
+			return nil, refuse("layer has more than %d entries", limit)
+		}
+		if err := checkEntry(h); err != nil {
+			return nil, err
+		}
+		if root := usrMergeRoot(h); root != "" {
+			roots = append(roots, root)
+		}
+	}
+}
+
+func checkEntry(h *tar.Header) error {
+	switch h.Typeflag {
+	case tar.TypeReg, tar.TypeDir, tar.TypeSymlink, tar.TypeXGlobalHeader, tar.TypeGNUSparse:
+	case tar.TypeLink:
+		if err := checkName(h.Linkname); err != nil {
+			return fmt.Errorf("hard link %q: %w", h.Name, err)
+		}
+	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
+		return refuse("layer entry %q is a device or pipe, which may not be injected", h.Name)
+	default:
+		return refuse("layer entry %q has the unknown type %q", h.Name, h.Typeflag)
+	}
+	if h.Typeflag == tar.TypeXGlobalHeader {
+		return nil
+	}
+	return checkName(h.Name)
+}
+
+func checkName(name string) error {
+	switch {
+	case name == "" || strings.ContainsRune(name, 0):
+		return refuse("layer entry %q has no valid name", name)
+	case strings.HasPrefix(name, "/"):
+		return refuse("layer entry %q is an absolute path; names must be relative to the image's root", name)
+	case slices.Contains(strings.Split(name, "/"), ".."):
+		return refuse("layer entry %q contains \"..\"", name)
+	}
+	return nil
+}
+
+// cleanName is an entry's path without "./" and trailing slashes; "." is the
+// root itself.
+func cleanName(name string) string { return path.Clean(name) }
+
+// decompress looks at the first bytes to tell how r is compressed. Memory is
+// bounded: zstd windows above 128 MiB are refused by the decoder.
+func decompress(r *bufio.Reader) (io.ReadCloser, Compression, error) {
+	magic, err := r.Peek(4)
+	if len(magic) == 0 {
+		if err == nil || errors.Is(err, io.EOF) {
+			err = refuse("layer is empty")
+		}
+		return nil, "", err
+	}
+	switch {
+	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
+		z, err := gzip.NewReader(r)
+		return z, Gzip, err
+	case bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(128<<20))
+		if err != nil {
+			return nil, "", err
+		}
+		return z.IOReadCloser(), Zstd, nil
+	}
+	return io.NopCloser(r), None, nil
+}
+
+// source counts what is read and remembers the first real error, so that a
+// broken connection is not reported as a broken archive.
+type source struct {
+	r   io.Reader
+	n   int64
+	err error
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	s.n += int64(n)
+	if err != nil && !errors.Is(err, io.EOF) && s.err == nil {
+		s.err = err
+	}
+	return n, err
+}
+
+// boundedReader refuses to yield more than left bytes.
+type boundedReader struct {
+	r    io.Reader
+	left int64
+}
+
+func (b *boundedReader) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		return 0, refuse("layer unpacks to more than the limit")
+	}
+	return n, err
+}

@@ -1,0 +1,106 @@
+package augment
+
+import (
+	"encoding/json"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Docker's names for the types that the OCI image specification renamed.
+const (
+	dockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
+	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
+	dockerConfig   = "application/vnd.docker.container.image.v1+json"
+	dockerLayer    = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+	dockerSchema1  = "application/vnd.docker.distribution.manifest.v1+json"
+	dockerSigned1  = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+)
+
+// kind is what a fetched document turned out to be.
+type kind int
+
+const (
+	kindManifest kind = iota + 1
+	kindIndex
+)
+
+// classify tells what a document is and its media type. The body's mediaType
+// member counts first, then what the registry or the parent index said, then
+// the structure: OCI documents may omit the member, and registries send
+// generic content types.
+func classify(o Object, m members) (kind, string, error) {
+	var inBody string
+	if err := m.decode("mediaType", &inBody); err != nil {
+		return 0, "", err
+	}
+	if m.get("fsLayers") != nil || isSchema1(inBody) {
+		return 0, "", refuse("the image has a schema 1 manifest, which current container engines no longer accept: push it again with a current client")
+	}
+	for _, mediaType := range []string{inBody, o.MediaType} {
+		switch mediaType {
+		case ocispec.MediaTypeImageManifest, dockerManifest:
+			return kindManifest, mediaType, nil
+		case ocispec.MediaTypeImageIndex, dockerList:
+			return kindIndex, mediaType, nil
+		}
+	}
+	switch {
+	case inBody != "":
+	case m.get("manifests") != nil:
+		return kindIndex, ocispec.MediaTypeImageIndex, nil
+	case m.get("config") != nil && m.get("layers") != nil:
+		return kindManifest, ocispec.MediaTypeImageManifest, nil
+	}
+	return 0, "", refuse("media type %q is not an image manifest or index", first(inBody, o.MediaType))
+}
+
+func isSchema1(mediaType string) bool {
+	return mediaType == dockerSchema1 || mediaType == dockerSigned1
+}
+
+// isOCI reports whether a manifest or index of this type may carry annotations
+// and takes OCI layer types.
+func isOCI(mediaType string) bool {
+	return mediaType == ocispec.MediaTypeImageManifest || mediaType == ocispec.MediaTypeImageIndex
+}
+
+// layerType is the media type of an injected layer in a manifest of the given
+// type: containers/image refuses manifests that mix the families.
+func layerType(manifestType string) string {
+	if isOCI(manifestType) {
+		return ocispec.MediaTypeImageLayerGzip
+	}
+	return dockerLayer
+}
+
+// isImageConfig reports whether a manifest with this config is a container
+// image rather than an artifact.
+func isImageConfig(mediaType string) bool {
+	return mediaType == ocispec.MediaTypeImageConfig || mediaType == dockerConfig
+}
+
+func first(values ...string) string {
+	for _, v := range values {
+		if v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+// References are the descriptors a manifest or index holds.
+type References struct {
+	Manifests []ocispec.Descriptor `json:"manifests"` // of an index
+	Config    *ocispec.Descriptor  `json:"config"`    // of a manifest
+	Layers    []ocispec.Descriptor `json:"layers"`    // of a manifest
+}
+
+// References reads the descriptors of a manifest or index, from which callers
+// learn what is reachable from an image.
+func (o Object) References() (References, error) {
+	var refs References
+	if err := json.Unmarshal(o.Data, &refs); err != nil {
+		return refs, refuse("manifest %s is not valid: %v", o.Digest, err)
+	}
+	return refs, nil
+}

@@ -1,0 +1,148 @@
+package augment
+
+import (
+	"encoding/json"
+	"regexp"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+var platformWord = regexp.MustCompile(`^[a-z0-9]+([._-][a-z0-9]+)*$`)
+
+// architectures maps spellings that people and clients use to GOARCH names.
+var architectures = map[string]string{
+	"x86_64": "amd64", "x86-64": "amd64",
+	"aarch64": "arm64", "arm64v8": "arm64",
+	"armhf": "arm", "arm32v7": "arm", "arm32v6": "arm", "arm32v5": "arm",
+	"i386": "386",
+}
+
+// variants are implied by a spelling of the architecture.
+var variants = map[string]string{"arm32v7": "v7", "arm32v6": "v6", "arm32v5": "v5"}
+
+// ParsePlatform reads [os/]architecture[/variant] in any usual spelling:
+// "amd64", "x86_64", "linux/arm64/v8", "arm64v8", "linux/arm/v7". The
+// operating system defaults to linux.
+func ParsePlatform(s string) (ocispec.Platform, error) {
+	parts := strings.Split(strings.ToLower(strings.TrimSpace(s)), "/")
+	if len(parts) == 1 || (len(parts) == 2 && isArchitecture(parts[0])) {
+		parts = append([]string{"linux"}, parts...)
+	}
+	if len(parts) > 3 {
+		return ocispec.Platform{}, refuse("platform %q: want [os/]architecture[/variant], for example linux/amd64", s)
+	}
+	for _, p := range parts {
+		if !platformWord.MatchString(p) {
+			return ocispec.Platform{}, refuse("platform %q: want [os/]architecture[/variant], for example linux/amd64", s)
+		}
+	}
+	p := ocispec.Platform{OS: parts[0], Architecture: parts[1]}
+	if len(parts) == 3 {
+		p.Variant = parts[2]
+	}
+	return normalize(p), nil
+}
+
+// ParsePlatforms reads a comma-separated list. The empty string is no platform.
+func ParsePlatforms(s string) ([]ocispec.Platform, error) {
+	var platforms []ocispec.Platform
+	for part := range strings.SplitSeq(s, ",") {
+		if strings.TrimSpace(part) == "" {
+			continue
+		}
+		p, err := ParsePlatform(part)
+		if err != nil {
+			return nil, err
+		}
+		platforms = append(platforms, p)
+	}
+	return platforms, nil
+}
+
+// isArchitecture tells "arm/v7" from "linux/arm".
+func isArchitecture(s string) bool {
+	switch s {
+	case "amd64", "arm64", "arm", "386", "ppc64le", "s390x", "riscv64", "mips64le", "loong64":
+		return true
+	}
+	return architectures[s] != ""
+}
+
+// normalize maps aliases and leaves out the variants that mean "the usual one".
+func normalize(p ocispec.Platform) ocispec.Platform {
+	if p.Variant == "" {
+		p.Variant = variants[p.Architecture]
+	}
+	if a, ok := architectures[p.Architecture]; ok {
+		p.Architecture = a
+	}
+	if v := p.Variant; v != "" && v[0] >= '0' && v[0] <= '9' {
+		p.Variant = "v" + v
+	}
+	switch p.Architecture + "/" + p.Variant {
+	case "arm64/v8", "amd64/v1":
+		p.Variant = ""
+	}
+	return p
+}
+
+// FormatPlatform writes os/architecture[/variant].
+func FormatPlatform(p ocispec.Platform) string {
+	p = normalize(p)
+	s := p.OS + "/" + p.Architecture
+	if p.Variant != "" {
+		s += "/" + p.Variant
+	}
+	return s
+}
+
+// covers reports whether asking for want includes images made for have. A
+// want without a variant includes every variant. An image that does not say
+// what it is for is taken to be for everything.
+func covers(want, have ocispec.Platform) bool {
+	want, have = normalize(want), normalize(have)
+	return (have.OS == "" || want.OS == have.OS) &&
+		(have.Architecture == "" || want.Architecture == have.Architecture) &&
+		(want.Variant == "" || want.Variant == have.Variant)
+}
+
+// anyCovers reports whether some platform of the list covers p. The empty list
+// asks for everything.
+func anyCovers(want []ocispec.Platform, have ocispec.Platform) bool {
+	for _, w := range want {
+		if covers(w, have) {
+			return true
+		}
+	}
+	return len(want) == 0
+}
+
+// fitting returns the layers for a platform. Layers bound to a platform come
+// as alternatives (one Fusion layer per architecture, say), so an image for
+// which the recipe has bound layers but none that fits is not one the recipe
+// is for: ok is false.
+func fitting(layers []Layer, p ocispec.Platform) (fit []Layer, ok bool) {
+	bound, matched := false, false
+	for _, l := range layers {
+		if l.Platform != "" {
+			bound = true
+			want, err := ParsePlatform(l.Platform)
+			if err != nil || !covers(want, p) {
+				continue
+			}
+			matched = true
+		}
+		fit = append(fit, l)
+	}
+	return fit, matched || !bound
+}
+
+// configPlatform reads the platform out of an image config.
+func configPlatform(config Object) (ocispec.Platform, error) {
+	var p ocispec.Platform
+	if err := json.Unmarshal(config.Data, &p); err != nil {
+		return p, refuse("config %s is not valid: %v", config.Digest, err)
+	}
+	return p, nil
+}

@@ -1,0 +1,86 @@
+package augment
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// prepare returns the layers as they must stand above a base image: entries
+// moved off its usrmerge links, and all merged into one when the image would
+// have more layers than engines take.
+func (w *walk) prepare(ctx context.Context, base []ocispec.Descriptor, layers []Layer) ([]Layer, error) {
+	links, err := w.baseLinks(ctx, base, layers)
+	if err != nil {
+		return nil, err
+	}
+	if len(layers) > 1 && len(base)+len(layers) > w.maxLayers {
+		merged, err := w.repackOnce(ctx, layers, links)
+		if err != nil {
+			return nil, err
+		}
+		layers = []Layer{merged}
+	} else {
+		layers = slices.Clone(layers)
+		for i, l := range layers {
+			if !slices.ContainsFunc(l.Roots, func(root string) bool { return links[root] != "" }) {
+				continue
+			}
+			if layers[i], err = w.repackOnce(ctx, layers[i:i+1], links); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if n := len(base) + len(layers); len(layers) > 0 && n > w.maxLayers {
+		return nil, refuse("%s has %d layers, with the injected one %d; container engines take %d", w.Name, len(base), n, w.maxLayers)
+	}
+	return layers, nil
+}
+
+// baseLinks returns where the base's usrmerge links lead, reading its bottom
+// layer only when an injected layer has entries under one of them.
+func (w *walk) baseLinks(ctx context.Context, base []ocispec.Descriptor, layers []Layer) (map[string]string, error) {
+	var roots []string
+	for _, l := range layers {
+		roots = append(roots, l.Roots...)
+	}
+	if len(roots) == 0 || len(base) == 0 {
+		return nil, nil
+	}
+	slices.Sort(roots)
+	roots = slices.Compact(roots)
+	key := base[0].Digest.String() + " " + strings.Join(roots, " ")
+	if links, ok := w.links.Get(key); ok {
+		return links, nil
+	}
+	r, err := w.src.Layer(ctx, base[0])
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	links, err := readLinks(r, roots)
+	if err != nil {
+		return nil, err
+	}
+	w.links.Add(key, links)
+	return links, nil
+}
+
+func (w *walk) repackOnce(ctx context.Context, layers []Layer, links map[string]string) (Layer, error) {
+	key := fmt.Sprint(links)
+	for _, l := range layers {
+		key += " " + l.Digest.String()
+	}
+	if l, ok := w.repacked.Get(key); ok {
+		return l, nil
+	}
+	l, err := repack(ctx, w.Archives, layers, links)
+	if err != nil {
+		return Layer{}, err
+	}
+	w.repacked.Add(key, l)
+	return l, nil
+}

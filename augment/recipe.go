@@ -1,0 +1,61 @@
+package augment
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Recipe is what to add to a base image. The zero Recipe adds nothing. Its
+// JSON form is part of a grant's identity, so member names and order are fixed.
+type Recipe struct {
+	// Layers are appended above the base image's, in order.
+	Layers []Layer `json:"layers,omitempty"`
+	// Env holds KEY=VALUE entries. A key the base image has is replaced where it
+	// stands, new keys follow in order, and the last of equal keys wins.
+	Env []string `json:"env,omitempty"`
+	// Entrypoint, Cmd and WorkingDir replace the base image's when not empty.
+	Entrypoint []string `json:"entrypoint,omitempty"`
+	Cmd        []string `json:"cmd,omitempty"`
+	WorkingDir string   `json:"workingDir,omitempty"`
+}
+
+// Layer names one injected layer: a gzip-compressed tar archive that was
+// checked by Inspect when it entered the store.
+type Layer struct {
+	Digest digest.Digest `json:"digest"` // of the compressed bytes
+	Size   int64         `json:"size"`   // of the compressed bytes
+	DiffID digest.Digest `json:"diffID"` // of the uncompressed tar
+	// Platform limits the layer to one platform ("linux/arm64"). Empty fits all.
+	Platform string `json:"platform,omitempty"`
+	// Roots are those of UsrMergeRoots that the archive has entries under.
+	Roots []string `json:"roots,omitempty"`
+	// Location is the URL the layer was fetched from, for people to read;
+	// empty for layers that came inline.
+	Location string `json:"location,omitempty"`
+}
+
+// IsZero reports whether the recipe changes nothing.
+func (r Recipe) IsZero() bool {
+	return len(r.Layers) == 0 && len(r.Env) == 0 && len(r.Entrypoint) == 0 &&
+		len(r.Cmd) == 0 && r.WorkingDir == ""
+}
+
+// Validate reports the first member that no image config can hold.
+func (r Recipe) Validate() error {
+	for _, e := range r.Env {
+		if key, _, ok := strings.Cut(e, "="); !ok || key == "" {
+			return fmt.Errorf("env entry %q: want KEY=VALUE", e)
+		}
+	}
+	fields := slices.Concat(r.Env, r.Entrypoint, r.Cmd, []string{r.WorkingDir})
+	if i := slices.IndexFunc(fields, func(s string) bool { return strings.ContainsRune(s, 0) }); i >= 0 {
+		return fmt.Errorf("%q contains a NUL character", fields[i])
+	}
+	if r.WorkingDir != "" && !strings.HasPrefix(r.WorkingDir, "/") {
+		return fmt.Errorf("working directory %q is not an absolute path", r.WorkingDir)
+	}
+	return nil
+}

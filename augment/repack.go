@@ -1,0 +1,301 @@
+package augment
+
+import (
+	"archive/tar"
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/opencontainers/go-digest"
+)
+
+// Archives keeps the bytes of injected layers. blobstore.Store is one.
+type Archives interface {
+	Open(ctx context.Context, d digest.Digest) (io.ReadSeekCloser, error)
+	Put(ctx context.Context, d digest.Digest, r io.Reader) error
+}
+
+const (
+	whiteout       = ".wh."
+	whiteoutOpaque = ".wh..wh..opq"
+)
+
+// repack makes one archive out of several, later ones over earlier ones, with
+// the entries under links moved to where those lead, and stores it. The result
+// depends on nothing but the inputs.
+func repack(ctx context.Context, archives Archives, layers []Layer, links map[string]string) (Layer, error) {
+	plan, err := planRepack(ctx, archives, layers, links)
+	if err != nil {
+		return Layer{}, err
+	}
+	return putArchive(ctx, archives, plan.write)
+}
+
+// Keep stores a layer that Inspect has passed and returns it as it will stand
+// in manifests. Whatever its compression, it is kept as gzip: the one form that
+// every engine in use unpacks. r is read from its start.
+func Keep(ctx context.Context, archives Archives, r io.ReadSeeker, found Archive) (Layer, error) {
+	if found.Compression == Gzip {
+		if _, err := r.Seek(0, io.SeekStart); err != nil {
+			return Layer{}, fmt.Errorf("read layer: %w", err)
+		}
+		if err := archives.Put(ctx, found.Digest, r); err != nil {
+			return Layer{}, fmt.Errorf("store layer: %w", err)
+		}
+		return found.Layer, nil
+	}
+	l, err := putArchive(ctx, archives, func(_ context.Context, compressed, plain io.Writer) error {
+		if _, err := r.Seek(0, io.SeekStart); err != nil {
+			return fmt.Errorf("read layer: %w", err)
+		}
+		in, _, err := decompress(bufio.NewReaderSize(r, 64<<10))
+		if err != nil {
+			return fmt.Errorf("read layer: %w", err)
+		}
+		defer in.Close()
+		z := gzip.NewWriter(compressed)
+		if _, err := io.Copy(io.MultiWriter(z, plain), in); err != nil {
+			return fmt.Errorf("compress layer: %w", err)
+		}
+		return z.Close()
+	})
+	l.Roots = found.Roots
+	return l, err
+}
+
+// putArchive stores what produce writes. It calls produce twice, first only to
+// learn the digest, which needs no memory and no temporary file; so produce
+// must write the same bytes each time.
+func putArchive(ctx context.Context, archives Archives, produce func(ctx context.Context, compressed, plain io.Writer) error) (Layer, error) {
+	compressed, plain := digest.Canonical.Digester(), digest.Canonical.Digester()
+	counted := &countingWriter{w: compressed.Hash()}
+	if err := produce(ctx, counted, plain.Hash()); err != nil {
+		return Layer{}, err
+	}
+	l := Layer{Digest: compressed.Digest(), Size: counted.n, DiffID: plain.Digest()}
+	pr, pw := io.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		pw.CloseWithError(produce(ctx, pw, io.Discard))
+	}()
+	err := archives.Put(ctx, l.Digest, pr)
+	pr.Close() // ends produce when Put stopped early
+	<-done
+	if err != nil {
+		return Layer{}, fmt.Errorf("store layer: %w", err)
+	}
+	return l, nil
+}
+
+// repackPlan says which entries of which layers go into the result.
+type repackPlan struct {
+	archives Archives
+	layers   []Layer
+	links    map[string]string
+	keep     map[position]bool
+}
+
+// position is an entry: the index of its layer and its index in there.
+type position struct{ layer, entry int }
+
+func planRepack(ctx context.Context, archives Archives, layers []Layer, links map[string]string) (*repackPlan, error) {
+	p := &repackPlan{archives: archives, layers: layers, links: links}
+	o := overlay{entries: map[string]placed{}, parents: map[string]bool{}}
+	for i := range layers {
+		err := p.each(ctx, i, func(n int, h *tar.Header, _ io.Reader) error {
+			return o.place(h, position{i, n})
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	p.keep = make(map[position]bool, len(o.entries))
+	for _, e := range o.entries {
+		p.keep[e.position] = true
+	}
+	return p, nil
+}
+
+// overlay is the entry that counts for each name when layers are stacked.
+type overlay struct {
+	entries map[string]placed
+	parents map[string]bool // directories some entry stands below
+}
+
+type placed struct {
+	position
+	dir bool
+}
+
+// place puts an entry over what lower layers have at its name. Within one
+// archive the last entry of a name wins, as it does when unpacking.
+func (o *overlay) place(h *tar.Header, at position) error {
+	dir, base := path.Split(h.Name)
+	hidden, isWhiteout := strings.CutPrefix(base, whiteout)
+	switch {
+	case base == whiteoutOpaque:
+		o.removeBelow(path.Clean(dir), at)
+	case isWhiteout:
+		o.remove(dir+hidden, at)
+		o.removeBelow(dir+hidden, at)
+	case h.Typeflag == tar.TypeDir:
+		if o.lower(dir+whiteout+base, at) {
+			return refuse("layers cannot be merged: %q is removed by one and made again by a later one", h.Name)
+		}
+	default:
+		o.remove(dir+whiteout+base, at)
+		o.removeBelow(h.Name, at)
+	}
+	if h.Typeflag == tar.TypeLink && o.lower(h.Linkname, at) {
+		return refuse("layers cannot be merged: %q is a hard link into another layer", h.Name)
+	}
+	for parent := path.Dir(h.Name); parent != "."; parent = path.Dir(parent) {
+		if !o.entries[parent].dir {
+			o.remove(parent, at) // a file or link of a lower layer becomes a directory
+		}
+		o.parents[parent] = true
+	}
+	o.entries[h.Name] = placed{at, h.Typeflag == tar.TypeDir}
+	return nil
+}
+
+// lower reports whether a lower layer than at has the name.
+func (o *overlay) lower(name string, at position) bool {
+	e, ok := o.entries[name]
+	return ok && e.layer < at.layer
+}
+
+func (o *overlay) remove(name string, at position) {
+	if o.lower(name, at) {
+		delete(o.entries, name)
+	}
+}
+
+func (o *overlay) removeBelow(name string, at position) {
+	if at.layer == 0 || !o.parents[name] {
+		return
+	}
+	for other := range o.entries {
+		if strings.HasPrefix(other, name+"/") {
+			o.remove(other, at)
+		}
+	}
+}
+
+// each calls fn with the entries of one layer, their names already cleaned and
+// moved. Directories that the base has as links are left out.
+func (p *repackPlan) each(ctx context.Context, layer int, fn func(n int, h *tar.Header, body io.Reader) error) error {
+	l := p.layers[layer]
+	f, err := p.archives.Open(ctx, l.Digest)
+	if err != nil {
+		return fmt.Errorf("open layer %s: %w", l.Digest, err)
+	}
+	defer f.Close()
+	in, _, err := decompress(bufio.NewReaderSize(f, 64<<10))
+	if err != nil {
+		return fmt.Errorf("read layer %s: %w", l.Digest, err)
+	}
+	defer in.Close()
+	entries := tar.NewReader(in)
+	for n := 0; ; n++ {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		h, err := entries.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read layer %s: %w", l.Digest, err)
+		}
+		if h.Typeflag == tar.TypeXGlobalHeader || !p.move(h) {
+			continue
+		}
+		if err := fn(n, h, entries); err != nil {
+			return err
+		}
+	}
+}
+
+// move rewrites a header's paths; false means the entry is not needed.
+func (p *repackPlan) move(h *tar.Header) bool {
+	name := cleanName(h.Name)
+	moved, isRoot := p.follow(name)
+	if name == "." || (isRoot && h.Typeflag == tar.TypeDir) {
+		return false
+	}
+	if h.Typeflag == tar.TypeSymlink && moved != name && !strings.HasPrefix(h.Linkname, "/") {
+		// The text was relative to the directory its author saw.
+		h.Linkname = path.Join("/", path.Dir(name), h.Linkname)
+	}
+	if h.Typeflag == tar.TypeLink {
+		h.Linkname, _ = p.follow(cleanName(h.Linkname))
+	}
+	h.Name = moved
+	return true
+}
+
+// follow returns where an entry of this name belongs on the base image, and
+// whether the name is itself one of the base's links.
+func (p *repackPlan) follow(name string) (moved string, isRoot bool) {
+	for root, target := range p.links {
+		if name == root {
+			return name, true
+		}
+		if rest, ok := strings.CutPrefix(name, root+"/"); ok {
+			return path.Join(target, rest), false
+		}
+	}
+	return name, false
+}
+
+// write produces the archive: gzip to compressed, the plain tar to plain.
+func (p *repackPlan) write(ctx context.Context, compressed, plain io.Writer) error {
+	z := gzip.NewWriter(compressed)
+	out := tar.NewWriter(io.MultiWriter(z, plain))
+	for i := range p.layers {
+		err := p.each(ctx, i, func(n int, h *tar.Header, body io.Reader) error {
+			if !p.keep[position{i, n}] {
+				return nil
+			}
+			h.Format = tar.FormatUnknown // the name may need another one now
+			if h.Typeflag == tar.TypeGNUSparse {
+				h.Typeflag = tar.TypeReg
+			}
+			if h.Typeflag == tar.TypeDir {
+				h.Name += "/"
+			}
+			if err := out.WriteHeader(h); err != nil {
+				return fmt.Errorf("repack %q: %w", h.Name, err)
+			}
+			if _, err := io.Copy(out, body); err != nil {
+				return fmt.Errorf("repack %q: %w", h.Name, err)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if err := out.Close(); err != nil {
+		return fmt.Errorf("repack: %w", err)
+	}
+	return z.Close()
+}
+
+type countingWriter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *countingWriter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}

@@ -1,0 +1,116 @@
+package augment
+
+import (
+	"archive/tar"
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+)
+
+// UsrMergeRoots are the directories that distributions with a merged /usr
+// (Debian 12, Fedora, Arch) have as symbolic links. A layer with entries under
+// one of them replaces the link by a directory when an overlay file system
+// puts the layers together, and with it everything the link led to: /bin/sh
+// and the dynamic loader are gone and nothing in the image runs any more.
+var UsrMergeRoots = []string{"bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr/sbin", "usr/lib64"}
+
+// usrMergeLimit bounds how much of a base layer is unpacked in search of the
+// links. They stand in the first kilobytes of most images; a base layer that
+// shows none in this many bytes is taken to have real directories.
+const usrMergeLimit = 256 << 20
+
+// usrMergeRoot returns the root that an injected entry stands under, or "".
+// An entry that replaces a link by a link or a file is what its author meant.
+func usrMergeRoot(h *tar.Header) string {
+	name := cleanName(h.Name)
+	for _, root := range UsrMergeRoots {
+		if strings.HasPrefix(name, root+"/") || (name == root && h.Typeflag == tar.TypeDir) {
+			return root
+		}
+	}
+	return ""
+}
+
+// readLinks reads a base image's bottom layer just far enough to tell which of
+// the wanted roots are symbolic links, and returns where those lead, relative
+// to the root. A link to another root (sbin -> usr/sbin -> bin on Fedora) is
+// followed.
+func readLinks(r io.Reader, want []string) (map[string]string, error) {
+	src := &source{r: r}
+	in, _, err := decompress(bufio.NewReader(src))
+	if err != nil {
+		return nil, baseLayerError(src, err)
+	}
+	defer in.Close()
+	limited := &io.LimitedReader{R: in, N: usrMergeLimit}
+	targets := map[string]string{} // "" is a real directory
+	open := slices.Clone(want)
+	settle := func(root, target string) {
+		if _, known := targets[root]; known {
+			return
+		}
+		targets[root] = target
+		open = slices.DeleteFunc(open, func(s string) bool { return s == root })
+		if _, known := targets[target]; !known && slices.Contains(UsrMergeRoots, target) {
+			open = append(open, target)
+		}
+	}
+	entries := tar.NewReader(limited)
+	for len(open) > 0 {
+		h, err := entries.Next()
+		if errors.Is(err, io.EOF) || (err != nil && limited.N <= 0) {
+			break
+		}
+		if err != nil {
+			return nil, baseLayerError(src, err)
+		}
+		name := cleanName(h.Name)
+		for _, root := range UsrMergeRoots {
+			switch {
+			case name == root && h.Typeflag == tar.TypeSymlink:
+				settle(root, linkTarget(root, h.Linkname))
+			case name == root, strings.HasPrefix(name, root+"/"):
+				settle(root, "")
+			}
+		}
+	}
+	return followLinks(want, targets), nil
+}
+
+func baseLayerError(src *source, err error) error {
+	if src.err != nil {
+		return fmt.Errorf("read the base image's first layer: %w", src.err)
+	}
+	return asRefusal("the base image's first layer", err)
+}
+
+// linkTarget resolves a link's text against the directory it stands in.
+func linkTarget(name, text string) string {
+	if !strings.HasPrefix(text, "/") {
+		text = path.Join("/", path.Dir(name), text)
+	}
+	return strings.TrimPrefix(path.Clean(text), "/")
+}
+
+// followLinks keeps the wanted roots that are links, with their final targets.
+func followLinks(want []string, targets map[string]string) map[string]string {
+	links := map[string]string{}
+	for _, root := range want {
+		target := targets[root]
+		for range UsrMergeRoots { // a bound: links may go in circles
+			next := targets[target]
+			if next == "" {
+				break
+			}
+			target = next
+		}
+		if target != "" && target != root {
+			links[root] = target
+		}
+	}
+	return links
+}

@@ -1,0 +1,89 @@
+package auth
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/waveproxy/waveproxy/augment"
+)
+
+// Grant is what a token stands for: one image, pinned by digest, and what was
+// added to it. Its JSON form is its identity, so member names and order are
+// fixed, and empty members are left out so that nil and empty are the same.
+type Grant struct {
+	// Image is the repository with its registry: "docker.io/library/ubuntu".
+	Image string `json:"image"`
+	// Tag is the tag the image may be pulled by; empty for an image named by
+	// digest.
+	Tag string `json:"tag,omitempty"`
+	// Base is the digest the base image had when the token was minted: a
+	// manifest's or an index's.
+	Base digest.Digest `json:"base"`
+	// Root is what Base became: media type, digest and size.
+	Root ocispec.Descriptor `json:"root"`
+	// Recipe is what was added.
+	Recipe augment.Recipe `json:"recipe"`
+	// Platforms are those of the base image that were asked for, as
+	// augment.FormatPlatform writes them; empty for every platform that fits.
+	Platforms []string `json:"platforms,omitempty"`
+	// Objects are the manifests, indexes and configs of Root that our store
+	// holds. A digest being in the store says nothing about who may read it;
+	// being listed here does.
+	Objects []digest.Digest `json:"objects,omitempty"`
+	// Injected are the layers of Root that are ours.
+	Injected []digest.Digest `json:"injected,omitempty"`
+	// Identity says whose credentials reach the upstream: a name, never a secret.
+	Identity string `json:"identity,omitempty"`
+}
+
+// maxGrant bounds a grant's JSON in bytes: opened grants stay in memory.
+const maxGrant = 256 << 10
+
+func (g Grant) encode() ([]byte, error) {
+	data, err := json.Marshal(g)
+	if err != nil {
+		return nil, fmt.Errorf("encode grant: %w", err)
+	}
+	if len(data) > maxGrant {
+		return nil, refuse("the recipe makes a grant of %d bytes, and at most %d are allowed: put large environments and commands into a layer", len(data), maxGrant)
+	}
+	return data, nil
+}
+
+// grantID names a grant: a truncated MAC of its JSON, so it says nothing about
+// the grant to who has no key.
+type grantID [macOffset - grantOffset]byte
+
+func (id grantID) String() string { return hex.EncodeToString(id[:]) }
+
+func (id grantID) record() string { return "grants/" + id.String() }
+
+func (k Key) grantID(data []byte) grantID {
+	return grantID(truncatedMAC(k.grantMAC, data, len(grantID{})))
+}
+
+// seal encrypts a grant's JSON as a record: the key's header byte, then nonce
+// and ciphertext. Header and id are authenticated, so a record that was moved
+// to another name does not open.
+func (k Key) seal(id grantID, data []byte) []byte {
+	return k.aead.Seal([]byte{k.header()}, nil, data, append([]byte{k.header()}, id[:]...))
+}
+
+func (k Key) unseal(id grantID, record []byte) (*Grant, error) {
+	if len(record) == 0 || record[0] != k.header() {
+		return nil, errors.New("grant record has another version or key")
+	}
+	data, err := k.aead.Open(nil, nil, record[1:], append([]byte{k.header()}, id[:]...))
+	if err != nil {
+		return nil, errors.New("grant record is damaged")
+	}
+	g := new(Grant)
+	if err := json.Unmarshal(data, g); err != nil {
+		return nil, fmt.Errorf("decode grant: %w", err)
+	}
+	return g, nil
+}

@@ -1,0 +1,91 @@
+package auth
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+)
+
+// Target is a repository that a credential is wanted for.
+type Target struct {
+	Identity   string // on whose behalf, from the grant; empty for nobody in particular
+	Registry   string // as in image names: "docker.io", "registry.local:5000"
+	Repository string // without the registry: "library/ubuntu"
+}
+
+// Credential is what an upstream registry accepts. Printed with any verb,
+// logged or encoded as JSON it shows no secret.
+type Credential struct {
+	Username      string `json:"username,omitempty"`
+	Password      string `json:"-"`
+	IdentityToken string `json:"-"` // sent to the authorization service, in place of a password
+	RegistryToken string `json:"-"` // sent to the registry as it is
+	// Source says where the credential comes from, for messages:
+	// "registries.docker.io", "docker config".
+	Source string `json:"source,omitempty"`
+}
+
+// IsZero reports whether there is nothing to log in with: an anonymous pull.
+func (c Credential) IsZero() bool {
+	return c.Username == "" && c.Password == "" && c.IdentityToken == "" && c.RegistryToken == ""
+}
+
+// String tells who logs in and where that was configured.
+func (c Credential) String() string {
+	switch {
+	case c.IsZero():
+		return "anonymous"
+	case c.Username != "":
+		return fmt.Sprintf("user %q from %s", c.Username, c.Source)
+	}
+	return "a token from " + c.Source
+}
+
+// Format keeps the secrets out of every fmt verb, %#v and %d included.
+func (c Credential) Format(f fmt.State, _ rune) { fmt.Fprint(f, c.String()) }
+
+// LogValue keeps the secrets out of slog.
+func (c Credential) LogValue() slog.Value { return slog.StringValue(c.String()) }
+
+// Keychain finds credentials. Safe for concurrent use.
+type Keychain interface {
+	// Credential returns the credential for the target, the zero Credential when
+	// it has none. An error means that it could not tell.
+	Credential(ctx context.Context, target Target) (Credential, error)
+}
+
+// FirstOf asks the keychains in order. The first credential that is not zero
+// wins. An error stops the search: a pull that goes on anonymously would fail
+// later, with a message that hides the cause.
+func FirstOf(keychains ...Keychain) Keychain { return firstOf(keychains) }
+
+type firstOf []Keychain
+
+func (f firstOf) Credential(ctx context.Context, target Target) (Credential, error) {
+	for _, k := range f {
+		if c, err := k.Credential(ctx, target); err != nil || !c.IsZero() {
+			return c, err
+		}
+	}
+	return Credential{}, nil
+}
+
+// Static is a keychain of one credential per registry, named as in image names
+// ("docker.io", "registry.local:5000"), whatever the identity and repository.
+// Credentials without a Source get "registries.<name>".
+func Static(byRegistry map[string]Credential) Keychain {
+	s := make(static, len(byRegistry))
+	for registry, c := range byRegistry {
+		if c.Source == "" {
+			c.Source = "registries." + registry
+		}
+		s[registry] = c
+	}
+	return s
+}
+
+type static map[string]Credential
+
+func (s static) Credential(_ context.Context, target Target) (Credential, error) {
+	return s[target.Registry], nil
+}

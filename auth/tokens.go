@@ -1,0 +1,308 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/sync/singleflight"
+)
+
+// Records keeps small named values that all replicas see. Names are slash
+// separated: "grants/0a1b", "revoked/2c3d". Safe for concurrent use; reads and
+// writes end when ctx does.
+type Records interface {
+	// Record returns the value, or an error that is fs.ErrNotExist.
+	Record(ctx context.Context, name string) ([]byte, error)
+	// PutRecord stores the value durably and whole, in place of any earlier one.
+	PutRecord(ctx context.Context, name string, data []byte) error
+}
+
+// TokensOptions are the parts of Tokens. Keys and Records are required.
+type TokensOptions struct {
+	// Keys verify tokens; the first one also signs. To rotate, put the new key
+	// first and drop the old one when its last token has expired.
+	Keys []Key
+	// Records holds grants and revocations.
+	Records Records
+	// TTL is the lifetime of tokens for which none is asked, and the longest
+	// that can be asked. Zero is DefaultTTL.
+	TTL time.Duration
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
+}
+
+// DefaultTTL lets a token outlive a working day and the night's runs after it.
+const DefaultTTL = 36 * time.Hour
+
+const (
+	minTTL = time.Minute
+
+	// A replica trusts an answer "not revoked" for revocationTTL, and one read
+	// takes at most recordTimeout. So 5 seconds after Revoke returned, no replica
+	// can still hold an older answer.
+	revocationTTL = 2 * time.Second
+	recordTimeout = 5 * time.Second
+
+	// maxMoves bounds the search for an expiry whose token is not revoked.
+	maxMoves = 64
+
+	cachedGrants      = 1024
+	cachedRevocations = 4096
+)
+
+// Tokens mints, opens and revokes tokens. All instances with the same keys and
+// the same Records know the same tokens. Safe for concurrent use.
+type Tokens struct {
+	keys    []Key
+	records Records
+	ttl     time.Duration
+	now     func() time.Time
+
+	opening     singleflight.Group // by token
+	grants      *lru.Cache[grantID, *Grant]
+	revocations *lru.Cache[Token, revocation]
+}
+
+// revocation is what the records said about a token. Plain LRU entries with
+// their time, because lru/expirable keeps a goroutine for ever and its own clock.
+type revocation struct {
+	revoked bool
+	asked   time.Time // before the read began
+}
+
+// NewTokens checks the options.
+func NewTokens(o TokensOptions) (*Tokens, error) {
+	if len(o.Keys) == 0 || slices.ContainsFunc(o.Keys, func(k Key) bool { return k.aead == nil }) {
+		return nil, errors.New("tokens need a key, and every key must be set")
+	}
+	if o.Records == nil {
+		return nil, errors.New("tokens need records")
+	}
+	if o.TTL == 0 {
+		o.TTL = DefaultTTL
+	}
+	if o.TTL < minTTL {
+		return nil, fmt.Errorf("token lifetime %s is shorter than %s", o.TTL, minTTL)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	t := &Tokens{keys: slices.Clone(o.Keys), records: o.Records, ttl: o.TTL, now: o.Now}
+	var err error
+	if t.grants, err = lru.New[grantID, *Grant](cachedGrants); err != nil {
+		return nil, err
+	}
+	if t.revocations, err = lru.New[Token, revocation](cachedRevocations); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// Mint stores the grant and returns its token and when that expires. The same
+// grant gets the same token for an eighth of ttl, so that equal requests get
+// equal image names and the caches of nodes hit; hence the expiry is between
+// ttl and an eighth (at least a minute) more ahead. Revoked tokens are not
+// returned again: a grant minted anew gets a token that expires minutes later.
+//
+// A ttl of 0 is the default. One under a minute or over the default, and a grant
+// that is too large, are an *Error; other errors are those of the records.
+func (t *Tokens) Mint(ctx context.Context, g Grant, ttl time.Duration) (Token, time.Time, error) {
+	first, err := t.expiry(ttl)
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	data, err := g.encode()
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	key := t.keys[0]
+	id := key.grantID(data)
+	for minutes := first; minutes < first+maxMoves; minutes++ {
+		token := key.sign(id, minutes)
+		// Not from the cache: another replica may have revoked it a moment ago.
+		revoked, err := t.revoked(ctx, token)
+		if err != nil {
+			return "", time.Time{}, fmt.Errorf("mint token: %w", err)
+		}
+		if revoked {
+			continue
+		}
+		if err := t.store(ctx, key, id, data); err != nil {
+			return "", time.Time{}, fmt.Errorf("mint token: %w", err)
+		}
+		return token, epoch.Add(time.Duration(minutes) * time.Minute), nil
+	}
+	return "", time.Time{}, refuse("the last %d tokens for this image were all revoked: ask again later or for another lifetime", maxMoves)
+}
+
+// expiry is the end of the current window for ttl, in minutes since epoch.
+func (t *Tokens) expiry(ttl time.Duration) (int64, error) {
+	if ttl == 0 {
+		ttl = t.ttl
+	}
+	if ttl < minTTL || ttl > t.ttl {
+		return 0, refuse("token lifetime %s: want at least %s and at most %s", ttl, minTTL, t.ttl)
+	}
+	window := max((ttl / 8).Truncate(time.Minute), time.Minute)
+	now := t.now()
+	end := now.Add(ttl).Sub(epoch)
+	if now.Before(epoch) || end > (lastMinute-maxMoves)*time.Minute-window {
+		return 0, fmt.Errorf("mint token: a lifetime of %s from %s on is not within 2020 and 2051, the years a token can express", ttl, now.UTC().Format(time.RFC3339))
+	}
+	end = (end + window - 1) / window * window // up to the end of its window
+	return int64(end / time.Minute), nil
+}
+
+// store writes the grant's record unless a good one is there.
+func (t *Tokens) store(ctx context.Context, key Key, id grantID, data []byte) error {
+	record, err := t.records.Record(ctx, id.record())
+	if err == nil {
+		if _, err := key.unseal(id, record); err == nil {
+			return nil
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read grant: %w", err)
+	}
+	if err := t.records.PutRecord(ctx, id.record(), key.seal(id, data)); err != nil {
+		return fmt.Errorf("store grant: %w", err)
+	}
+	return nil
+}
+
+// Open returns what the token stands for. The grant is shared and must not be
+// changed. Forged, malformed and expired tokens are refused without touching
+// the records. A revocation is seen at the latest 5 seconds after it was made;
+// when the records cannot be asked, Open fails.
+//
+// Errors: ErrUnknownToken, ErrExpiredToken, ErrRevokedToken, those of the
+// records, and ctx's.
+func (t *Tokens) Open(ctx context.Context, token Token) (*Grant, error) {
+	key, raw, err := t.verify(token)
+	if err != nil {
+		return nil, err
+	}
+	if g, err := t.cached(token, raw.grant()); g != nil || err != nil {
+		return g, err
+	}
+	opened := t.opening.DoChan(string(token), func() (any, error) {
+		// The read serves every waiting pull, so it outlives the first one.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+		defer cancel()
+		return t.load(ctx, key, token, raw.grant())
+	})
+	select {
+	case <-ctx.Done():
+		err = ctx.Err()
+	case r := <-opened:
+		if r.Err == nil {
+			return r.Val.(*Grant), nil
+		}
+		err = r.Err
+	}
+	if errors.Is(err, ErrUnknownToken) || errors.Is(err, ErrRevokedToken) {
+		return nil, err
+	}
+	return nil, fmt.Errorf("open token %s: %w", token.Short(), err)
+}
+
+// verify checks all that can be checked without I/O.
+func (t *Tokens) verify(token Token) (Key, rawToken, error) {
+	raw, err := parse(token)
+	if err != nil {
+		return Key{}, rawToken{}, err
+	}
+	i := slices.IndexFunc(t.keys, func(k Key) bool { return k.verifies(raw) })
+	if i < 0 {
+		return Key{}, rawToken{}, fmt.Errorf("%w: no key of this server has signed it", ErrUnknownToken)
+	}
+	if end := raw.expires(); !t.now().Before(end) {
+		return Key{}, rawToken{}, fmt.Errorf("%w at %s", ErrExpiredToken, end.Format(time.RFC3339))
+	}
+	return t.keys[i], raw, nil
+}
+
+// cached answers from memory; neither grant nor error means it cannot.
+func (t *Tokens) cached(token Token, id grantID) (*Grant, error) {
+	r, ok := t.revocations.Get(token)
+	switch {
+	case !ok:
+		return nil, nil
+	case r.revoked:
+		return nil, ErrRevokedToken
+	}
+	if age := t.now().Sub(r.asked); age < 0 || age >= revocationTTL {
+		return nil, nil
+	}
+	g, _ := t.grants.Get(id)
+	return g, nil
+}
+
+// load answers from the records and remembers the answer.
+func (t *Tokens) load(ctx context.Context, key Key, token Token, id grantID) (*Grant, error) {
+	// A flight that ended since the caller looked may have left the answer.
+	if g, err := t.cached(token, id); g != nil || err != nil {
+		return g, err
+	}
+	asked := t.now()
+	revoked, err := t.revoked(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	t.revocations.Add(token, revocation{revoked: revoked, asked: asked})
+	if revoked {
+		return nil, ErrRevokedToken
+	}
+	if g, ok := t.grants.Get(id); ok {
+		return g, nil
+	}
+	record, err := t.records.Record(ctx, id.record())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: its grant is no longer stored", ErrUnknownToken)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read grant: %w", err)
+	}
+	g, err := key.unseal(id, record)
+	if err != nil {
+		return nil, err
+	}
+	t.grants.Add(id, g)
+	return g, nil
+}
+
+// Revoke ends the token everywhere: every instance that shares the records
+// refuses it at the latest 5 seconds later. It writes nothing for a token that
+// does not verify (ErrUnknownToken) or has ended by itself (ErrExpiredToken).
+// Revoking twice is not an error.
+func (t *Tokens) Revoke(ctx context.Context, token Token) error {
+	_, raw, err := t.verify(token)
+	if err != nil {
+		return err
+	}
+	// The marker says when it has lost its purpose and can be deleted.
+	expires := raw.expires().Format(time.RFC3339) + "\n"
+	if err := t.records.PutRecord(ctx, token.marker(), []byte(expires)); err != nil {
+		return fmt.Errorf("revoke token %s: %w", token.Short(), err)
+	}
+	t.revocations.Add(token, revocation{revoked: true})
+	return nil
+}
+
+func (t *Tokens) revoked(ctx context.Context, token Token) (bool, error) {
+	switch _, err := t.records.Record(ctx, token.marker()); {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	default:
+		return false, fmt.Errorf("read revocation: %w", err)
+	}
+}
+
+// marker names the token's revocation without giving the token away.
+func (t Token) marker() string { return "revoked/" + t.hash() }

@@ -1,0 +1,156 @@
+package blobstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Dir is a Store in a directory, with records. Any number of processes may
+// share the directory, and any of them may be killed at any time. It is safe
+// for concurrent use. It needs a Unix system, for flock and for syncing
+// directories.
+//
+//	blobs/sha256/ab/ab12…       one file for each blob
+//	records/grants/0a1b….record one for each record
+//	….tmp-*                     beside either: being written, or left by a crash
+type Dir struct {
+	path   string
+	synced sync.Map // directories whose own entry this process knows to be durable
+}
+
+var _ Store = (*Dir)(nil)
+
+// NewDir opens the store in the directory path, which it creates with mode 0700
+// if need be. Temporary files that no live process is writing are removed,
+// which takes a look at every name in the store.
+func NewDir(path string) (*Dir, error) {
+	path, err := filepath.Abs(path)
+	if err == nil {
+		err = makeRoot(path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	d := &Dir{path: path}
+	for _, name := range []string{"blobs", "records"} {
+		top := filepath.Join(path, name)
+		if err := d.makeDir(top); err != nil {
+			return nil, fmt.Errorf("open store: %w", err)
+		}
+		if err := sweep(top); err != nil {
+			return nil, fmt.Errorf("open store: remove temporary files: %w", err)
+		}
+	}
+	return d, nil
+}
+
+// blobPath expects a digest that has been checked: that keeps it in the tree.
+func (d *Dir) blobPath(dgst digest.Digest) string {
+	hex := dgst.Encoded()
+	return filepath.Join(d.path, "blobs", dgst.Algorithm().String(), hex[:2], hex)
+}
+
+// recordPath expects a name that has been checked. The suffix lets the records
+// "a" and "a/b" exist side by side.
+func (d *Dir) recordPath(name string) string {
+	return filepath.Join(d.path, "records", filepath.FromSlash(name)) + ".record"
+}
+
+// Open implements Store. The blob is an *os.File, for sendfile.
+func (d *Dir) Open(ctx context.Context, dgst digest.Digest) (io.ReadSeekCloser, error) {
+	if err := checkDigest(dgst); err != nil {
+		return nil, err
+	}
+	f, err := open(ctx, d.blobPath(dgst))
+	if err != nil {
+		return nil, fmt.Errorf("open blob %s: %w", dgst, err)
+	}
+	return f, nil
+}
+
+// Put implements Store. It does not read r when the blob is there.
+func (d *Dir) Put(ctx context.Context, dgst digest.Digest, r io.Reader) error {
+	if err := checkDigest(dgst); err != nil {
+		return err
+	}
+	if err := d.put(ctx, dgst, r); err != nil {
+		return fmt.Errorf("put blob %s: %w", dgst, err)
+	}
+	return nil
+}
+
+func (d *Dir) put(ctx context.Context, dgst digest.Digest, r io.Reader) error {
+	path := d.blobPath(dgst)
+	f, err := open(ctx, path)
+	if err == nil {
+		f.Close()
+		// Whoever put it there may not have come to this point yet.
+		return d.syncEntry(path)
+	}
+	if !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	return d.write(path, func(w io.Writer) error { return copyVerified(ctx, w, r, dgst) })
+}
+
+// Record returns the named record, or an error that is ErrNotFound.
+func (d *Dir) Record(ctx context.Context, name string) ([]byte, error) {
+	if err := checkRecordName(name); err != nil {
+		return nil, err
+	}
+	f, err := open(ctx, d.recordPath(name))
+	if err != nil {
+		return nil, fmt.Errorf("read record %s: %w", name, err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxRecord+1))
+	if err == nil {
+		err = checkRecordSize(len(data))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read record %s: %w", name, err)
+	}
+	return data, nil
+}
+
+// PutRecord stores data, at most 8 MiB, in place of any earlier record of that
+// name. Readers see the old record or the new one, whole. When it returns nil
+// the record is durable.
+func (d *Dir) PutRecord(ctx context.Context, name string, data []byte) error {
+	if err := checkRecordName(name); err != nil {
+		return err
+	}
+	err := ctx.Err()
+	if err == nil {
+		err = checkRecordSize(len(data))
+	}
+	if err == nil {
+		err = d.write(d.recordPath(name), func(w io.Writer) error {
+			_, err := w.Write(data)
+			return err
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("write record %s: %w", name, err)
+	}
+	return nil
+}
+
+func open(ctx context.Context, path string) (*os.File, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrNotFound
+	}
+	return f, err
+}

@@ -1,0 +1,161 @@
+package blobstore
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// tempPrefix begins the names of unfinished files. No blob's or record's name
+// begins with a dot.
+const tempPrefix = ".tmp-"
+
+// write gives path the content that fill writes, or leaves it as it was. The
+// order is what makes it hold after a power failure: the bytes reach the disk
+// before the name does, and the name before write returns.
+func (d *Dir) write(path string, fill func(io.Writer) error) error {
+	if err := d.makeDir(filepath.Dir(path)); err != nil {
+		return err
+	}
+	f, err := createTemp(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer f.Close() // not before the rename: closing gives up the lock
+	err = fill(f)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		os.Remove(f.Name()) // if that fails too, the next NewDir does it
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// createTemp creates an empty file in dir and locks it. The lock (flock) tells
+// a temporary file that is being written from one that a dead process left, at
+// once and exactly: the kernel drops it with the process. Judging by age
+// instead would let a process that crashes and restarts fill the disk.
+//
+// A file system that knows no such locks is used without: there, sweep gets
+// none either and leaves every file.
+func createTemp(dir string) (*os.File, error) {
+	for {
+		f, err := os.CreateTemp(dir, tempPrefix+"*")
+		if err != nil {
+			return nil, err
+		}
+		// Until it was locked, another process's sweep could take the file.
+		if err := lock(f); !errors.Is(err, syscall.EWOULDBLOCK) {
+			if _, err = os.Lstat(f.Name()); err == nil {
+				return f, nil
+			}
+			if !errors.Is(err, fs.ErrNotExist) {
+				f.Close()
+				return nil, err
+			}
+		}
+		f.Close()
+	}
+}
+
+// lock fails with EWOULDBLOCK if anyone has the file locked.
+func lock(f *os.File) error {
+	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+}
+
+// sweep removes the temporary files below top that nobody has locked.
+func sweep(top string) error {
+	return filepath.WalkDir(top, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || !strings.HasPrefix(e.Name(), tempPrefix) {
+			return err
+		}
+		// For writing, because NFS grants an exclusive lock for nothing less.
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if lock(f) != nil {
+			return nil
+		}
+		if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	})
+}
+
+// syncEntry makes the name path durable, of a file that another write has put
+// there.
+func (d *Dir) syncEntry(path string) error {
+	if err := d.makeDir(filepath.Dir(path)); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// makeDir makes dir, which is below d.path, exist durably. That it exists is
+// not enough: another process may have made it a moment ago.
+func (d *Dir) makeDir(dir string) error {
+	if dir == d.path {
+		return nil
+	}
+	parent := filepath.Dir(dir)
+	if err := d.makeDir(parent); err != nil {
+		return err
+	}
+	err := os.Mkdir(dir, 0o700)
+	if err != nil {
+		if !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		if _, ok := d.synced.Load(dir); ok {
+			return nil
+		}
+	}
+	if err := syncDir(parent); err != nil {
+		return err
+	}
+	d.synced.Store(dir, nil)
+	return nil
+}
+
+// makeRoot makes the directory path and those above it that are missing. Only
+// the parents of new ones are synced: we may not be able to read the others.
+func makeRoot(path string) error {
+	err := os.Mkdir(path, 0o700)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := makeRoot(filepath.Dir(path)); err != nil {
+			return err
+		}
+		err = os.Mkdir(path, 0o700)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
+}

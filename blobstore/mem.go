@@ -1,0 +1,99 @@
+package blobstore
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Mem is a Store in memory, with records. Nothing bounds its size but what
+// callers put there. It is safe for concurrent use.
+type Mem struct {
+	mu      sync.RWMutex
+	blobs   map[digest.Digest][]byte
+	records map[string][]byte
+}
+
+var _ Store = (*Mem)(nil)
+
+// NewMem returns an empty Mem.
+func NewMem() *Mem {
+	return &Mem{blobs: map[digest.Digest][]byte{}, records: map[string][]byte{}}
+}
+
+// Open implements Store.
+func (m *Mem) Open(ctx context.Context, d digest.Digest) (io.ReadSeekCloser, error) {
+	if err := checkDigest(d); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("open blob %s: %w", d, err)
+	}
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	data, ok := m.blobs[d]
+	if !ok {
+		return nil, fmt.Errorf("open blob %s: %w", d, ErrNotFound)
+	}
+	return memBlob{bytes.NewReader(data)}, nil
+}
+
+// Put implements Store, as far as memory is durable.
+func (m *Mem) Put(ctx context.Context, d digest.Digest, r io.Reader) error {
+	if err := checkDigest(d); err != nil {
+		return err
+	}
+	var data bytes.Buffer
+	if err := copyVerified(ctx, &data, r, d); err != nil {
+		return fmt.Errorf("put blob %s: %w", d, err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.blobs[d] = data.Bytes()
+	return nil
+}
+
+// Record returns the named record, or an error that is ErrNotFound.
+func (m *Mem) Record(ctx context.Context, name string) ([]byte, error) {
+	if err := checkRecordName(name); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("read record %s: %w", name, err)
+	}
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	data, ok := m.records[name]
+	if !ok {
+		return nil, fmt.Errorf("read record %s: %w", name, ErrNotFound)
+	}
+	return slices.Clone(data), nil
+}
+
+// PutRecord stores data, at most 8 MiB, in place of any earlier record of that
+// name.
+func (m *Mem) PutRecord(ctx context.Context, name string, data []byte) error {
+	if err := checkRecordName(name); err != nil {
+		return err
+	}
+	err := ctx.Err()
+	if err == nil {
+		err = checkRecordSize(len(data))
+	}
+	if err != nil {
+		return fmt.Errorf("write record %s: %w", name, err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.records[name] = slices.Clone(data)
+	return nil
+}
+
+type memBlob struct{ *bytes.Reader }
+
+func (memBlob) Close() error { return nil }

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/waveproxy/waveproxy/api"
+)
+
+const defaultServer = "http://localhost:9090"
+
+func augmentCommand() *cobra.Command {
+	var (
+		config     api.ContainerConfig
+		layers     []string
+		request    api.SubmitRequest
+		server     string
+		outputJSON bool
+	)
+	cmd := &cobra.Command{
+		Use:   "augment IMAGE",
+		Short: "Ask a server for an augmented image and print the name to pull",
+		Example: "  docker run --rm $(waveproxy augment alpine:3.20 --layer ./scripts:/usr/local/bin --env GREETING=hello) greet\n" +
+			"  waveproxy augment ubuntu:24.04 --layer https://example.org/agent.tar.gz -o json",
+		Args: cobra.ExactArgs(1),
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&layers, "layer", nil, "add files: a `directory` (DIR:/target places it), a .tar, .tar.gz or .tar.zst file, or a URL of one; repeatable")
+	f.StringArrayVar(&config.Env, "env", nil, "set a variable: `KEY=VALUE`; repeatable")
+	f.StringArrayVar(&config.Entrypoint, "entrypoint", nil, "replace the entrypoint; repeat for each `word`")
+	f.StringArrayVar(&config.Cmd, "cmd", nil, "replace the command; repeat for each `word`")
+	f.StringVar(&config.WorkingDir, "workdir", "", "replace the working `directory`")
+	f.StringVar(&request.ContainerPlatform, "platform", "", "augment only these platforms, comma-separated (default all that the layers fit)")
+	f.StringVar(&request.TTL, "ttl", "", "how `long` the image can be pulled, for example 12h (default the server's)")
+	f.StringVar(&server, "server", first(os.Getenv("WAVEPROXY_SERVER"), defaultServer), "`URL` of the server; also WAVEPROXY_SERVER")
+	output := f.StringP("output", "o", "name", "what to print: name or json")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		switch *output {
+		case "json":
+			outputJSON = true
+		case "name":
+		default:
+			return fmt.Errorf("--output %q: want name or json", *output)
+		}
+		for _, spec := range layers {
+			layer, err := readLayer(cmd.Context(), spec)
+			if err != nil {
+				return fmt.Errorf("--layer %s: %w", spec, err)
+			}
+			config.Layers = append(config.Layers, layer)
+		}
+		request.ContainerImage, request.ContainerConfig = args[0], &config
+		answer, raw, err := submit(cmd.Context(), server, request)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s is pinned to %s, augmented as %s, until %s\n",
+			answer.ContainerImage, answer.SourceDigest, answer.TargetDigest, answer.Expiration)
+		if outputJSON {
+			_, err = cmd.OutOrStdout().Write(raw)
+		} else {
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), answer.TargetImage)
+		}
+		return err
+	}
+	return cmd
+}
+
+// submitTimeout bounds a submission: the server may have to fetch layers.
+const submitTimeout = 10 * time.Minute
+
+// submit posts the request to a server's API.
+func submit(ctx context.Context, server string, request api.SubmitRequest) (answer api.SubmitResponse, raw []byte, err error) {
+	ctx, cancel := context.WithTimeout(ctx, submitTimeout)
+	defer cancel()
+	body, err := json.Marshal(request)
+	if err != nil {
+		return answer, nil, fmt.Errorf("encode request: %w", err)
+	}
+	url := strings.TrimSuffix(server, "/") + "/v1alpha2/container"
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		return answer, nil, fmt.Errorf("--server: %w", err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("User-Agent", userAgent)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return answer, nil, fmt.Errorf("no answer from the server; is \"waveproxy serve\" running, or should --server name another? %w", err)
+	}
+	defer resp.Body.Close()
+	raw, err = io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil {
+		return answer, nil, fmt.Errorf("read the answer of %s: %w", server, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return answer, nil, fmt.Errorf("%s: %s", resp.Status, serverMessage(raw))
+	}
+	if err := json.Unmarshal(raw, &answer); err != nil || answer.TargetImage == "" {
+		return answer, nil, fmt.Errorf("%s did not answer as a waveproxy server does", server)
+	}
+	return answer, raw, nil
+}
+
+// serverMessage is the message of an API error, or the start of what came
+// instead.
+func serverMessage(raw []byte) string {
+	var body struct {
+		Message string `json:"message"`
+	}
+	if json.Unmarshal(raw, &body) == nil && body.Message != "" {
+		return body.Message
+	}
+	return fmt.Sprintf("%.200q", raw)
+}
+
+func first(values ...string) string {
+	for _, v := range values {
+		if v != "" {
+			return v
+		}
+	}
+	return ""
+}

@@ -1,0 +1,239 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/waveproxy/waveproxy/auth"
+)
+
+// Config is the configuration file; the comments of its fields are the
+// reference. Every key is optional. A key without a value keeps its default.
+//
+// The environment overrides the file: http.addr is WAVEPROXY_HTTP_ADDR,
+// storage.dir is WAVEPROXY_STORAGE_DIR, and so on. Lists and maps are given
+// whole, as YAML or JSON: WAVEPROXY_REGISTRIES='{"quay.io": {"ca": "ca.pem"}}'.
+// An empty variable counts as not set.
+type Config struct {
+	Log struct {
+		// Level is the least severity logged: debug, info, warn or error. Default: info.
+		Level string `yaml:"level"`
+		// Format is text, for people, or json, for machines. Default: text.
+		Format string `yaml:"format"`
+	} `yaml:"log"`
+
+	HTTP struct {
+		// Addr is the TCP address to listen on, as host:port. Without a host, all
+		// addresses of the machine; port 0 takes a free one. Default: ":9090".
+		Addr string `yaml:"addr"`
+		// Host is the URL that clients are told to pull from: https://wave.example.org,
+		// http://10.0.0.7:9090. It has no path. Default: http://localhost:<port of
+		// addr>, with https if a certificate is given, and with the host of addr if
+		// that is not a loopback address. With port 0 it is left empty until the
+		// server listens.
+		Host string `yaml:"host"`
+		// TLS makes the server speak HTTPS. Both files or none. Default: none.
+		TLS struct {
+			// Certificate is a PEM file: the certificate, then its intermediates.
+			Certificate string `yaml:"certificate"`
+			// Key is a PEM file: the private key of the certificate.
+			Key string `yaml:"key"`
+		} `yaml:"tls"`
+	} `yaml:"http"`
+
+	Storage struct {
+		// Dir is the directory for injected layers, grants and the generated key. It
+		// is made if it does not exist. Default: ./waveproxy-data.
+		Dir string `yaml:"dir"`
+	} `yaml:"storage"`
+
+	Tokens struct {
+		// TTL is the lifetime of tokens for which none is asked, and the longest that
+		// can be asked. From 1m to 8760h (a year). Default: 36h.
+		TTL time.Duration `yaml:"ttl"`
+		// Keys verify tokens; the first one also signs. To rotate, put the new key
+		// first and drop the old one when its last token has expired. Servers that
+		// share a storage need the same keys. Default: one key, generated in
+		// storage.dir at the first start.
+		Keys []TokenKey `yaml:"keys"`
+	} `yaml:"tokens"`
+
+	// Registries says how to reach and log in to registries, by the host that image
+	// names have: "docker.io", "quay.io", "registry.local:5000". Listed hosts may
+	// be at private addresses; all others must be at public ones. Credentials given
+	// here serve everybody who may ask for a token. Default: none; every public
+	// registry is reached over HTTPS and pulled from anonymously.
+	Registries map[string]Registry `yaml:"registries"`
+
+	// DockerConfig is the path of Docker's config.json, whose credentials and
+	// credential helpers are used for registries without credentials of their own
+	// in registries. They, too, serve everybody who may ask for a token. "none"
+	// turns it off. Default: $DOCKER_CONFIG/config.json or ~/.docker/config.json
+	// if that exists, else none.
+	DockerConfig string `yaml:"docker_config"`
+
+	API struct {
+		// MaxBody is the largest request body the API takes, at least 1KiB. Inline
+		// layers count as base64, a third larger than they are. Default: 32MiB.
+		MaxBody size `yaml:"max_body"`
+	} `yaml:"api"`
+
+	Layers struct {
+		// MaxSize is the largest layer, compressed, that is fetched from the URL or
+		// image a request names, at least 1KiB. Default: 2GiB.
+		MaxSize size `yaml:"max_size"`
+	} `yaml:"layers"`
+
+	Limits struct {
+		// Layers is the largest number of layers an image may have. Above it the
+		// injected layers are merged into one. At least 1. Default: 125, the most
+		// that Docker's own store takes.
+		Layers int `yaml:"layers"`
+	} `yaml:"limits"`
+}
+
+// TokenKey is a key that signs tokens: at least 32 random bytes in base64, on
+// one line, as "openssl rand -base64 32" prints them. Exactly one field is set.
+type TokenKey struct {
+	// File holds the key. File modes are not checked, as those of secrets that
+	// Kubernetes mounts are wide.
+	File string `yaml:"file"`
+	// Key is the key itself.
+	Key secret `yaml:"key"`
+}
+
+// Registry says how to reach and log in to one registry.
+type Registry struct {
+	// URL is where the registry is, if not at https://<host>, without a path. A
+	// local mirror stands in for Docker Hub that way. Default: https://<host>;
+	// for docker.io, Docker Hub's API host.
+	URL string `yaml:"url"`
+	// PlainHTTP reaches the registry over HTTP, without TLS. Default: false.
+	PlainHTTP bool `yaml:"plain_http"`
+	// CA is a PEM file of certificates to trust for this registry, besides the
+	// system's. Default: none.
+	CA string `yaml:"ca"`
+	// Username logs in to the registry; it needs one of the passwords. Default:
+	// anonymous.
+	Username string `yaml:"username"`
+	// Password of the user, or an access token.
+	Password secret `yaml:"password"`
+	// PasswordFile holds the password. A line break at its end is not part of it.
+	PasswordFile string `yaml:"password_file"`
+}
+
+func defaults() *Config {
+	c := &Config{}
+	c.Log.Level, c.Log.Format = "info", "text"
+	c.HTTP.Addr = ":9090"
+	c.Storage.Dir = "./waveproxy-data"
+	c.Tokens.TTL = auth.DefaultTTL
+	c.API.MaxBody = 32 << 20
+	c.Layers.MaxSize = 2 << 30
+	c.Limits.Layers = 125
+	return c
+}
+
+// noDockerConfig is the docker_config that reads none.
+const noDockerConfig = "none"
+
+// loadConfig returns the configuration in force: the defaults, overridden by
+// the YAML file at path, if one is given, overridden by environ, which has the
+// form of os.Environ. The error lists all problems, one a line. Neither it nor
+// the printed Config contains a secret.
+func loadConfig(path string, environ []string) (*Config, error) {
+	env := map[string]string{}
+	for _, e := range environ {
+		name, value, _ := strings.Cut(e, "=")
+		env[name] = value
+	}
+	c := defaults()
+	d := &decoder{}
+	if path != "" {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("read configuration: %w", err)
+		}
+		d.source = path
+		if n := d.parse(text); n != nil {
+			d.decode("", n, reflect.ValueOf(c).Elem())
+		}
+	}
+	d.environment(env, c)
+	c.normalize(env, &d.problems)
+	if len(d.problems) > 0 {
+		return nil, d.problems.err()
+	}
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// normalize completes what depends on other keys or the environment, and gives
+// Docker Hub's two names and URLs with and without a final slash one form.
+func (c *Config) normalize(env map[string]string, p *problems) {
+	if c.DockerConfig == "" {
+		c.DockerConfig = findDockerConfig(env)
+	}
+	c.HTTP.Host = strings.TrimSuffix(c.HTTP.Host, "/")
+	if c.HTTP.Host == "" {
+		c.HTTP.Host = defaultHost(c.HTTP.Addr, c.HTTP.TLS.Certificate != "")
+	}
+	for host, r := range c.Registries {
+		r.URL = strings.TrimSuffix(r.URL, "/")
+		c.Registries[host] = r
+	}
+	const hub, legacyHub = "docker.io", "index.docker.io"
+	if r, ok := c.Registries[legacyHub]; ok {
+		if _, both := c.Registries[hub]; both {
+			p.add("registries", legacyHub, "is the same registry as "+hub+", which is given too")
+		}
+		delete(c.Registries, legacyHub)
+		c.Registries[hub] = r
+	}
+}
+
+// findDockerConfig looks where Docker's own client does.
+func findDockerConfig(env map[string]string) string {
+	dir := env["DOCKER_CONFIG"]
+	if dir == "" && env["HOME"] != "" {
+		dir = filepath.Join(env["HOME"], ".docker")
+	}
+	path := filepath.Join(dir, "config.json")
+	if _, err := os.Stat(path); dir == "" || err != nil {
+		return noDockerConfig
+	}
+	return path
+}
+
+// baseURL is http.host or, where that had to wait for the port, its default for
+// a server that listens on addr.
+func (c *Config) baseURL(addr net.Addr) string {
+	if c.HTTP.Host != "" {
+		return c.HTTP.Host
+	}
+	return defaultHost(addr.String(), c.HTTP.TLS.Certificate != "")
+}
+
+// defaultHost is the http.host of a server that listens on addr, empty as long
+// as the port is not known.
+func defaultHost(addr string, tls bool) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil || port == "0" || !isPort(port) {
+		return ""
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && (ip.IsUnspecified() || ip.IsLoopback()) {
+		host = "localhost"
+	}
+	scheme := "http"
+	if tls {
+		scheme = "https"
+	}
+	return scheme + "://" + net.JoinHostPort(host, port)
+}

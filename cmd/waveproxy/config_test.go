@@ -1,0 +1,539 @@
+package main
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
+)
+
+const example = "../../config.example.yml"
+
+// testKey is a valid key; the 0x2a bytes make it easy to find in output.
+var testKey = base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{0x2a}, 32))
+
+func write(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestDefaults(t *testing.T) {
+	c, err := loadConfig("", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := defaults()
+	want.HTTP.Host = "http://localhost:9090"
+	want.DockerConfig = "none"
+	if diff := cmp.Diff(want, c); diff != "" {
+		t.Errorf("without file and environment (-want +got):\n%s", diff)
+	}
+	c, err = loadConfig(write(t, "empty.yml", "# nothing\nlog:\nhttp: {tls: }\n"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, c); diff != "" {
+		t.Errorf("keys without values (-want +got):\n%s", diff)
+	}
+}
+
+func TestExampleHoldsTheDefaults(t *testing.T) {
+	want, err := loadConfig("", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := loadConfig(example, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("example differs from the defaults (-defaults +example):\n%s", diff)
+	}
+}
+
+// completeExample is the example with the keys that have no default, which are
+// behind a # and an even number of spaces, and with files that exist here.
+func completeExample(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(example)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = regexp.MustCompile(`(?m)^( *)#((  )*[^ #\n])`).ReplaceAll(text, []byte("$1$2"))
+	text = bytes.ReplaceAll(text, []byte("the output of that command"), []byte(testKey))
+	dir := t.TempDir()
+	return regexp.MustCompile(`(/run|/etc)/[a-z/.-]+`).ReplaceAllStringFunc(string(text), func(path string) string {
+		path = filepath.Join(dir, filepath.Base(path))
+		if err := os.WriteFile(path, []byte(testKey+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	})
+}
+
+func TestExampleHoldsEveryKey(t *testing.T) {
+	text := completeExample(t)
+	c, err := loadConfig(write(t, "complete.yml", text), nil)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	if len(c.Tokens.Keys) != 2 || len(c.Registries) != 3 {
+		t.Errorf("%d keys and %d registries, want 2 and 3", len(c.Tokens.Keys), len(c.Registries))
+	}
+	var document yaml.Node
+	if err := yaml.Unmarshal([]byte(text), &document); err != nil {
+		t.Fatal(err)
+	}
+	given := map[string]bool{}
+	collectKeys("", document.Content[0], reflect.TypeFor[Config](), given)
+	for _, key := range allKeys("", reflect.TypeFor[Config]()) {
+		if !given[key] {
+			t.Errorf("%s is not in the example", key)
+		}
+	}
+}
+
+// allKeys lists the keys of a section; the elements of lists and maps are *.
+func allKeys(prefix string, section reflect.Type) []string {
+	var keys []string
+	for name, v := range fieldsOf(reflect.New(section).Elem()) {
+		switch v.Kind() {
+		case reflect.Struct:
+			keys = append(keys, allKeys(prefix+name+".", v.Type())...)
+		case reflect.Map, reflect.Slice:
+			keys = append(keys, allKeys(prefix+name+".*.", v.Type().Elem())...)
+		default:
+			keys = append(keys, prefix+name)
+		}
+	}
+	return keys
+}
+
+func collectKeys(prefix string, n *yaml.Node, t reflect.Type, keys map[string]bool) {
+	keys[strings.TrimSuffix(prefix, ".")] = true
+	switch t.Kind() {
+	case reflect.Struct:
+		for i := 0; i < len(n.Content); i += 2 {
+			name := n.Content[i].Value
+			collectKeys(prefix+name+".", n.Content[i+1], fieldsOf(reflect.New(t).Elem())[name].Type(), keys)
+		}
+	case reflect.Map:
+		for i := 0; i < len(n.Content); i += 2 {
+			collectKeys(prefix+"*.", n.Content[i+1], t.Elem(), keys)
+		}
+	case reflect.Slice:
+		for _, e := range n.Content {
+			collectKeys(prefix+"*.", e, t.Elem(), keys)
+		}
+	}
+}
+
+func TestFieldsHaveKeys(t *testing.T) {
+	for _, key := range allKeys("", reflect.TypeFor[Config]()) {
+		if !regexp.MustCompile(`^[a-z_]+(\.(\*|[a-z_]+))*$`).MatchString(key) {
+			t.Errorf("%q: a field lacks its yaml tag", key)
+		}
+	}
+	variables := map[string]string{}
+	for _, s := range settings("", reflect.ValueOf(defaults()).Elem()) {
+		name := s.variable()
+		if other := variables[name]; other != "" {
+			t.Errorf("%s is both %s and %s", name, other, s.key)
+		}
+		if foreignEnv.MatchString(name + "=") {
+			t.Errorf("%s is ignored as foreign", name)
+		}
+		variables[name] = s.key
+	}
+}
+
+func TestBadFile(t *testing.T) {
+	tests := []struct {
+		name, text string
+		want       []string // the lines of the error, after the directory
+	}{
+		{"unknown keys", "htp: {}\nhttp:\n  adr: :80\nregistries:\n  quay.io: {user: x}\n", []string{
+			"c.yml:1: htp: unknown key, want one of api, docker_config, http, layers, limits, log, registries, storage, tokens",
+			"c.yml:3: http.adr: unknown key, want one of addr, host, tls",
+			"c.yml:5: registries.quay.io.user: unknown key, want one of ca, password, password_file, plain_http, url, username",
+		}},
+		{"bad scalars", "tokens: {ttl: soon}\napi: {max_body: 32M}\nlimits: {layers: 1.5}\nregistries: {quay.io: {plain_http: maybe}}\n", []string{
+			`c.yml:1: tokens.ttl: "soon" is not a duration such as 36h or 90m`,
+			`c.yml:2: api.max_body: "32M" is not a size such as 32MiB, 10MB or 4096`,
+			`c.yml:3: limits.layers: "1.5" is not a whole number`,
+			`c.yml:4: registries.quay.io.plain_http: "maybe" is not true or false`,
+		}},
+		{"bad shapes", "log: debug\nhttp: {addr: [a]}\ntokens: {keys: {file: k}}\n", []string{
+			"c.yml:1: log: want keys with values",
+			"c.yml:2: http.addr: want a single value; one that begins with *, &, ! or another special character must be quoted",
+			"c.yml:3: tokens.keys: want a list",
+		}},
+		{"twice", "log: {level: info}\nlog: {level: warn}\n", []string{"c.yml:2: log: given twice"}},
+		{"two documents", "log: {level: info}\n---\nlog: {level: warn}\n", []string{"c.yml:2: more than one YAML document"}},
+		{"syntax", "log: [\n", []string{"c.yml: yaml: line 1: did not find expected node content"}},
+		{"both names of Docker Hub", "registries: {docker.io: {}, index.docker.io: {}}\n", []string{
+			`registries: "index.docker.io": is the same registry as docker.io, which is given too`,
+		}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			path := write(t, "c.yml", test.text)
+			_, err := loadConfig(path, nil)
+			checkLines(t, err, filepath.Dir(path)+"/", test.want)
+		})
+	}
+	if _, err := loadConfig("/nowhere/c.yml", nil); err == nil || !strings.Contains(err.Error(), "/nowhere/c.yml") {
+		t.Errorf("missing file: %v", err)
+	}
+}
+
+func checkLines(t *testing.T, err error, prefix string, want []string) {
+	t.Helper()
+	if err == nil {
+		t.Fatalf("no error, want %q", want)
+	}
+	got := strings.Split(strings.ReplaceAll(err.Error(), prefix, ""), "\n")
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("problems (-want +got):\n%s", diff)
+	}
+}
+
+func TestValidate(t *testing.T) {
+	const noPath = "want https://host or http://host:port, without user, path or query"
+	const badHost = `want a host as image names have it: "docker.io", "registry.local:5000"`
+	tests := []struct {
+		text string
+		want []string
+	}{
+		{"log: {level: trace, format: xml}", []string{
+			`log.level: "trace": want one of debug, info, warn, error`,
+			`log.format: "xml": want one of text, json`,
+		}},
+		{"http: {addr: '9090'}", []string{`http.addr: "9090": want host:port or :port, with a port from 0 to 65535`}},
+		{"http: {addr: ':http'}", []string{`http.addr: ":http": want host:port or :port, with a port from 0 to 65535`}},
+		{"http: {host: wave.example.org}", []string{`http.host: "wave.example.org": ` + noPath}},
+		{"http: {host: 'https://wave.example.org/v2'}", []string{`http.host: "https://wave.example.org/v2": ` + noPath}},
+		{"http: {host: 'https://wave'}", []string{`http.host: "https://wave": image names cannot begin with this host: it needs a dot or a port, or to be localhost`}},
+		{"http: {tls: {key: config.go}}", []string{`http.tls: "config.go": give both certificate and key, or none`}},
+		{"http: {tls: {key: config.go, certificate: absent.pem}}", []string{`http.tls.certificate: "absent.pem": no such file or directory`}},
+		{"storage: {dir: ''}\ntokens: {ttl: 59s}", []string{
+			`storage.dir: "": want a directory`,
+			`tokens.ttl: "59s": want a duration from 1m to 8760h`,
+		}},
+		{"tokens: {ttl: 8760h1s}", []string{`tokens.ttl: "8760h0m1s": want a duration from 1m to 8760h`}},
+		{"tokens: {ttl: 36}", []string{`c.yml:1: tokens.ttl: "36" is not a duration such as 36h or 90m`}},
+		{"tokens: {keys: [{}, {file: absent}, {key: AAAA}, {file: absent, key: AAAA}]}", []string{
+			`tokens.keys[0]: "": give either file or key`,
+			`tokens.keys[1].file: "absent": no such file or directory`,
+			`tokens.keys[2].key: "***": key has 3 bytes, want at least 32: make one with openssl rand -base64 32`,
+			`tokens.keys[3]: "absent": give either file or key`,
+		}},
+		{"registries: {quay: {}, quay.io/org: {}, 'https://quay.io': {}, 'u:p@quay.io': {}}", []string{
+			`registries: "https://quay.io": ` + badHost,
+			`registries: "quay": ` + badHost,
+			`registries: "quay.io/org": ` + badHost,
+			`registries: "***@quay.io": ` + badHost,
+		}},
+		{"registries: {a.io: {url: 'ftp://a'}, b.io: {url: 'https://u:p@b'}, c.io: {url: 'https://c', plain_http: true}, d.io: {ca: absent}}", []string{
+			`registries.a.io.url: "ftp://a": ` + noPath,
+			`registries.b.io.url: "***@b": ` + noPath,
+			`registries.c.io.plain_http: "true": contradicts url, which begins with https`,
+			`registries.d.io.ca: "absent": no such file or directory`,
+		}},
+		{"registries: {a.io: {username: u}, b.io: {password: p}, c.io: {username: u, password: p, password_file: f}, d.io: {username: u, password_file: absent}, e.io: {username: u, password_file: /dev/null}}", []string{
+			`registries.a.io.username: "u": a username needs password or password_file`,
+			`registries.b.io.username: "": a password needs a username`,
+			`registries.c.io.password_file: "f": give either password or password_file`,
+			`registries.d.io.password_file: "absent": no such file or directory`,
+			`registries.e.io.password_file: "/dev/null": the file is empty`,
+		}},
+		{"docker_config: absent.json", []string{`docker_config: "absent.json": no such file or directory`}},
+		{"api: {max_body: 32}\nlayers: {max_size: -1}\nlimits: {layers: 0}", []string{
+			`api.max_body: "32": want at least 1KiB`,
+			`layers.max_size: "-1": want at least 1KiB`,
+			`limits.layers: "0": want at least 1`,
+		}},
+	}
+	for _, test := range tests {
+		t.Run(test.text, func(t *testing.T) {
+			path := write(t, "c.yml", test.text)
+			_, err := loadConfig(path, nil)
+			checkLines(t, err, filepath.Dir(path)+"/", test.want)
+		})
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	path := write(t, "c.yml", "log: {level: warn, format: json}\nregistries: {quay.io: {}, ghcr.io: {}}\ntokens: {keys: [{key: "+testKey+"}]}\n")
+	c, err := loadConfig(path, []string{
+		"WAVEPROXY_LOG_LEVEL=debug",
+		"WAVEPROXY_LOG_FORMAT=", // not set
+		"WAVEPROXY_HTTP_ADDR=127.0.0.1:8080",
+		"WAVEPROXY_HTTP_TLS_KEY=config.go",
+		"WAVEPROXY_HTTP_TLS_CERTIFICATE=config.go",
+		"WAVEPROXY_STORAGE_DIR=null", // not YAML
+		"WAVEPROXY_TOKENS_TTL=90m",
+		"WAVEPROXY_TOKENS_KEYS=[]",
+		`WAVEPROXY_REGISTRIES={"index.docker.io": {"plain_http": true, "username": "u", "password": "1234"}}`,
+		"WAVEPROXY_DOCKER_CONFIG=none",
+		"WAVEPROXY_API_MAX_BODY=10MB",
+		"WAVEPROXY_LIMITS_LAYERS=99",
+		"WAVEPROXY_SERVER=http://localhost:1",
+		"WAVEPROXY_REQUIRE_ENGINES=1",
+		"WAVEPROXY_CONFIG=" + path,
+		// What Kubernetes sets beside Services named waveproxy and waveproxy-http.
+		"WAVEPROXY_SERVICE_HOST=10.0.0.1",
+		"WAVEPROXY_SERVICE_PORT=9090",
+		"WAVEPROXY_SERVICE_PORT_HTTP=9090",
+		"WAVEPROXY_PORT=tcp://10.0.0.1:9090",
+		"WAVEPROXY_PORT_9090_TCP=tcp://10.0.0.1:9090",
+		"WAVEPROXY_PORT_9090_TCP_PROTO=tcp",
+		"WAVEPROXY_HTTP_PORT=tcp://10.0.0.1:9090",
+		"WAVEPROXY_HTTP_PORT_9090_TCP_ADDR=10.0.0.1",
+		"HOME=/nowhere",
+		"OTHER",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := defaults()
+	want.Log.Level, want.Log.Format = "debug", "json"
+	want.HTTP.Addr, want.HTTP.Host = "127.0.0.1:8080", "https://localhost:8080"
+	want.HTTP.TLS.Key, want.HTTP.TLS.Certificate = "config.go", "config.go"
+	want.Storage.Dir = "null"
+	want.Tokens.TTL = 90 * time.Minute
+	want.Tokens.Keys = []TokenKey{}
+	want.Registries = map[string]Registry{"docker.io": {PlainHTTP: true, Username: "u", Password: "1234"}}
+	want.DockerConfig = "none"
+	want.API.MaxBody = 10e6
+	want.Limits.Layers = 99
+	if diff := cmp.Diff(want, c); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestBadEnvironment(t *testing.T) {
+	_, err := loadConfig("", []string{
+		"WAVEPROXY_HTTP_PORT=8080",
+		"WAVEPROXY_LIMITS_LAYERS=many",
+		"WAVEPROXY_PASSWORD=hunter2",
+		`WAVEPROXY_REGISTRIES={"quay.io": {"pasword": "hunter2"}}`,
+		"WAVEPROXY_TOKENS_KEYS=hunter2",
+	})
+	checkLines(t, err, "", []string{
+		"WAVEPROXY_HTTP_PORT: unknown variable: no key of the configuration has this name",
+		`WAVEPROXY_LIMITS_LAYERS: limits.layers: "many" is not a whole number`,
+		"WAVEPROXY_PASSWORD: unknown variable: no key of the configuration has this name",
+		"WAVEPROXY_REGISTRIES:1: registries.quay.io.pasword: unknown key, want one of ca, password, password_file, plain_http, url, username",
+		"WAVEPROXY_TOKENS_KEYS:1: tokens.keys: want a list",
+	})
+}
+
+func TestDefaultHost(t *testing.T) {
+	tests := []struct {
+		addr string
+		tls  bool
+		want string
+	}{
+		{":9090", false, "http://localhost:9090"},
+		{"0.0.0.0:80", false, "http://localhost:80"},
+		{"[::1]:9090", true, "https://localhost:9090"},
+		{"10.0.0.7:9090", false, "http://10.0.0.7:9090"},
+		{"wave.local:443", true, "https://wave.local:443"},
+		{"127.0.0.1:0", false, ""},
+		{"9090", false, ""},
+	}
+	for _, test := range tests {
+		if got := defaultHost(test.addr, test.tls); got != test.want {
+			t.Errorf("defaultHost(%q, %v) = %q, want %q", test.addr, test.tls, got, test.want)
+		}
+	}
+}
+
+func TestDockerConfig(t *testing.T) {
+	home, other := t.TempDir(), t.TempDir()
+	if err := os.Mkdir(home+"/.docker", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{home + "/.docker/config.json", other + "/config.json"} {
+		if err := os.WriteFile(path, []byte("{}"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tests := []struct {
+		environ []string
+		want    string
+	}{
+		{nil, "none"},
+		{[]string{"HOME=" + home}, home + "/.docker/config.json"},
+		{[]string{"HOME=" + other}, "none"},
+		{[]string{"HOME=" + home, "DOCKER_CONFIG=" + other}, other + "/config.json"},
+		{[]string{"HOME=" + home, "DOCKER_CONFIG=/nowhere"}, "none"},
+		{[]string{"HOME=" + home, "WAVEPROXY_DOCKER_CONFIG=none"}, "none"},
+		{[]string{"HOME=" + home, "WAVEPROXY_DOCKER_CONFIG=" + other + "/config.json"}, other + "/config.json"},
+	}
+	for _, test := range tests {
+		c, err := loadConfig("", test.environ)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.DockerConfig != test.want {
+			t.Errorf("%q: %s, want %s", test.environ, c.DockerConfig, test.want)
+		}
+	}
+}
+
+func TestPasswordFile(t *testing.T) {
+	path := write(t, "password", " hunter2 \r\n")
+	password, err := Registry{Username: "u", PasswordFile: path}.password()
+	if err != nil || password != " hunter2 " {
+		t.Errorf("got %q, %v", password, err)
+	}
+}
+
+// TestNoSecretInErrors gives secrets in all the wrong ways that a file or a
+// variable can be wrong.
+func TestNoSecretInErrors(t *testing.T) {
+	const word = "hunter2"
+	texts := []string{
+		"registries: {quay.io: {username: u, password: %s, x: y}}",
+		"registries: {quay.io: {password: %s}}",
+		"registries: {quay.io: {username: u, password: *%s}}",
+		"registries: {quay.io: {username: u, password: &%s x}}",
+		"registries: {quay.io: {username: u, password: !%s x}}",
+		"registries: {quay.io: {username: u, password: [%s]}}",
+		"registries: {quay.io: {username: u, password: {%s: x}}}",
+		"registries: {quay.io: {username: u, password: '%s}}",
+		"registries: {quay.io: {username: u, password: %s: x}}",
+		"registries: {quay.io: {username: u, password: %s, password_file: f}}",
+		"registries: {quay.io: 'u:%s'}",
+		"registries: 'quay.io:u:%s'",
+		"registries: {quay.io: {url: 'https://u:%s@quay.io'}}",
+		"registries: {quay.io: {url: 'https://u:%s%%zz@quay.io'}}",
+		"registries: {'u:%s@quay.io': {username: u, x: y}}",
+		"http: {host: 'https://u:%s@wave.example.org'}",
+		"tokens: {keys: [{key: %s}]}",
+		"tokens: {keys: [{key: %s, file: f}]}",
+		"tokens: {keys: [%s]}",
+		"tokens: {keys: %s}",
+	}
+	for _, text := range texts {
+		text = fmt.Sprintf(text, word)
+		section, value, _ := strings.Cut(text, ": ")
+		variable := "WAVEPROXY_" + strings.ToUpper(section)
+		switch section {
+		case "tokens":
+			variable, value = "WAVEPROXY_TOKENS_KEYS", strings.TrimSuffix(strings.TrimPrefix(value, "{keys: "), "}")
+		case "http":
+			variable, value = "WAVEPROXY_HTTP_HOST", strings.TrimSuffix(strings.TrimPrefix(value, "{host: "), "}")
+		}
+		_, fromFile := loadConfig(write(t, "c.yml", text), nil)
+		_, fromEnv := loadConfig("", []string{variable + "=" + value})
+		for _, err := range []error{fromFile, fromEnv} {
+			if err == nil || strings.Contains(fmt.Sprintf("%v %+v %#v", err, err, err), word) {
+				t.Errorf("%s\n  error: %v", text, err)
+			}
+		}
+	}
+}
+
+func TestNoSecretInPrintedConfig(t *testing.T) {
+	c, err := loadConfig(write(t, "c.yml", completeExample(t)), []string{
+		`WAVEPROXY_REGISTRIES={"quay.io": {"username": "u", "password": "hunter2"}}`,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	printed, err := yaml.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asJSON, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	slog.New(slog.NewTextHandler(&log, nil)).Info("", "config", c, "password", c.Registries["quay.io"].Password)
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("", "config", c, "password", c.Registries["quay.io"].Password)
+	outputs := []string{string(printed), string(asJSON), log.String()}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		outputs = append(outputs, fmt.Sprintf(verb, *c), fmt.Sprintf(verb, c.Registries["quay.io"].Password))
+	}
+	for _, output := range outputs {
+		for _, word := range []string{"hunter2", "68756e74657232", testKey} {
+			if strings.Contains(output, word) {
+				t.Errorf("printed:\n%s", output)
+			}
+		}
+	}
+	if !strings.Contains(string(printed), "password: '***'") && !strings.Contains(string(printed), `password: "***"`) {
+		t.Errorf("the password is not shown as ***:\n%s", printed)
+	}
+}
+
+// TestPrintedConfigLoads makes sure that what people see is what they may write.
+func TestPrintedConfigLoads(t *testing.T) {
+	want, err := loadConfig(example, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want.Registries = map[string]Registry{"localhost:5000": {PlainHTTP: true, URL: "http://127.0.0.1:5000"}}
+	want.Tokens.Keys = []TokenKey{{File: write(t, "key", testKey)}}
+	printed, err := yaml.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := loadConfig(write(t, "c.yml", string(printed)), nil)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, printed)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for _, line := range []string{"max_body: 32MiB", "ttl: 36h0m0s", "registries:"} {
+		if !slices.ContainsFunc(strings.Split(string(printed), "\n"), func(l string) bool { return strings.TrimSpace(l) == line }) {
+			t.Errorf("%q is not a line of\n%s", line, printed)
+		}
+	}
+}
+
+func TestSize(t *testing.T) {
+	tests := []struct {
+		text string
+		want size // -1: refused
+		back string
+	}{
+		{"0", 0, "0"}, {"4096", 4096, "4096"}, {"1000", 1000, "1KB"}, {"7B", 7, "7"}, {"1025", 1025, "1025"},
+		{"10kB", 10e3, "10KB"}, {"10KB", 10e3, "10KB"}, {"10MB", 10e6, "10MB"}, {"2GB", 2e9, "2GB"}, {"1TB", 1e12, "1TB"},
+		{"32MiB", 32 << 20, "32MiB"}, {"2 GiB", 2 << 30, "2GiB"}, {"1024MiB", 1 << 30, "1GiB"}, {"8388607TiB", 8388607 << 40, "8388607TiB"},
+		{"", -1, ""}, {"MiB", -1, ""}, {"32M", -1, ""}, {"32mb", -1, ""}, {"1.5GiB", -1, ""}, {"8388608TiB", -1, ""}, {"99999999999999999999", -1, ""},
+	}
+	for _, test := range tests {
+		var got size
+		err := got.UnmarshalText([]byte(test.text))
+		switch {
+		case test.want < 0:
+			if err == nil {
+				t.Errorf("%q: %d, want an error", test.text, got)
+			}
+		case err != nil || got != test.want || got.String() != test.back:
+			t.Errorf("%q: %d (%s), %v, want %d (%s)", test.text, got, got, err, test.want, test.back)
+		}
+	}
+}

@@ -1,0 +1,49 @@
+// Command waveproxy is an OCI registry proxy that augments container images
+// while they are pulled. "waveproxy serve" is the server; the other commands
+// talk to one, or look at images and configuration.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run executes one command line and returns the exit status. Results go to
+// stdout, everything else to stderr.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := &cobra.Command{
+		Use:           "waveproxy",
+		Short:         "An OCI registry proxy that augments container images on pull",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(serveCommand(), augmentCommand(), layerCommand(), inspectCommand(),
+		tokenCommand(), configCommand(), demoCommand(), versionCommand())
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	if err := root.ExecuteContext(ctx); err != nil {
+		fmt.Fprintf(stderr, "waveproxy: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+// configFlag adds --config and returns the function that loads what it names.
+func configFlag(cmd *cobra.Command) func() (*Config, error) {
+	path := cmd.Flags().String("config", os.Getenv("WAVEPROXY_CONFIG"), "configuration `file` (YAML)")
+	return func() (*Config, error) { return loadConfig(*path, os.Environ()) }
+}

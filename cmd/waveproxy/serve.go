@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// shutdownTimeout is how long running pulls may go on after a signal.
+const shutdownTimeout = 30 * time.Second
+
+func serveCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the proxy",
+		Long: "Run the proxy. Without a configuration file it listens on :9090, keeps its data\n" +
+			"in ./waveproxy-data and reaches Docker Hub and every public registry anonymously.",
+		Args: cobra.NoArgs,
+	}
+	load := configFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := load()
+		if err != nil {
+			return err
+		}
+		log := newLogger(cfg, cmd.ErrOrStderr())
+		return serve(cmd.Context(), cfg, log, func(string) {})
+	}
+	return cmd
+}
+
+// serve runs the server until ctx ends. ready is called with the base URL once
+// requests are accepted.
+func serve(ctx context.Context, cfg *Config, log *slog.Logger, ready func(baseURL string)) error {
+	listener, err := net.Listen("tcp", cfg.HTTP.Addr)
+	if err != nil {
+		return fmt.Errorf("http.addr: %w", err)
+	}
+	defer listener.Close()
+	base := cfg.baseURL(listener.Addr())
+	host, err := authority(base)
+	if err != nil {
+		return err
+	}
+	handler, err := newHandler(cfg, host, log)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{
+		Handler: handler,
+		// Clients that send one byte a second must not hold connections; there
+		// is no WriteTimeout, for large blobs on slow links take what they take.
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	failed := make(chan error, 1)
+	go func() {
+		if tls := cfg.HTTP.TLS; tls.Certificate != "" {
+			failed <- server.ServeTLS(listener, tls.Certificate, tls.Key)
+		} else {
+			failed <- server.Serve(listener)
+		}
+	}()
+	log.Info("serving", "addr", listener.Addr().String(), "host", base, "storage", cfg.Storage.Dir, "version", version)
+	ready(base)
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	log.Info("shutting down", "timeout", shutdownTimeout)
+	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	defer cancel()
+	if err := server.Shutdown(deadline); err != nil {
+		_ = server.Close()
+		return fmt.Errorf("shut down: %w", err)
+	}
+	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve: %w", err)
+	}
+	return nil
+}

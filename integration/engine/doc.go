@@ -1,0 +1,10 @@
+// Package engine runs container engines as people have them (Docker, containerd,
+// Podman, and skopeo for copies) against registries under test.
+//
+// Each engine is an installation of its own: state, sockets and configuration
+// live in one temporary directory that Close removes. It must never touch an
+// engine that already runs on the machine, the user's credentials or proxies,
+// or the machine's network: there is no bridge and no packet filter rule, and
+// registries are reached by plain HTTP on 127.0.0.1. Everything ends at a
+// deadline. Docker and containerd need root.
+package engine

@@ -1,0 +1,83 @@
+//go:build linux
+
+package engine
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// Docker is the Docker engine with the storage of its own that it had before
+// version 29, not containerd's.
+type Docker struct{ cli command }
+
+func startDocker(dir string, overlay bool) (Engine, func() error, error) {
+	socket := "unix://" + filepath.Join(dir, "s")
+	cli, err := newCommand("docker", dir, "DOCKER_CONFIG="+dir, "DOCKER_HOST="+socket)
+	if err != nil {
+		return nil, nil, err
+	}
+	dockerd, err := newCommand("dockerd", dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	// An empty configuration, in place of the machine's /etc/docker/daemon.json.
+	config := filepath.Join(dir, "daemon.json")
+	if err := os.WriteFile(config, []byte("{}"), 0o600); err != nil {
+		return nil, nil, err
+	}
+	driver := "overlay2"
+	if !overlay {
+		driver = "vfs"
+	}
+	dockerd.flags = []string{
+		"--host=" + socket,
+		"--config-file=" + config,
+		"--data-root=" + filepath.Join(dir, "data"),
+		"--exec-root=" + filepath.Join(dir, "x"),
+		"--pidfile=" + filepath.Join(dir, "pid"),
+		"--storage-driver=" + driver,
+		"--bridge=none", "--iptables=false", "--ip6tables=false",
+		"--shutdown-timeout=3", // for containers that a cancelled Run left
+	}
+	d, err := dockerd.start(filepath.Join(dir, "log"), func(ctx context.Context) error {
+		_, _, err := cli.run(ctx, "version")
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return &Docker{cli}, d.stop, nil
+}
+
+func (d *Docker) Name() string { return "docker" }
+
+func (d *Docker) Pull(ctx context.Context, ref string) (string, error) {
+	stdout, stderr, err := d.cli.run(ctx, "pull", ref)
+	return stdout + stderr, err
+}
+
+func (d *Docker) Run(ctx context.Context, ref string, options RunOptions) (string, error) {
+	stdout, _, err := d.cli.run(ctx, options.arguments(ref)...)
+	return stdout, err
+}
+
+func (d *Docker) Remove(ctx context.Context, ref string) error {
+	_, _, err := d.cli.run(ctx, "rmi", "--force", ref)
+	return err
+}
+
+// arguments is the command line of docker, which podman shares. --entrypoint
+// takes one word, so the others go in front of the arguments.
+func (o RunOptions) arguments(ref string, flags ...string) []string {
+	line := slices.Concat([]string{"run", "--rm", "--pull=never", "--network=host"}, flags)
+	for _, e := range o.Env {
+		line = append(line, "--env="+e)
+	}
+	if len(o.Entrypoint) == 0 {
+		return slices.Concat(line, []string{ref}, o.Args)
+	}
+	return slices.Concat(line, []string{"--entrypoint=" + o.Entrypoint[0], ref}, o.Entrypoint[1:], o.Args)
+}

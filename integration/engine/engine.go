@@ -1,0 +1,132 @@
+//go:build linux
+
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// Engine pulls and runs images. Methods may be called concurrently. Errors hold
+// what the engine printed. A context without a deadline gets one of two minutes
+// for each call.
+type Engine interface {
+	// Name is "docker", "containerd" or "podman".
+	Name() string
+	// Pull fetches ref, for linux/amd64 if it is an index, and returns all that
+	// the engine printed, also when it fails.
+	Pull(ctx context.Context, ref string) (output string, err error)
+	// Run runs a pulled image, which it never pulls itself, in a new container
+	// on the host's network, and returns its standard output. A command that
+	// exits with another status than 0 is an error.
+	Run(ctx context.Context, ref string, options RunOptions) (stdout string, err error)
+	// Remove deletes an image. Layers stay as long as another image has them.
+	Remove(ctx context.Context, ref string) error
+}
+
+// RunOptions override an image's config, in the same way on each engine.
+type RunOptions struct {
+	// Entrypoint replaces the image's entrypoint, and drops its command.
+	Entrypoint []string
+	// Args replace the image's command.
+	Args []string
+	Env  []string // KEY=VALUE
+}
+
+// Required reports whether WAVEPROXY_REQUIRE_ENGINES is 1: a test then fails for
+// want of an engine or a tool, where it otherwise does without.
+func Required() bool { return os.Getenv("WAVEPROXY_REQUIRE_ENGINES") == "1" }
+
+// starter starts an engine in its own directory. overlay tells whether overlay
+// file systems can be used there; stop ends all processes of the engine.
+type starter func(dir string, overlay bool) (engine Engine, stop func() error, err error)
+
+// fleet is what Available started.
+var fleet struct {
+	once    sync.Once
+	dir     string
+	engines []Engine
+	stops   []func() error
+	missing []string // name and reason
+	err     error
+}
+
+// Available returns the engines that run on this machine. The first call starts
+// them, which takes seconds; they serve the whole test binary, whose TestMain
+// must call Close. An engine that is not installed or does not start is
+// reported by name on standard error and left out, or fails the test if Required.
+func Available(t testing.TB) []Engine {
+	t.Helper()
+	fleet.once.Do(startFleet)
+	if fleet.err != nil {
+		t.Fatalf("start engines: %v", fleet.err)
+	}
+	if len(fleet.missing) > 0 && Required() {
+		t.Fatalf("engines that do not run here:\n%s", strings.Join(fleet.missing, "\n"))
+	}
+	return slices.Clone(fleet.engines)
+}
+
+func startFleet() {
+	if fleet.dir, fleet.err = os.MkdirTemp("", "wp-"); fleet.err != nil {
+		return
+	}
+	// Unix socket names end at 107 bytes, and the engines add up to 40 of their own.
+	if len(fleet.dir) > 60 {
+		fleet.err = fmt.Errorf("%s is too long a path for sockets below it (set TMPDIR)", fleet.dir)
+		return
+	}
+	overlay := overlayWorks(fleet.dir)
+	for _, e := range []struct {
+		name  string
+		start starter
+	}{{"docker", startDocker}, {"containerd", startContainerd}, {"podman", startPodman}} {
+		dir := filepath.Join(fleet.dir, e.name)
+		if fleet.err = os.Mkdir(dir, 0o700); fleet.err != nil {
+			return
+		}
+		engine, stop, err := e.start(dir, overlay)
+		if err != nil {
+			fleet.missing = append(fleet.missing, fmt.Sprintf("%s: %v", e.name, err))
+			continue
+		}
+		fleet.engines = append(fleet.engines, engine)
+		fleet.stops = append(fleet.stops, stop)
+	}
+	report(overlay)
+}
+
+func report(overlay bool) {
+	var names []string
+	for _, e := range fleet.engines {
+		names = append(names, e.Name())
+	}
+	storage := "overlay"
+	if !overlay {
+		storage = "copying (no overlay file system here)"
+	}
+	fmt.Fprintf(os.Stderr, "engines: %s; storage: %s\n", strings.Join(names, ", "), storage)
+	for _, m := range fleet.missing {
+		fmt.Fprintf(os.Stderr, "missing engine %s\n", m)
+	}
+}
+
+// Close stops what Available started, and removes it from the machine. It is for
+// TestMain, after the last test, and does nothing when no test used an engine.
+func Close() error {
+	if fleet.dir == "" {
+		return nil
+	}
+	var errs []error
+	for _, stop := range slices.Backward(fleet.stops) {
+		errs = append(errs, stop())
+	}
+	return errors.Join(append(errs, removeAll(fleet.dir))...)
+}

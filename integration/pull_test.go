@@ -1,0 +1,372 @@
+package integration
+
+import (
+	"archive/tar"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-containerregistry/pkg/crane"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/validate"
+
+	"github.com/waveproxy/waveproxy/integration/upstream"
+)
+
+// kinds are the shapes of base images that every kind of pull must work for.
+var kinds = []string{"busybox:docker", "busybox:oci", "busybox:docker-multi", "busybox:multi", "busybox:zstd", "busybox:layers60", "busybox:nohistory", "busybox:entry"}
+
+// TestPull augments each kind of image and has a foreign client check every
+// digest, size and diff ID of every platform, by tag and by digest.
+func TestPull(t *testing.T) {
+	reg := upstream.Registry(t)
+	digests := upstream.PushAll(t, reg.Host)
+	p := startProxy(t, "", hub(reg.URL))
+	for _, kind := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			a := p.augment(t, request{ContainerImage: kind, ContainerConfig: greeter(t)})
+			if a.SourceDigest != digests[kind].String() {
+				t.Errorf("pinned to %s, want %s", a.SourceDigest, digests[kind])
+			}
+			if want := p.Host + "/wt/" + a.ContainerToken + "/library/" + kind; a.TargetImage != want {
+				t.Errorf("image name %s, want %s", a.TargetImage, want)
+			}
+			byTag := check(t, a.TargetImage)
+			if byTag != a.TargetDigest {
+				t.Errorf("the tag gives %s, promised was %s", byTag, a.TargetDigest)
+			}
+			tagless := strings.TrimSuffix(a.TargetImage, ":"+strings.Split(kind, ":")[1])
+			if byDigest := check(t, tagless+"@"+a.TargetDigest); byDigest != byTag {
+				t.Errorf("by digest %s, by tag %s", byDigest, byTag)
+			}
+		})
+	}
+}
+
+// check validates an image or every image of an index and returns its digest.
+func check(t *testing.T, image string) string {
+	t.Helper()
+	desc, err := remote.Get(mustRef(t, image), remote.WithContext(t.Context()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if desc.MediaType.IsIndex() {
+		index, err := desc.ImageIndex()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := validate.Index(index); err != nil {
+			t.Errorf("%s: %v", image, err)
+		}
+	} else {
+		img, err := desc.Image()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := validate.Image(img); err != nil {
+			t.Errorf("%s: %v", image, err)
+		}
+	}
+	return desc.Digest.String()
+}
+
+func mustRef(t *testing.T, image string) name.Reference {
+	t.Helper()
+	ref, err := name.ParseReference(image, name.Insecure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ref
+}
+
+func pull(t *testing.T, image, arch string) v1.Image {
+	t.Helper()
+	img, err := remote.Image(mustRef(t, image), remote.WithContext(t.Context()), remote.WithPlatform(v1.Platform{OS: "linux", Architecture: arch}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+// TestAugmentedContents compares an augmented image with its base: the file
+// system and config have what was added, and all that was there.
+func TestAugmentedContents(t *testing.T) {
+	reg := upstream.Registry(t)
+	upstream.Push(t, reg.Host, "busybox:entry", "busybox:multi")
+	p := startProxy(t, "", hub(reg.URL))
+	a := p.augment(t, request{ContainerImage: "busybox:entry", ContainerConfig: greeter(t)})
+
+	base, got := pull(t, reg.Host+"/library/busybox:entry", "amd64"), pull(t, a.TargetImage, "amd64")
+	want := tree(t, base)
+	want["opt"], want["opt/greet"] = "dir", "dir"
+	want["opt/greet/run"] = "#!/bin/sh\necho \"$GREETING $(pwd) $*\"\n"
+	if diff := cmp.Diff(want, tree(t, got)); diff != "" {
+		t.Errorf("file system (-want +got):\n%s", diff)
+	}
+	baseConfig, gotConfig := mustConfig(t, base), mustConfig(t, got)
+	if diff := cmp.Diff([]string{"/opt/greet/run"}, gotConfig.Config.Entrypoint); diff != "" {
+		t.Error("entrypoint", diff)
+	}
+	if diff := cmp.Diff([]string{"from", "cmd"}, gotConfig.Config.Cmd); diff != "" {
+		t.Error("cmd", diff)
+	}
+	if gotConfig.Config.WorkingDir != "/opt/greet" {
+		t.Errorf("working directory %q", gotConfig.Config.WorkingDir)
+	}
+	if !slices.Contains(gotConfig.Config.Env, "GREETING=hello") || !slices.ContainsFunc(gotConfig.Config.Env, func(e string) bool { return strings.HasPrefix(e, "WAVE_ENTRY_CHAIN=[") }) {
+		t.Errorf("env %q", gotConfig.Config.Env)
+	}
+	if n, m := len(gotConfig.RootFS.DiffIDs), len(baseConfig.RootFS.DiffIDs); n != m+1 {
+		t.Errorf("%d layers, base has %d", n, m)
+	}
+	for _, arch := range []string{"amd64", "arm64"} {
+		a := p.augment(t, request{ContainerImage: "busybox:multi", ContainerConfig: greeter(t)})
+		files := tree(t, pull(t, a.TargetImage, arch))
+		if files["etc/image-arch"] != arch+"\n" || files["opt/greet/run"] == "" {
+			t.Errorf("%s: image for %q with greeter %q", arch, files["etc/image-arch"], files["opt/greet/run"])
+		}
+	}
+}
+
+// tree is the flattened file system: text by name, "dir" or "-> target".
+func tree(t *testing.T, img v1.Image) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	stream := mutate.Extract(img)
+	defer stream.Close()
+	entries := tar.NewReader(stream)
+	for {
+		h, err := entries.Next()
+		if err == io.EOF {
+			return files
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := strings.Trim(strings.TrimPrefix(h.Name, "."), "/")
+		switch h.Typeflag {
+		case tar.TypeDir:
+			files[name] = "dir"
+		case tar.TypeSymlink:
+			files[name] = "-> " + h.Linkname
+		default:
+			text, err := io.ReadAll(entries)
+			if err != nil {
+				t.Fatal(err)
+			}
+			files[name] = string(text)
+			if len(text) > 4096 {
+				files[name] = sum(text)
+			}
+		}
+	}
+}
+
+func mustConfig(t *testing.T, img v1.Image) *v1.ConfigFile {
+	t.Helper()
+	c, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// TestRequests counts. What a mint and a pull ask of the upstream is the
+// performance that users pay for, and Docker Hub counts, too.
+func TestRequests(t *testing.T) {
+	reg := upstream.Registry(t)
+	upstream.Push(t, reg.Host, "busybox:oci", "busybox:multi", "busybox:layers60")
+	p := startProxy(t, "", hub(reg.URL))
+	for _, test := range []struct {
+		image, platform                           string
+		mintManifests, mintConfigs, untouchedBlob int
+	}{
+		{"busybox:oci", "", 1, 1, 1},
+		{"busybox:layers60", "linux/amd64", 1, 1, 60},
+		{"busybox:multi", "linux/amd64", 2, 1, 1},
+		{"busybox:multi", "", 3, 2, 2},
+	} {
+		t.Run(test.image+" "+test.platform, func(t *testing.T) {
+			reg.Reset()
+			a := p.augment(t, request{ContainerImage: test.image, ContainerPlatform: test.platform, ContainerConfig: greeter(t)})
+			wantRequests(t, "mint", reg.Requests(), test.mintManifests, test.mintConfigs)
+
+			reg.Reset()
+			for range 3 { // HEAD and GET of what is ours cost nothing
+				if _, err := crane.Digest(a.TargetImage, crane.Insecure); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := crane.Manifest(a.TargetImage, crane.Insecure); err != nil {
+					t.Fatal(err)
+				}
+			}
+			wantRequests(t, "manifests", reg.Requests(), 0, 0)
+
+			check(t, a.TargetImage)
+			requests := reg.Requests()
+			slices.Sort(requests)
+			unique := slices.Compact(slices.Clone(requests))
+			wantRequests(t, "pull", requests, 0, test.untouchedBlob)
+			if len(unique) != len(requests) {
+				t.Errorf("a blob was asked for more than once: %v", requests)
+			}
+		})
+	}
+}
+
+func wantRequests(t *testing.T, what string, requests []string, manifests, blobs int) {
+	t.Helper()
+	var m, b int
+	for _, r := range requests {
+		switch {
+		case strings.HasPrefix(r, "GET ") && strings.Contains(r, "/manifests/"):
+			m++
+		case strings.HasPrefix(r, "GET ") && strings.Contains(r, "/blobs/"):
+			b++
+		default:
+			t.Errorf("%s: unexpected request %s", what, r)
+		}
+	}
+	if m != manifests || b != blobs {
+		t.Errorf("%s: %d manifests and %d blobs, want %d and %d:\n%s", what, m, b, manifests, blobs, strings.Join(requests, "\n"))
+	}
+}
+
+// TestSameAfterRestart checks that what was advertised can be served by a new
+// process and by another one on the same storage, whatever the tag does.
+func TestSameAfterRestart(t *testing.T) {
+	reg := upstream.Registry(t)
+	upstream.Push(t, reg.Host, "busybox:multi", "busybox:oci")
+	first := startProxy(t, "", hub(reg.URL))
+	req := request{ContainerImage: "busybox:multi", ContainerConfig: greeter(t)}
+	a := first.augment(t, req)
+	tail := strings.TrimPrefix(a.TargetImage, first.Host)
+
+	// The tag moves: another image takes its place.
+	if err := crane.Copy(reg.Host+"/library/busybox:oci", reg.Host+"/library/busybox:multi", crane.Insecure); err != nil {
+		t.Fatal(err)
+	}
+	second := startProxy(t, first.Dir, hub(reg.URL))
+	if got := check(t, second.Host+tail); got != a.TargetDigest {
+		t.Errorf("another server on the same storage gives %s, want %s", got, a.TargetDigest)
+	}
+	first.stop()
+	third := startProxy(t, first.Dir, hub(reg.URL))
+	if got := check(t, third.Host+tail); got != a.TargetDigest {
+		t.Errorf("after a restart: %s, want %s", got, a.TargetDigest)
+	}
+	if b := third.augment(t, req); b.ContainerToken == a.ContainerToken || b.SourceDigest == a.SourceDigest {
+		t.Error("a new submission did not see that the tag had moved")
+	}
+}
+
+// TestIdempotent: equal requests get equal names, on every server with the
+// same storage; different ones never do.
+func TestIdempotent(t *testing.T) {
+	reg := upstream.Registry(t)
+	upstream.Push(t, reg.Host, "busybox:multi", "busybox:oci")
+	p := startProxy(t, "", hub(reg.URL))
+	base := request{ContainerImage: "busybox:multi", ContainerConfig: greeter(t), ContainerPlatform: "linux/amd64"}
+	name := p.augment(t, base).ContainerToken
+	if again := p.augment(t, base).ContainerToken; again != name {
+		t.Error("the same request got another name")
+	}
+	other := greeter(t)
+	other.Env = []string{"GREETING=bonjour"}
+	seen := map[string]string{name: "base"}
+	for what, r := range map[string]request{
+		"image":    {ContainerImage: "busybox:oci", ContainerConfig: greeter(t), ContainerPlatform: "linux/amd64"},
+		"recipe":   {ContainerImage: "busybox:multi", ContainerConfig: other, ContainerPlatform: "linux/amd64"},
+		"platform": {ContainerImage: "busybox:multi", ContainerConfig: greeter(t), ContainerPlatform: "linux/arm64"},
+		"nothing":  {ContainerImage: "busybox:multi", ContainerPlatform: "linux/amd64"},
+	} {
+		token := p.augment(t, r).ContainerToken
+		if same, ok := seen[token]; ok {
+			t.Errorf("another %s has the name of %s", what, same)
+		}
+		seen[token] = what
+	}
+}
+
+// TestPinnedByDigest: an image named by digest becomes one named by digest.
+func TestPinnedByDigest(t *testing.T) {
+	reg := upstream.Registry(t)
+	digests := upstream.Push(t, reg.Host, "busybox:multi")
+	p := startProxy(t, "", hub(reg.URL))
+	pinned := "busybox@" + digests["busybox:multi"].String()
+	for _, image := range []string{pinned, "docker.io/library/busybox:multi@" + digests["busybox:multi"].String()} {
+		a := p.augment(t, request{ContainerImage: image, ContainerConfig: greeter(t)})
+		if want := p.Host + "/wt/" + a.ContainerToken + "/library/busybox@" + a.TargetDigest; a.TargetImage != want {
+			t.Errorf("image name %s, want %s", a.TargetImage, want)
+		}
+		if got := check(t, a.TargetImage); got != a.TargetDigest {
+			t.Errorf("pulled %s, want %s", got, a.TargetDigest)
+		}
+		// The base digest itself names other bytes, which are refused with a hint.
+		status, body := get(t, p.URL+"/v2/wt/"+a.ContainerToken+"/library/busybox/manifests/"+a.SourceDigest)
+		if status != http.StatusForbidden || !strings.Contains(body, "DENIED") || !strings.Contains(body, a.TargetDigest) {
+			t.Errorf("base digest: %d %s", status, body)
+		}
+	}
+}
+
+// TestNothingToAdd: without a recipe the image is the upstream's, down to the
+// attestations that nobody asked for when it was submitted.
+func TestNothingToAdd(t *testing.T) {
+	reg := upstream.Registry(t)
+	digests := upstream.Push(t, reg.Host, "busybox:multi")
+	p := startProxy(t, "", hub(reg.URL))
+	a := p.augment(t, request{ContainerImage: "busybox:multi", ContainerConfig: &config{}, ContainerPlatform: "linux/amd64"})
+	if a.TargetDigest != digests["busybox:multi"].String() || a.TargetDigest != a.SourceDigest {
+		t.Fatalf("digest %s, want the base's %s", a.TargetDigest, digests["busybox:multi"])
+	}
+	index, err := remote.Index(mustRef(t, a.TargetImage))
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest, err := index.IndexManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range manifest.Manifests {
+		img, err := index.Image(entry.Digest)
+		if err != nil {
+			t.Fatalf("%v: %v", entry.Platform, err)
+		}
+		layers, err := img.Layers()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range layers {
+			blob, err := l.Compressed()
+			if err != nil {
+				t.Errorf("%v: %v", entry.Platform, err)
+				continue
+			}
+			if _, err := io.Copy(io.Discard, blob); err != nil {
+				t.Errorf("%v: %v", entry.Platform, err)
+			}
+			blob.Close()
+		}
+	}
+}
+
+func get(t *testing.T, url string) (int, string) {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}

@@ -1,0 +1,11 @@
+// Package upstream runs the registries that integration tests pull from, and
+// fills them with small images of every kind that engines meet in the wild.
+//
+// The registry is the real one (distribution's handlers) in this process, so
+// what a test asserts about requests is what a registry would have received.
+// The images hold a static busybox: they can be run, not only inspected.
+//
+// It must never listen on anything but loopback, fetch anything from outside,
+// or be imported by code that ships. Images are the same bytes on every run, so
+// that a digest in a failure message can be found again.
+package upstream

@@ -1,0 +1,106 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"regexp"
+	"time"
+
+	"github.com/waveproxy/waveproxy/auth"
+)
+
+// record is what handlers note about a request for its one log line.
+type record struct {
+	err    error
+	source string // where a blob came from
+}
+
+type recordKey struct{}
+
+// note returns the request's record. Outside AccessLog it is a throw-away.
+func note(ctx context.Context) *record {
+	if rec, ok := ctx.Value(recordKey{}).(*record); ok {
+		return rec
+	}
+	return new(record)
+}
+
+// AccessLog logs each request once, when it has ended, with the full chain of
+// its error. Tokens in paths appear as their hash, query strings not at all.
+func AccessLog(log *slog.Logger, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		rec := new(record)
+		r = r.WithContext(context.WithValue(r.Context(), recordKey{}, rec))
+		counted := &response{ResponseWriter: w, status: http.StatusOK}
+		finished := false
+		defer func() {
+			level := slog.LevelInfo
+			if rec.err != nil && ProblemOf(rec.err).Status >= 500 && !errors.Is(rec.err, context.Canceled) {
+				level = slog.LevelError
+			}
+			attrs := []slog.Attr{
+				slog.String("method", r.Method), slog.String("path", RedactPath(r.URL.Path)),
+				slog.Int("status", counted.status), slog.Int64("bytes", counted.bytes),
+				slog.Duration("took", time.Since(start).Round(time.Microsecond)),
+				slog.String("client", r.RemoteAddr), slog.String("agent", r.UserAgent()),
+			}
+			if rec.source != "" {
+				attrs = append(attrs, slog.String("source", rec.source))
+			}
+			if !finished {
+				attrs = append(attrs, slog.Bool("aborted", true))
+			}
+			if rec.err != nil {
+				attrs = append(attrs, slog.String("error", rec.err.Error()))
+			}
+			log.LogAttrs(r.Context(), level, "request", attrs...)
+		}()
+		next.ServeHTTP(counted, r)
+		finished = true
+	})
+}
+
+// response counts what passes. It keeps ReadFrom, so that files still reach
+// the socket through sendfile, and Unwrap, for http.ResponseController.
+type response struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+	wrote  bool
+}
+
+func (w *response) WriteHeader(status int) {
+	if !w.wrote && status >= http.StatusOK {
+		w.status, w.wrote = status, true
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *response) Write(p []byte) (int, error) {
+	w.wrote = true
+	n, err := w.ResponseWriter.Write(p)
+	w.bytes += int64(n)
+	return n, err
+}
+
+func (w *response) ReadFrom(r io.Reader) (int64, error) {
+	w.wrote = true
+	n, err := io.Copy(w.ResponseWriter, r)
+	w.bytes += n
+	return n, err
+}
+
+func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+var tokenInPath = regexp.MustCompile(`[a-z2-7]{39}`)
+
+// RedactPath replaces tokens in a path by their hash.
+func RedactPath(path string) string {
+	return tokenInPath.ReplaceAllStringFunc(path, func(t string) string {
+		return "~" + auth.Token(t).Short()
+	})
+}

@@ -1,0 +1,139 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+
+	"github.com/waveproxy/waveproxy/augment"
+	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/registry/upstream"
+)
+
+// Problem is an error as a client gets it.
+type Problem struct {
+	Status     int
+	Code       string // an OCI error code
+	Message    string // one line, without secrets
+	RetryAfter time.Duration
+}
+
+// Refusal is an error whose text is for the client.
+type Refusal struct {
+	status  int
+	code    errcode.ErrorCode
+	message string
+}
+
+func (r *Refusal) Error() string { return r.message }
+
+func refuse(status int, code errcode.ErrorCode, format string, args ...any) error {
+	return &Refusal{status, code, fmt.Sprintf(format, args...)}
+}
+
+// Refuse returns an error whose text the client gets with the status. Handlers
+// of the API use it for what is wrong with a request itself.
+func Refuse(status int, format string, args ...any) error {
+	return refuse(status, errcode.ErrorCodeUnsupported, format, args...)
+}
+
+// ProblemOf maps every error to what the client may know of it. It is the one
+// place that decides statuses: 404 only for what an upstream or we know not to
+// exist, 403 for what the person must act on, 502 and 504 for upstreams that
+// fail. Errors that nobody mapped are 500 without their text.
+func ProblemOf(err error) Problem {
+	if p, ok := errors.AsType[*Refusal](err); ok {
+		return Problem{Status: p.status, Code: code(p.code), Message: p.message}
+	}
+	if u, ok := errors.AsType[*upstream.Error](err); ok {
+		return upstreamProblem(u)
+	}
+	if a, ok := errors.AsType[*augment.Error](err); ok {
+		return Problem{Status: http.StatusBadRequest, Code: code(errcode.ErrorCodeUnsupported), Message: a.Error()}
+	}
+	if a, ok := errors.AsType[*auth.Error](err); ok {
+		return Problem{Status: http.StatusBadRequest, Code: code(errcode.ErrorCodeUnsupported), Message: a.Error()}
+	}
+	switch {
+	case errors.Is(err, auth.ErrUnknownToken):
+		return Problem{Status: http.StatusNotFound, Code: code(errcode.ErrorCodeNameUnknown),
+			Message: "unknown token: the image name is mistyped, or was made by another server; request a new one"}
+	case errors.Is(err, auth.ErrExpiredToken), errors.Is(err, auth.ErrRevokedToken):
+		return Problem{Status: http.StatusForbidden, Code: code(errcode.ErrorCodeDenied), Message: err.Error() + "; request a new one"}
+	case errors.Is(err, context.DeadlineExceeded):
+		return Problem{Status: http.StatusGatewayTimeout, Code: code(errcode.ErrorCodeUnavailable), Message: "the request took too long"}
+	}
+	return Problem{Status: http.StatusInternalServerError, Code: code(errcode.ErrorCodeUnknown),
+		Message: "internal error; the server's log has the cause"}
+}
+
+func upstreamProblem(u *upstream.Error) Problem {
+	p := Problem{Message: u.Error(), RetryAfter: u.RetryAfter}
+	switch u.Kind {
+	case upstream.NotFound:
+		p.Status, p.Code = http.StatusNotFound, code(errcode.ErrorCodeManifestUnknown)
+	case upstream.Unauthorized, upstream.Rejected, upstream.Forbidden:
+		p.Status, p.Code = http.StatusForbidden, code(errcode.ErrorCodeDenied)
+	case upstream.RateLimited:
+		p.Status, p.Code = http.StatusTooManyRequests, code(errcode.ErrorCodeTooManyRequests)
+	case upstream.Timeout:
+		p.Status, p.Code = http.StatusGatewayTimeout, code(errcode.ErrorCodeUnavailable)
+	default:
+		p.Status, p.Code = http.StatusBadGateway, code(errcode.ErrorCodeUnavailable)
+	}
+	return p
+}
+
+func code(c errcode.ErrorCode) string { return c.Descriptor().Value }
+
+// write sends the problem with the given body. HEAD gets the headers alone.
+func (p Problem) write(w http.ResponseWriter, r *http.Request, body any) {
+	data, err := json.Marshal(body)
+	if err != nil {
+		data = []byte(`{}`) // strings only: cannot happen
+	}
+	h := w.Header()
+	for _, name := range []string{"Docker-Content-Digest", "Etag", "Cache-Control", "Content-Range", "Accept-Ranges", SourceHeader} {
+		h.Del(name)
+	}
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(data)))
+	if p.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(int((p.RetryAfter+time.Second-1)/time.Second)))
+	}
+	w.WriteHeader(p.Status)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(data) // the client is gone; nothing is left to tell it
+	}
+}
+
+type errorBody struct {
+	Errors []errorEntry `json:"errors"`
+}
+
+type errorEntry struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+// writeError answers with the OCI error document and notes the cause for the
+// access log. Nothing must have been written before.
+func writeError(w http.ResponseWriter, r *http.Request, err error) {
+	note(r.Context()).err = err
+	p := ProblemOf(err)
+	p.write(w, r, errorBody{[]errorEntry{{p.Code, p.Message}}})
+}
+
+// WriteAPIError answers with the one-line {"message": "…"} document that
+// Wave's clients print as it is.
+func WriteAPIError(w http.ResponseWriter, r *http.Request, err error) {
+	note(r.Context()).err = err
+	p := ProblemOf(err)
+	p.write(w, r, map[string]string{"message": p.Message})
+}

@@ -1,0 +1,206 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"regexp"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/waveproxy/waveproxy/augment"
+	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/registry/upstream"
+)
+
+// Records keeps small named records. Absent ones are fs.ErrNotExist.
+type Records interface {
+	Record(ctx context.Context, name string) ([]byte, error)
+	PutRecord(ctx context.Context, name string, data []byte) error
+}
+
+// Expected is what a request says about a layer. Zero members are not checked.
+type Expected struct {
+	Digest digest.Digest // of the archive as given
+	Size   int64         // of the archive as given
+	DiffID digest.Digest // of the uncompressed tar
+}
+
+// Layers takes layers into the store: it checks them, whichever way they come,
+// and stores nothing that fails. It is safe for concurrent use.
+type Layers struct {
+	store    blobstore.Store
+	records  Records
+	upstream *upstream.Client
+	tempDir  string
+	maxSize  int64
+	fetches  singleflight.Group
+}
+
+// fetchTimeout bounds one remote layer, from the first byte to the store.
+const fetchTimeout = 30 * time.Minute
+
+// NewLayers returns Layers that fetch at most maxSize bytes and keep unfinished
+// downloads in tempDir.
+func NewLayers(store blobstore.Store, records Records, client *upstream.Client, tempDir string, maxSize int64) *Layers {
+	return &Layers{store: store, records: records, upstream: client, tempDir: tempDir, maxSize: maxSize}
+}
+
+// Inline takes a layer that came with the request into staged, which Resolve
+// empties into the store once the whole request has turned out to be good.
+func (l *Layers) Inline(ctx context.Context, staged blobstore.Store, data []byte, want Expected) (augment.Layer, error) {
+	return keep(ctx, staged, bytes.NewReader(data), want)
+}
+
+// Remote takes the layer at an http or https URL. A URL that was verified once
+// to hold a digest is not fetched again for it, even when the origin is gone.
+// The URL counts, not the digest alone: knowing a digest is no permission to
+// use a layer that somebody else brought.
+func (l *Layers) Remote(ctx context.Context, url string, want Expected) (augment.Layer, error) {
+	if want.Digest == "" {
+		return l.fetch(ctx, url, want)
+	}
+	name := layerRecord(url, want.Digest)
+	if layer, err := l.known(ctx, name, want); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return layer, err
+	}
+	// The download serves everyone who waits for it, so it does not end with
+	// the first one's request.
+	shared := context.WithoutCancel(ctx)
+	done := l.fetches.DoChan(name+fmt.Sprint(want), func() (any, error) {
+		ctx, cancel := context.WithTimeout(shared, fetchTimeout)
+		defer cancel()
+		layer, err := l.fetch(ctx, url, want)
+		if err != nil {
+			return nil, err
+		}
+		data, err := json.Marshal(layer)
+		if err == nil {
+			err = l.records.PutRecord(ctx, name, data)
+		}
+		return layer, err
+	})
+	select {
+	case <-ctx.Done():
+		return augment.Layer{}, ctx.Err()
+	case res := <-done:
+		if res.Err != nil {
+			return augment.Layer{}, res.Err
+		}
+		return res.Val.(augment.Layer), nil
+	}
+}
+
+func layerRecord(url string, d digest.Digest) string {
+	sum := sha256.Sum256([]byte(d.String() + " " + url))
+	return "layers/" + hex.EncodeToString(sum[:])
+}
+
+// known returns a layer that was fetched before, if it is still in the store.
+func (l *Layers) known(ctx context.Context, name string, want Expected) (augment.Layer, error) {
+	data, err := l.records.Record(ctx, name)
+	if err != nil {
+		return augment.Layer{}, err
+	}
+	var layer augment.Layer
+	if err := json.Unmarshal(data, &layer); err != nil {
+		return augment.Layer{}, fmt.Errorf("read record %s: %w", name, err)
+	}
+	if want.DiffID != "" && want.DiffID != layer.DiffID {
+		return augment.Layer{}, mismatch("tarDigest", want.DiffID, layer.DiffID)
+	}
+	f, err := l.store.Open(ctx, layer.Digest)
+	if err != nil {
+		return augment.Layer{}, err
+	}
+	defer f.Close()
+	if want.Size != 0 && want.Digest == layer.Digest && want.Size != layer.Size {
+		return augment.Layer{}, mismatch("gzipSize", want.Size, layer.Size)
+	}
+	return layer, nil
+}
+
+func (l *Layers) fetch(ctx context.Context, url string, want Expected) (augment.Layer, error) {
+	body, size, err := l.upstream.Fetch(ctx, url)
+	if err != nil {
+		return augment.Layer{}, fmt.Errorf("fetch layer: %w", err)
+	}
+	defer body.Close()
+	if size > l.maxSize {
+		return augment.Layer{}, tooLarge(url, l.maxSize)
+	}
+	f, err := os.CreateTemp(l.tempDir, "layer-*")
+	if err != nil {
+		return augment.Layer{}, fmt.Errorf("fetch layer: %w", err)
+	}
+	defer f.Close()
+	if err := os.Remove(f.Name()); err != nil { // the open file needs no name, and a crash leaves nothing
+		return augment.Layer{}, fmt.Errorf("fetch layer: %w", err)
+	}
+	n, err := io.Copy(f, io.LimitReader(body, l.maxSize+1))
+	if err != nil {
+		return augment.Layer{}, fmt.Errorf("fetch layer: %w", err)
+	}
+	if n > l.maxSize {
+		return augment.Layer{}, tooLarge(url, l.maxSize)
+	}
+	layer, err := keep(ctx, l.store, f, want)
+	layer.Location = url
+	layer.Platform = platformOf(url)
+	return layer, err
+}
+
+func tooLarge(url string, limit int64) error {
+	return Refuse(http.StatusBadRequest, "layer %s is larger than the limit of %d bytes (layers.max_size)", upstream.RedactURL(url), limit)
+}
+
+func keep(ctx context.Context, store blobstore.Store, r io.ReadSeeker, want Expected) (augment.Layer, error) {
+	if _, err := r.Seek(0, io.SeekStart); err != nil {
+		return augment.Layer{}, fmt.Errorf("read layer: %w", err)
+	}
+	found, err := augment.Inspect(r, augment.DefaultLimits)
+	// What the bytes are is told before what is wrong with them: a layer that
+	// is not an archive is most often one that is not what was meant.
+	if err != nil {
+		return augment.Layer{}, err
+	}
+	switch {
+	case want.Digest != "" && want.Digest != found.Digest:
+		return augment.Layer{}, mismatch("gzipDigest", want.Digest, found.Digest)
+	case want.Size != 0 && want.Size != found.Size:
+		return augment.Layer{}, mismatch("gzipSize", want.Size, found.Size)
+	case want.DiffID != "" && want.DiffID != found.DiffID:
+		return augment.Layer{}, mismatch("tarDigest", want.DiffID, found.DiffID)
+	}
+	return augment.Keep(ctx, store, r, found)
+}
+
+func mismatch(member string, want, found any) error {
+	return Refuse(http.StatusBadRequest, "layer %s: expected %v, found %v", member, want, found)
+}
+
+// fusionName is how Fusion's layers name their architecture; clients send the
+// layers of all architectures and leave the choice to the server.
+var fusionName = regexp.MustCompile(`/fusion-(\w+)\.tar\.gz$`)
+
+func platformOf(url string) string {
+	m := fusionName.FindStringSubmatch(url)
+	if m == nil {
+		return ""
+	}
+	p, err := augment.ParsePlatform(m[1])
+	if err != nil {
+		return ""
+	}
+	return augment.FormatPlatform(p)
+}

@@ -1,0 +1,123 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/waveproxy/waveproxy/augment"
+	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/registry/upstream"
+)
+
+// Resolver computes augmented images: what tokens are minted for. It is safe
+// for concurrent use.
+type Resolver struct {
+	upstream  *upstream.Client
+	store     blobstore.Store
+	augmenter *augment.Augmenter
+}
+
+// NewResolver returns a Resolver that reads base images through client, puts
+// what it makes into store, and allows images of maxLayers layers.
+func NewResolver(client *upstream.Client, store blobstore.Store, maxLayers int) *Resolver {
+	return &Resolver{upstream: client, store: store, augmenter: augment.NewAugmenter(maxLayers)}
+}
+
+// ImageRequest is an image to resolve.
+type ImageRequest struct {
+	Identity  string // whose upstream credentials to use
+	Ref       reference.Named
+	Recipe    augment.Recipe
+	Platforms []ocispec.Platform
+	// Staged has those of the recipe's layers that are not in the store yet.
+	// They are moved there when the image turns out to be good.
+	Staged blobstore.Store
+}
+
+// Resolve pins the image that the reference names now, applies the recipe, and
+// returns the grant for the result, of which every byte that is ours is then
+// in the store. It costs one upstream request for the manifest, and for each
+// platform one for its config and, below an index, one for its manifest.
+// Errors are *upstream.Error, *augment.Error, or those of the stores.
+func (r *Resolver) Resolve(ctx context.Context, req ImageRequest) (auth.Grant, error) {
+	ref := reference.TagNameOnly(req.Ref)
+	grant := auth.Grant{Image: ref.Name(), Recipe: req.Recipe, Identity: req.Identity}
+	want, name := "", ref.String()
+	if tagged, ok := ref.(reference.Tagged); ok {
+		want, grant.Tag = tagged.Tag(), tagged.Tag()
+	}
+	if pinned, ok := ref.(reference.Digested); ok {
+		// As everywhere else, a tag beside a digest is only a comment.
+		want, grant.Tag = pinned.Digest().String(), ""
+		name = ref.Name() + "@" + want
+	}
+	for _, p := range req.Platforms {
+		grant.Platforms = append(grant.Platforms, augment.FormatPlatform(p))
+	}
+	target := auth.Target{Identity: req.Identity, Registry: reference.Domain(ref), Repository: reference.Path(ref)}
+	image, err := r.augmenter.Apply(ctx, r.upstream.Repository(target), augment.Request{
+		Name: name, Reference: want, Recipe: req.Recipe, Platforms: req.Platforms,
+		Archives: layered{staged: req.Staged, Store: r.store},
+	})
+	if err != nil {
+		return auth.Grant{}, fmt.Errorf("augment %s: %w", name, err)
+	}
+	grant.Base, grant.Root = image.Base, image.Root
+	for _, l := range image.Layers {
+		grant.Injected = append(grant.Injected, l.Digest)
+	}
+	for _, o := range image.Objects {
+		grant.Objects = append(grant.Objects, o.Digest)
+	}
+	if err := r.keep(ctx, image, req.Staged); err != nil {
+		return auth.Grant{}, fmt.Errorf("store %s: %w", name, err)
+	}
+	return grant, nil
+}
+
+// keep stores the image before anyone can learn its digests, so that what is
+// advertised can be served, by this process or another.
+func (r *Resolver) keep(ctx context.Context, image *augment.Image, staged blobstore.Store) error {
+	for _, l := range image.Layers {
+		f, err := staged.Open(ctx, l.Digest)
+		if errors.Is(err, blobstore.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		err = r.store.Put(ctx, l.Digest, f)
+		f.Close()
+		if err != nil {
+			return err
+		}
+	}
+	for _, o := range image.Objects {
+		if err := r.store.Put(ctx, o.Digest, bytes.NewReader(o.Data)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// layered reads from the staged layers first and writes to the store.
+type layered struct {
+	blobstore.Store
+	staged blobstore.Store
+}
+
+func (l layered) Open(ctx context.Context, d digest.Digest) (io.ReadSeekCloser, error) {
+	f, err := l.staged.Open(ctx, d)
+	if errors.Is(err, blobstore.ErrNotFound) {
+		return l.Store.Open(ctx, d)
+	}
+	return f, err
+}

@@ -1,0 +1,123 @@
+package registry
+
+import (
+	"regexp"
+	"strings"
+
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/waveproxy/waveproxy/auth"
+)
+
+// kind is what a path asks for.
+type kind int
+
+const (
+	kindPing      kind = iota + 1 // /v2/
+	kindManifest                  // /v2/<name>/manifests/<tag or digest>
+	kindBlob                      // /v2/<name>/blobs/<digest>
+	kindTags                      // /v2/<name>/tags/list
+	kindReferrers                 // /v2/<name>/referrers/<digest>
+)
+
+func (k kind) String() string {
+	return [...]string{"", "ping", "manifest", "blob", "tags", "referrers"}[k]
+}
+
+// route is a parsed path. token and name are empty for a ping; tag or digest
+// is set for what has a reference.
+type route struct {
+	kind   kind
+	token  auth.Token
+	name   string // repository without its registry: library/ubuntu
+	tag    string
+	digest digest.Digest
+}
+
+var (
+	tagPattern  = regexp.MustCompile(`^` + reference.TagRegexp.String() + `$`)
+	namePattern = regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
+)
+
+// maxName is the length many clients allow for a repository name.
+const maxName = 255
+
+// parseRoute reads a decoded path. ok is false for what is none of ours; a
+// path is refused rather than guessed at.
+func parseRoute(path string) (r route, ok bool) {
+	rest, ok := trimToken(path, &r.token)
+	if !ok {
+		return route{}, false
+	}
+	if rest == "" {
+		return route{kind: kindPing}, true
+	}
+	parts := strings.Split(rest, "/")
+	if len(parts) < 3 || r.token == "" {
+		return route{}, false
+	}
+	r.name = strings.Join(parts[:len(parts)-2], "/")
+	if len(r.name) > maxName || !namePattern.MatchString(r.name) {
+		return route{}, false
+	}
+	return r, r.parseResource(parts[len(parts)-2], parts[len(parts)-1])
+}
+
+// trimToken takes either form of prefix off the path and reads the token. The
+// rest is "<name>/<resource>", or empty for a ping.
+func trimToken(path string, token *auth.Token) (rest string, ok bool) {
+	if path == "/v2" || path == "/v2/" {
+		return "", true
+	}
+	prefix, suffix := "/v2/wt/", "/"
+	if strings.HasPrefix(path, "/wt/") {
+		prefix, suffix = "/wt/", "/v2/"
+		if strings.HasSuffix(path, "/v2") {
+			path += "/"
+		}
+	}
+	path, ok = strings.CutPrefix(path, prefix)
+	if !ok {
+		return "", false
+	}
+	component, rest, ok := strings.Cut(path, suffix)
+	if !ok || component == "" || strings.Contains(component, "/") {
+		return "", false
+	}
+	*token = auth.Token(component)
+	return rest, rest != "" || suffix == "/v2/"
+}
+
+func (r *route) parseResource(resource, ref string) bool {
+	d := digest.Digest(ref)
+	isDigest := d.Validate() == nil
+	switch resource {
+	case "manifests":
+		r.kind = kindManifest
+		if !isDigest && !tagPattern.MatchString(ref) {
+			return false
+		}
+	case "blobs":
+		r.kind = kindBlob
+		if !isDigest {
+			return false
+		}
+	case "referrers":
+		r.kind = kindReferrers
+		if !isDigest {
+			return false
+		}
+	case "tags":
+		r.kind = kindTags
+		return ref == "list"
+	default:
+		return false
+	}
+	if isDigest {
+		r.digest = d
+	} else {
+		r.tag = ref
+	}
+	return true
+}

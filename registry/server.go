@@ -1,0 +1,136 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+	"github.com/hashicorp/golang-lru/v2/expirable"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/registry/upstream"
+)
+
+// Tokens tells what a token stands for. Errors are auth.ErrUnknownToken,
+// auth.ErrExpiredToken, auth.ErrRevokedToken or of the storage behind it.
+type Tokens interface {
+	Open(ctx context.Context, t auth.Token) (*auth.Grant, error)
+}
+
+// Options are what a Server is made of.
+type Options struct {
+	Tokens   Tokens
+	Store    blobstore.Store
+	Upstream *upstream.Client
+	Log      *slog.Logger
+}
+
+// Server answers the registry protocol. It is safe for concurrent use.
+type Server struct {
+	Options
+	images  *expirable.LRU[auth.Token, *image]
+	loads   singleflight.Group
+	sources []blobSource
+}
+
+const (
+	cachedImages = 1024
+	imageTTL     = 10 * time.Minute
+	loadTimeout  = 30 * time.Second
+)
+
+// New returns a Server for /v2/ and /wt/.
+func New(o Options) *Server {
+	s := &Server{Options: o, images: expirable.NewLRU[auth.Token, *image](cachedImages, nil, imageTTL)}
+	s.sources = []blobSource{storedBlobs{o.Store}, newUpstreamBlobs(o.Upstream, o.Log)}
+	return s
+}
+
+// ServeHTTP follows the decisions in the package comment.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		writeError(w, r, refuse(http.StatusMethodNotAllowed, errcode.ErrorCodeUnsupported, "this registry is read-only: %s is not supported", r.Method))
+		return
+	}
+	rt, ok := parseRoute(r.URL.Path)
+	if !ok {
+		writeError(w, r, refuse(http.StatusNotFound, errcode.ErrorCodeNameUnknown,
+			"no such repository: image names on this server start with wt/<token>/, and the API or \"waveproxy augment\" hands them out"))
+		return
+	}
+	if err := s.serve(w, r, rt); err != nil {
+		writeError(w, r, err)
+	}
+}
+
+// serve writes a whole response, or nothing and returns an error.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt route) error {
+	if rt.kind == kindPing {
+		return serveJSON(w, r, "application/json", struct{}{})
+	}
+	img, err := s.image(r.Context(), rt.token)
+	if err != nil {
+		return err
+	}
+	if want := img.target.Repository; rt.name != want {
+		return refuse(http.StatusForbidden, errcode.ErrorCodeDenied, "this token is for the image %s, not for %q", want, rt.name)
+	}
+	switch rt.kind {
+	case kindManifest:
+		return s.serveManifest(w, r, img, rt)
+	case kindBlob:
+		return s.serveBlob(w, r, img, rt.digest)
+	case kindTags:
+		return serveTags(w, r, img, rt)
+	default:
+		return serveReferrers(w, r)
+	}
+}
+
+// image opens the token and loads its image, once for any number of concurrent
+// requests. The token is opened each time, for it may have been revoked.
+func (s *Server) image(ctx context.Context, t auth.Token) (*image, error) {
+	grant, err := s.Tokens.Open(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	if img, ok := s.images.Get(t); ok {
+		return img, nil
+	}
+	// One client that leaves must not fail the others.
+	shared := context.WithoutCancel(ctx)
+	loaded := s.loads.DoChan(string(t), func() (any, error) {
+		ctx, cancel := context.WithTimeout(shared, loadTimeout)
+		defer cancel()
+		img, err := loadImage(ctx, s.Store, grant)
+		if err != nil {
+			return nil, fmt.Errorf("load image %s: %w", grant.Image, err)
+		}
+		s.images.Add(t, img)
+		return img, nil
+	})
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case res := <-loaded:
+		if res.Err != nil {
+			return nil, res.Err
+		}
+		return res.Val.(*image), nil
+	}
+}
+
+// splitName splits a normalised repository name into registry and path.
+func splitName(name string) (domain, path string) {
+	domain, path, _ = strings.Cut(name, "/")
+	return domain, path
+}

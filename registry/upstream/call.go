@@ -1,0 +1,118 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	orasauth "oras.land/oras-go/v2/registry/remote/auth"
+
+	"github.com/waveproxy/waveproxy/auth"
+)
+
+// The waits of a call. A blob of any size may take any time, as long as some of
+// it keeps coming.
+const (
+	answerTimeout = 60 * time.Second // for the headers of the last response, with all redirects, logins and retries
+	idleTimeout   = 60 * time.Second // for the next bytes of the body
+	objectTimeout = 2 * time.Minute  // for a whole manifest or config
+	retryBudget   = 10 * time.Second // from the call's start; no retry begins later
+)
+
+// call is one question, with every request that it takes: redirects, logins,
+// retries. It travels in the context of those requests.
+type call struct {
+	op, name string      // for messages
+	target   auth.Target // zero for URLs
+	host     string      // that the first request goes to
+	// verified tells that the answer counts only if it has the expected digest,
+	// so a redirect may lead from https to http, as storages in clusters do.
+	verified   bool
+	retryUntil time.Time
+
+	// The token cache sets these, in the goroutine that made the call.
+	token      string // in use, if any; when it was refused, a new one must differ
+	credential string // Source of the credential behind the token
+}
+
+type callKey struct{}
+
+func callOf(ctx context.Context) *call {
+	c, _ := ctx.Value(callKey{}).(*call)
+	return c
+}
+
+var errStalled = errors.New("nothing arrived for too long")
+
+// do runs the call and returns its last response, whatever the status. Errors
+// are as Error describes; so are those of reading the body, which must be
+// closed.
+func (c *Client) do(req *http.Request, cl *call, send func(*http.Request) (*http.Response, error)) (*http.Response, error) {
+	cl.host = req.URL.Host
+	cl.retryUntil = time.Now().Add(retryBudget)
+	ctx, cancel := context.WithCancelCause(context.WithValue(req.Context(), callKey{}, cl))
+	stall := time.AfterFunc(c.answerTimeout, func() { cancel(errStalled) })
+	resp, err := send(req.WithContext(ctx))
+	stall.Stop()
+	if err != nil {
+		err = cl.failed(ctx, err)
+		cancel(nil)
+		return nil, err
+	}
+	resp.Body = &body{
+		ReadCloser: resp.Body, call: cl, host: resp.Request.URL.Host,
+		ctx: ctx, cancel: cancel, stall: stall, idle: c.idleTimeout,
+	}
+	return resp, nil
+}
+
+// authorized sends a request of a call and answers what the registry asks.
+func (c *Client) authorized(req *http.Request) (*http.Response, error) {
+	cl := callOf(req.Context())
+	// Some registries leave the scope out of their challenge.
+	scope := orasauth.ScopeRepository(cl.target.Repository, orasauth.ActionPull)
+	req = req.WithContext(orasauth.WithScopesForHost(req.Context(), req.URL.Host, scope))
+	resp, err := c.login.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode == http.StatusUnauthorized && resp.Header.Get("Www-Authenticate") == "" && cl.token != "" {
+		// A registry that refuses an expired token without a challenge, as dhi.io
+		// did, still sends one when it is asked without a token.
+		c.tokens.drop(cl, req.URL.Host)
+		discard(resp.Body)
+		return c.login.Do(req)
+	}
+	return resp, nil
+}
+
+// body is the body of a response. It cannot stall for ever, its errors say what
+// they are about, and closing it ends the call.
+type body struct {
+	io.ReadCloser
+	call   *call
+	host   string // that sends it
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	stall  *time.Timer
+	idle   time.Duration
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	b.stall.Reset(b.idle)
+	n, err := b.ReadCloser.Read(p)
+	b.stall.Stop() // the reader may take its time
+	if err != nil && err != io.EOF {
+		err = b.call.broken(b.ctx, b.host, err)
+	}
+	return n, err
+}
+
+func (b *body) Close() error {
+	b.stall.Stop()
+	err := b.ReadCloser.Close()
+	b.cancel(nil)
+	return err
+}

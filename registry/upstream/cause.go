@@ -1,0 +1,166 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"regexp"
+	"syscall"
+
+	orasauth "oras.land/oras-go/v2/registry/remote/auth"
+	"oras.land/oras-go/v2/registry/remote/errcode"
+)
+
+func (c *call) newError(kind Kind) *Error {
+	return &Error{
+		Kind: kind, Op: c.op, Registry: c.target.Registry, Host: c.host, Name: c.name, Credential: c.credential,
+	}
+}
+
+// refused returns the error for a response that is not what was hoped for.
+func (c *call) refused(resp *http.Response) error {
+	e := c.newError(Failed)
+	e.Host, e.RetryAfter = resp.Request.URL.Host, retryAfter(resp)
+	return e.withStatus(resp.StatusCode, c.host)
+}
+
+// withStatus sets the kind. A storage behind the registry, unlike its login
+// service, knows nothing of our credentials: when it refuses us, that is a
+// failure of theirs.
+func (e *Error) withStatus(status int, trusted string) *Error {
+	e.Status = status
+	switch status {
+	case http.StatusNotFound:
+		e.Kind = NotFound
+	case http.StatusTooManyRequests:
+		e.Kind = RateLimited
+	case http.StatusUnauthorized, http.StatusForbidden:
+		switch {
+		case e.Registry != "" && e.Host != trusted:
+			e.Kind = Failed
+		case e.Credential != "":
+			e.Kind = Rejected
+		default:
+			e.Kind = Unauthorized
+		}
+	default:
+		e.Kind = Failed
+	}
+	return e
+}
+
+// failed returns the error for a call that got no response. Only the innermost
+// cause is kept: what net/http and oras put around it quotes URLs and answers.
+func (c *call) failed(ctx context.Context, err error) error {
+	if errors.Is(ctx.Err(), context.Canceled) && !errors.Is(context.Cause(ctx), errStalled) {
+		return fmt.Errorf("%s %s: %w", c.op, c.name, ctx.Err())
+	}
+	e := c.newError(Failed)
+	if hop, ok := errors.AsType[*hopError](err); ok {
+		e.Host, e.Err = hop.host, hop.err
+	}
+	if resp, ok := errors.AsType[*errcode.ErrorResponse](err); ok {
+		// Of oras' requests only those for tokens are turned into this.
+		e.Host = resp.URL.Host
+		return e.withStatus(resp.StatusCode, e.Host)
+	}
+	policy, isPolicy := errors.AsType[*policyError](err)
+	keychain, isKeychain := errors.AsType[*keychainError](err)
+	switch {
+	case errors.Is(context.Cause(ctx), errStalled):
+		e.Kind, e.Err = Timeout, errStalled
+	case errors.Is(err, orasauth.ErrBasicCredentialNotFound):
+		return e.withStatus(http.StatusUnauthorized, e.Host)
+	case isPolicy:
+		e.Kind, e.Err = policy.kind, policy
+		e.detail = fmt.Sprintf("%s leads to where this server does not go: %s", e.Host, policy.reason)
+	case isKeychain:
+		e.Err = keychain
+		e.detail = "this server could not find out whether it has a credential for " + c.target.Registry
+	case e.Err != nil:
+		e.Kind = kindOf(e.Err)
+	case errors.Is(err, context.DeadlineExceeded):
+		e.Kind, e.Err = Timeout, context.DeadlineExceeded
+	default:
+		e.detail = "the request failed: " + query.ReplaceAllString(err.Error(), "")
+	}
+	return e
+}
+
+// broken returns the error for a body that could not be read to its end.
+func (c *call) broken(ctx context.Context, host string, err error) error {
+	if !errors.Is(err, io.ErrUnexpectedEOF) {
+		return c.failed(ctx, &hopError{host, err})
+	}
+	e := c.newError(Invalid)
+	e.Host, e.Err, e.detail = host, err, host+" cut the answer off before its end; try again"
+	return e
+}
+
+// invalid returns the error for an answer that cannot be used. The text goes on
+// after the host's name.
+func (c *call) invalid(format string, args ...any) error {
+	e := c.newError(Invalid)
+	e.detail = c.host + " " + fmt.Sprintf(format, args...)
+	return e
+}
+
+// kindOf tells what an error of http.Transport means. What it does not know is
+// a broken connection; HTTP/2's errors have no exported types.
+func kindOf(err error) Kind {
+	var timeout net.Error
+	_, unresolved := errors.AsType[*net.DNSError](err)
+	switch {
+	case errors.Is(err, ErrForbiddenAddress):
+		return Forbidden
+	case unresolved:
+		return Unresolvable
+	case isTLS(err):
+		return Untrusted
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return Timeout
+	}
+	return Unreachable
+}
+
+func isTLS(err error) bool {
+	_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
+	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
+	op, _ := errors.AsType[*net.OpError](err)
+	return certificate || noTLS || op != nil && isAlert(op)
+}
+
+// isAlert knows crypto/tls's alerts by their operation: their type is not
+// exported.
+func isAlert(op *net.OpError) bool { return op.Op == "remote error" || op.Op == "local error" }
+
+// because returns the part of a cause that a person can use, in brackets. The
+// other causes may quote what was received.
+func because(err error) string {
+	if e, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return fmt.Sprintf(" (%v); if its certificate is from a private authority, give that as ca under registries", e.Err)
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		return " (it does not speak TLS); if it is meant to be reached over plain HTTP, set plain_http under registries"
+	}
+	if e, ok := errors.AsType[*net.OpError](err); ok && isAlert(e) {
+		return " (" + e.Err.Error() + ")"
+	}
+	if e, ok := errors.AsType[*net.DNSError](err); ok {
+		return " (" + e.Err + ")"
+	}
+	if e, ok := errors.AsType[syscall.Errno](err); ok {
+		return " (" + e.Error() + ")"
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return " (connection closed)"
+	}
+	return ""
+}
+
+// query is that of a URL in a quoted string, as net/http and oras write them.
+var query = regexp.MustCompile(`\?[^"]*`)

@@ -1,0 +1,152 @@
+package upstream
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	orasauth "oras.land/oras-go/v2/registry/remote/auth"
+
+	"github.com/waveproxy/waveproxy/auth"
+)
+
+// Registry says how to reach a host that image names begin with. The zero
+// Registry is a host like any other, except that being listed allows its
+// address to be private.
+type Registry struct {
+	// URL is where the registry is, without a path. Default: https://<host>, and
+	// https://registry-1.docker.io for docker.io. A URL that begins with http://
+	// implies PlainHTTP.
+	URL string
+	// PlainHTTP reaches the registry without TLS.
+	PlainHTTP bool
+	// CA is a PEM file of certificates to trust for this host and no other,
+	// besides the system's.
+	CA string
+}
+
+// Options are what a Client is made of.
+type Options struct {
+	Registries map[string]Registry // by host as in image names: "docker.io", "registry.local:5000"
+	Keychain   auth.Keychain       // nil asks everybody anonymously
+	UserAgent  string
+}
+
+// Client speaks to registries. It is safe for concurrent use.
+type Client struct {
+	registries map[string]*url.URL // by host in image names, lower case
+	keychain   auth.Keychain
+	tokens     *tokenCache
+	login      *orasauth.Client // answers challenges
+	plain      *http.Client     // does not
+	hops       *hops
+
+	answerTimeout, idleTimeout time.Duration
+}
+
+// New returns a Client. It reads the CA files and connects to nobody.
+func New(o Options) (*Client, error) {
+	c := &Client{
+		registries: map[string]*url.URL{}, keychain: o.Keychain, tokens: newTokenCache(),
+		answerTimeout: answerTimeout, idleTimeout: idleTimeout,
+	}
+	listed := map[string]bool{}
+	pools := map[string]*x509.CertPool{}
+	for _, host := range slices.Sorted(maps.Keys(o.Registries)) {
+		r := o.Registries[host]
+		base, err := r.base(host)
+		if err != nil {
+			return nil, fmt.Errorf("registries[%s]: %w", host, err)
+		}
+		c.registries[strings.ToLower(host)] = base
+		for _, u := range []*url.URL{base, {Scheme: base.Scheme, Host: host}} {
+			listed[address(u)] = true
+			if r.CA == "" {
+				continue
+			}
+			if pools[address(u)], err = addCA(pools[address(u)], r.CA); err != nil {
+				return nil, fmt.Errorf("registries[%s].ca: %w", host, err)
+			}
+		}
+	}
+	c.hops = newHops(newGuard(listed), pools, o.UserAgent)
+	c.plain = &http.Client{Transport: c.hops, CheckRedirect: checkRedirect}
+	c.login = &orasauth.Client{
+		Client:     c.plain,
+		ClientID:   "waveproxy",
+		Credential: c.credential,
+		Cache:      c.tokens,
+		// Empty, not nil: oras resolves the realm's name and compares, which would
+		// refuse a listed registry at a private address, and a name may resolve to
+		// something else a moment later. The guard looks at every connection when
+		// it is made, the token request's and its redirects' included.
+		BlockedRealmPrefixes: []netip.Prefix{},
+	}
+	return c, nil
+}
+
+func (r Registry) base(host string) (*url.URL, error) {
+	raw := r.URL
+	if raw == "" {
+		raw = defaultBase(host).String()
+		if r.PlainHTTP {
+			raw = "http" + strings.TrimPrefix(raw, "https")
+		}
+	}
+	u, err := url.Parse(raw)
+	if err != nil {
+		return nil, errors.New("url: not a valid URL") // the parser's error quotes it, passwords included
+	}
+	u.Path = strings.TrimSuffix(u.Path, "/")
+	switch {
+	case u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || *u != url.URL{Scheme: u.Scheme, Host: u.Host}:
+		return nil, errors.New("url: want http:// or https:// and a host, nothing else")
+	case u.Scheme == "https" && r.PlainHTTP:
+		return nil, errors.New("plain_http contradicts url, which begins with https")
+	}
+	return u, nil
+}
+
+func defaultBase(host string) *url.URL {
+	if host == "docker.io" {
+		host = "registry-1.docker.io" // docker.io itself is a web site
+	}
+	return &url.URL{Scheme: "https", Host: host}
+}
+
+func addCA(pool *x509.CertPool, file string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	if pool == nil {
+		if pool, err = x509.SystemCertPool(); err != nil {
+			return nil, fmt.Errorf("read the system's certificates: %w", err)
+		}
+	}
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("no PEM certificate in %s", file)
+	}
+	return pool, nil
+}
+
+// Repository returns the target's repository. The target is trusted to hold
+// parts of a name that was parsed, and nobody is asked yet.
+func (c *Client) Repository(t auth.Target) *Repository {
+	base, ok := c.registries[strings.ToLower(t.Registry)]
+	if !ok {
+		base = defaultBase(t.Registry)
+	}
+	return &Repository{client: c, target: t, base: base}
+}
+
+// CloseIdleConnections closes connections that wait for another request.
+func (c *Client) CloseIdleConnections() { c.hops.CloseIdleConnections() }

@@ -1,0 +1,23 @@
+// Package upstream is everything waveproxy says to other registries: reading
+// manifests, configs and blobs, fetching layers from URLs, logging in.
+//
+// Who is asked is chosen by whoever sends us an image name, so every host is a
+// stranger until the configuration lists it. One request to a registry may grow
+// into several, through redirects, logins and retries; each of them passes the
+// same chain, from the outside in:
+//
+//	repository.go  a registry's answers as checked objects
+//	fetch.go       a layer at a URL
+//	client.go      what is configured, and one call with its deadlines
+//	tokencache.go  logins, shared by concurrent calls of one identity
+//	transport.go   redirects, and one hop of a call
+//	retry.go       which failures of a hop are worth another try
+//	guard.go       which addresses may be connected to
+//	errors.go      what went wrong, told to people
+//
+// The package must never connect an unlisted host at an address that is not
+// public, send a credential to another origin than the one that it was asked
+// for, give one identity's token to another, call something absent because it
+// could not be reached, or put a secret, an answer's body or a URL's query
+// string into an error.
+package upstream

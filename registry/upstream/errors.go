@@ -1,0 +1,112 @@
+package upstream
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// Kind is what went wrong, as far as it matters to who asked.
+type Kind int
+
+const (
+	NotFound     Kind = iota + 1 // a registry said 404
+	Unauthorized                 // refused, and no credential was used
+	Rejected                     // refused, though a credential was used
+	RateLimited                  // 429
+	Forbidden                    // we do not connect there
+	Unresolvable                 // the host has no address that DNS knows of
+	Unreachable                  // no connection, or it broke
+	Timeout                      // no answer in time
+	Untrusted                    // no TLS, or a certificate that nobody vouches for
+	Failed                       // any other status, or a login that went wrong
+	Invalid                      // an answer that cannot be used: too big, cut off, not what its digest says
+)
+
+// Error says why a registry or a URL could not be read. Its text is one line
+// for the person who asked: what was asked of whom, what happened and what to
+// do. It holds no secret, no query string and nothing of an answer's body.
+type Error struct {
+	Kind       Kind
+	Op         string        // "pull manifest", "pull blob", "fetch layer"
+	Registry   string        // host as in image names; empty for URLs
+	Host       string        // that was asked last: a registry, a login or a storage service
+	Name       string        // library/ubuntu:24.04, library/ubuntu@sha256:…, or a URL
+	Status     int           // 0 if there was no answer
+	Credential string        // where the credential that was used is configured; empty: anonymous
+	RetryAfter time.Duration // as the registry asked, or 0
+	Err        error         // the cause; nil when there is no more to say
+
+	detail string // says more than the kind does
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+func (e *Error) Error() string {
+	name := e.Name
+	if e.Registry != "" {
+		name = e.Registry + "/" + name
+	}
+	text := e.detail
+	if text == "" {
+		text = e.explain()
+	}
+	return e.Op + " " + name + ": " + text
+}
+
+func (e *Error) explain() string {
+	switch e.Kind {
+	case NotFound:
+		return e.answered() + ": it does not exist; check the name"
+	case Unauthorized:
+		text := e.answered() + " without credentials: it is private or does not exist; check the name"
+		if e.Registry != "" {
+			text += ", or configure credentials for " + e.Registry
+		}
+		return text
+	case Rejected:
+		return fmt.Sprintf("%s with the credential from %s: that is wrong, has expired or does not cover this name", e.answered(), e.Credential)
+	case RateLimited:
+		who, when := "anonymous requests", "later"
+		if e.Credential != "" {
+			who = "requests with the credential from " + e.Credential
+		}
+		if e.RetryAfter > 0 {
+			when = "in " + e.RetryAfter.String()
+		}
+		return fmt.Sprintf("%s: no more %s for now; try again %s", e.answered(), who, when)
+	case Forbidden:
+		return fmt.Sprintf("%s is not at a public address, where this server connects only to hosts that it knows; list it under registries to allow it", e.Host)
+	case Unresolvable:
+		return fmt.Sprintf("the name of the host %s cannot be resolved%s; check the name, and DNS where this server runs", e.Host, because(e.Err))
+	case Unreachable:
+		return fmt.Sprintf("no connection to %s%s; check that it is up and that this server may connect to it", e.Host, because(e.Err))
+	case Timeout:
+		return fmt.Sprintf("%s did not answer in time; try again, or check that it is up", e.Host)
+	case Untrusted:
+		return fmt.Sprintf("no trusted connection to %s%s", e.Host, because(e.Err))
+	}
+	if e.Status >= 500 {
+		return e.answered() + "; try again later"
+	}
+	return e.answered() + ", which was not expected"
+}
+
+func (e *Error) answered() string {
+	text := fmt.Sprintf("%s answered %d", e.Host, e.Status)
+	if reason := http.StatusText(e.Status); reason != "" {
+		text += " " + reason
+	}
+	return text
+}
+
+// RedactURL returns the URL as it may be shown: without user, password, query
+// and fragment, where people and storages put secrets.
+func RedactURL(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil || u.Host == "" {
+		return "(not a URL with a host)"
+	}
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
+}

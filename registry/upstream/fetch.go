@@ -1,0 +1,33 @@
+package upstream
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/url"
+)
+
+// Fetch opens what is at an http or https URL, a layer, and returns its size or
+// -1. It sends no credentials, and connects where image names may lead: to
+// public addresses and listed hosts. Reading fails when the body is cut off or
+// nothing arrives for a minute. Errors are *Error, or the context's when it was
+// canceled.
+func (c *Client) Fetch(ctx context.Context, rawURL string) (io.ReadCloser, int64, error) {
+	cl := &call{op: "fetch layer", name: RedactURL(rawURL)}
+	u, err := url.Parse(rawURL)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
+		e := cl.newError(Forbidden)
+		e.detail = wantURL
+		return nil, 0, e
+	}
+	req := (&http.Request{Method: http.MethodGet, URL: u, Header: http.Header{}}).WithContext(ctx)
+	resp, err := c.do(req, cl, c.plain.Do)
+	if err != nil {
+		return nil, 0, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		discard(resp.Body)
+		return nil, 0, cl.refused(resp)
+	}
+	return resp.Body, resp.ContentLength, nil
+}

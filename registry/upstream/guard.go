@@ -1,0 +1,72 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"strings"
+	"syscall"
+	"time"
+
+	"code.dny.dev/ssrf"
+)
+
+// ErrForbiddenAddress is in the chain of errors about a host that is neither
+// listed nor at a public address.
+var ErrForbiddenAddress = errors.New("not a public address")
+
+const connectTimeout = 10 * time.Second // resolving the name included
+
+// guard connects listed hosts wherever they are, and all others only at public
+// addresses. It looks at the address that is about to be connected rather than
+// at what a name resolves to beforehand: a name may change its mind in between.
+type guard struct {
+	listed map[string]bool // host:port, lower case
+	plain  net.Dialer
+	public net.Dialer
+}
+
+// azureWireServer answers inside every Azure machine, though it is in public
+// address space.
+var azureWireServer = netip.MustParsePrefix("168.63.129.16/32")
+
+func newGuard(listed map[string]bool) *guard {
+	public := ssrf.New(ssrf.WithAnyPort(), ssrf.WithDeniedV4Prefixes(azureWireServer))
+	return &guard{
+		listed: listed,
+		plain:  net.Dialer{Timeout: connectTimeout},
+		public: net.Dialer{
+			Timeout: connectTimeout,
+			Control: func(network, address string, conn syscall.RawConn) error {
+				if err := public.Safe(network, address, conn); err != nil {
+					return fmt.Errorf("%w: %w", ErrForbiddenAddress, err)
+				}
+				return nil
+			},
+		},
+	}
+}
+
+// DialContext is for http.Transport.
+func (g *guard) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
+	if g.listed[strings.ToLower(addr)] {
+		return g.plain.DialContext(ctx, network, addr)
+	}
+	return g.public.DialContext(ctx, network, addr)
+}
+
+// address is the host and port that a URL leads to.
+func address(u *url.URL) string {
+	port := u.Port()
+	switch {
+	case port != "":
+	case u.Scheme == "http":
+		port = "80"
+	default:
+		port = "443"
+	}
+	return net.JoinHostPort(strings.ToLower(u.Hostname()), port)
+}

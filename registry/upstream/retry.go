@@ -1,0 +1,101 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+const (
+	maxAttempts = 4
+	firstDelay  = 500 * time.Millisecond // about; doubled each time
+)
+
+// retry sends a bodiless GET or HEAD until the answer is worth having, the
+// attempts are used up, or the server asks for a longer wait than the call has
+// left.
+func (h *hops) retry(transport http.RoundTripper, req *http.Request) (*http.Response, error) {
+	ctx := req.Context()
+	for attempt := 1; ; attempt++ {
+		resp, err := transport.RoundTrip(req)
+		if attempt == maxAttempts || !repeatable(req) || ctx.Err() != nil || !transient(resp, err) {
+			return resp, err
+		}
+		delay := max(backoff(attempt), retryAfter(resp))
+		if delay > time.Until(callOf(ctx).retryUntil) {
+			return resp, err
+		}
+		if resp != nil {
+			discard(resp.Body)
+		}
+		if err := h.wait(ctx, delay); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func repeatable(req *http.Request) bool {
+	return (req.Method == http.MethodGet || req.Method == http.MethodHead) &&
+		(req.Body == nil || req.Body == http.NoBody)
+}
+
+// transient reports whether the same request may fare better a little later.
+func transient(resp *http.Response, err error) bool {
+	if err == nil {
+		switch resp.StatusCode {
+		case http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway,
+			http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+			return true
+		}
+		return false
+	}
+	if e, ok := errors.AsType[*net.DNSError](err); ok {
+		return !e.IsNotFound
+	}
+	kind := kindOf(err)
+	return kind == Unreachable || kind == Timeout
+}
+
+// backoff spreads retries, so that calls which failed together do not come back
+// together.
+func backoff(attempt int) time.Duration {
+	d := firstDelay << (attempt - 1)
+	return d/2 + rand.N(d)
+}
+
+// retryAfter is how long the server asks to wait. The other form, a date, is
+// not used by registries.
+func retryAfter(resp *http.Response) time.Duration {
+	if resp == nil {
+		return 0
+	}
+	seconds, err := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 31)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(seconds) * time.Second
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// maxErrorBody is how much of an unwanted body is read, to keep the connection.
+const maxErrorBody = 64 << 10
+
+func discard(body io.ReadCloser) {
+	_, _ = io.CopyN(io.Discard, body, maxErrorBody) // a body that breaks only costs the connection
+	body.Close()
+}
