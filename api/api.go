@@ -32,6 +32,8 @@ type Layers interface {
 type Minter interface {
 	// Mint returns the token and when it expires. A ttl of zero is the default.
 	Mint(ctx context.Context, g auth.Grant, ttl time.Duration) (auth.Token, time.Time, error)
+	// CheckTTL tells before any work whether Mint would refuse the ttl.
+	CheckTTL(ttl time.Duration) error
 }
 
 // Options are what the API is made of.

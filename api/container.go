@@ -42,6 +42,9 @@ func (s server) postContainer(w http.ResponseWriter, r *http.Request) (any, erro
 		return nil, err
 	}
 	ttl, err := parseTTL(req.TTL)
+	if err == nil {
+		err = s.Tokens.CheckTTL(ttl)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -61,7 +61,11 @@ func Inspect(r io.Reader, limits Limits) (Archive, error) {
 		found.Compression = compression
 		bounded := &boundedReader{r: out, left: limits.Bytes}
 		tarBytes := io.TeeReader(bounded, plain.Hash())
-		if found.Roots, err = checkEntries(tarBytes, limits.Entries); err != nil {
+		found.Roots, err = checkEntries(tarBytes, limits.Entries)
+		if errors.Is(err, errNoEntry) && compression == None {
+			return refuse("layer is not a tar archive, plain or compressed with gzip or zstd")
+		}
+		if err != nil {
 			return err
 		}
 		// The digest covers the padding after the last entry, too.
@@ -92,6 +96,10 @@ func asRefusal(what string, err error) error {
 	return refuse("%s is not a valid tar archive: %v", what, err)
 }
 
+// errNoEntry is an archive whose very first entry cannot be read: most often
+// no archive at all.
+var errNoEntry = errors.New("no entry")
+
 func checkEntries(r io.Reader, limit int) (roots []string, err error) {
 	entries := tar.NewReader(r)
 	for n := 0; ; n++ {
@@ -99,6 +107,9 @@ func checkEntries(r io.Reader, limit int) (roots []string, err error) {
 		if errors.Is(err, io.EOF) {
 			slices.Sort(roots)
 			return slices.Compact(roots), nil
+		}
+		if err != nil && n == 0 {
+			return nil, fmt.Errorf("%w: %w", errNoEntry, err)
 		}
 		if err != nil {
 			return nil, err

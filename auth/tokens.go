@@ -140,6 +140,13 @@ func (t *Tokens) Mint(ctx context.Context, g Grant, ttl time.Duration) (Token, t
 	return "", time.Time{}, refuse("the last %d tokens for this image were all revoked: ask again later or for another lifetime", maxMoves)
 }
 
+// CheckTTL returns the *Error that Mint would return for this lifetime. Callers
+// ask before they do work whose result would have no token.
+func (t *Tokens) CheckTTL(ttl time.Duration) error {
+	_, err := t.expiry(ttl)
+	return err
+}
+
 // expiry is the end of the current window for ttl, in minutes since epoch.
 func (t *Tokens) expiry(ttl time.Duration) (int64, error) {
 	if ttl == 0 {

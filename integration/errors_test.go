@@ -19,6 +19,9 @@ import (
 func TestRefusedSubmissions(t *testing.T) {
 	reg := upstream.Registry(t)
 	upstream.PushAll(t, reg.Host)
+	unlisted := upstream.Registry(t)
+	upstream.Push(t, unlisted.Host, "busybox:oci")
+	unlisted.Reset()
 	answering := func(status int, header ...string) string { return statusServer(t, status, header...) }
 	untrusted := httptest.NewTLSServer(http.NotFoundHandler())
 	untrusted.Config.ErrorLog = nil
@@ -70,7 +73,7 @@ func TestRefusedSubmissions(t *testing.T) {
 		"failing":           {request{ContainerImage: "broken.test/a:b"}, 502, []string{"broken.test", "500"}},
 		"rate limited":      {request{ContainerImage: "busy.test/a:b"}, 429, []string{"busy.test"}},
 		"untrusted":         {request{ContainerImage: "tls.test/a:b"}, 502, []string{"tls.test", "certificate"}},
-		"private address":   {request{ContainerImage: reg.Host + "/library/busybox:oci"}, 403, []string{reg.Host, "registries"}},
+		"private address":   {request{ContainerImage: unlisted.Host + "/library/busybox:oci"}, 403, []string{unlisted.Host, "registries"}},
 		"metadata address":  {request{ContainerImage: "169.254.169.254/a:b"}, 403, []string{"169.254.169.254"}},
 		"too many layers":   {request{ContainerImage: "busybox:layers126", ContainerConfig: &config{Layers: []testLayer{good}}}, 400, []string{"126", "125"}},
 
@@ -85,7 +88,7 @@ func TestRefusedSubmissions(t *testing.T) {
 		"absolute path":     {with(layerOf(t, file{name: "/etc/passwd", text: "x"})), 400, []string{"/etc/passwd", "absolute"}},
 		"path that leaves":  {with(layerOf(t, file{name: "a/../../etc/passwd", text: "x"})), 400, []string{"a/../../etc/passwd"}},
 		"device":            {with(layerOf(t, file{name: "dev/sda", kind: tar.TypeBlock})), 400, []string{"dev/sda", "device"}},
-		"layer at loopback": {with(testLayer{Location: "http://127.0.0.1:1/l.tar.gz"}), 403, []string{"127.0.0.1:1"}},
+		"layer at loopback": {with(testLayer{Location: unlisted.URL + "/l.tar.gz"}), 403, []string{unlisted.Host}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := stored(t, p.Dir)
@@ -105,6 +108,9 @@ func TestRefusedSubmissions(t *testing.T) {
 				t.Errorf("the refused request stored something:\n%s", after)
 			}
 		})
+	}
+	if requests := unlisted.Requests(); len(requests) != 0 {
+		t.Errorf("an unlisted address was asked: %v", requests)
 	}
 	if strings.Contains(p.Log.String(), "hunter2") {
 		t.Error("the log holds a password")

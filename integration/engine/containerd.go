@@ -71,13 +71,12 @@ func startContainerd(dir string, overlay bool) (Engine, func() error, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	c := &Containerd{ctr: ctr, dir: dir}
-	return c, func() error { return errors.Join(c.killAll(), d.stop()) }, nil
+	engine := &Containerd{ctr: ctr, dir: dir}
+	return engine, func() error { return errors.Join(engine.removeTasks(), d.stop()) }, nil
 }
 
-// killAll ends containers that a cancelled Run left: their shims do not end with
-// containerd.
-func (c *Containerd) killAll() error {
+// removeTasks ends what a cancelled Run left: shims do not end with containerd.
+func (c *Containerd) removeTasks() error {
 	list, _, err := c.ctr.run(context.Background(), "tasks", "list", "--quiet")
 	if tasks := strings.Fields(list); err == nil && len(tasks) > 0 {
 		_, _, err = c.ctr.run(context.Background(), append([]string{"tasks", "delete", "--force"}, tasks...)...)

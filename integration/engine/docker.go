@@ -4,9 +4,11 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // Docker is the Docker engine with the storage of its own that it had before
@@ -40,7 +42,6 @@ func startDocker(dir string, overlay bool) (Engine, func() error, error) {
 		"--pidfile=" + filepath.Join(dir, "pid"),
 		"--storage-driver=" + driver,
 		"--bridge=none", "--iptables=false", "--ip6tables=false",
-		"--shutdown-timeout=3", // for containers that a cancelled Run left
 	}
 	d, err := dockerd.start(filepath.Join(dir, "log"), func(ctx context.Context) error {
 		_, _, err := cli.run(ctx, "version")
@@ -49,7 +50,18 @@ func startDocker(dir string, overlay bool) (Engine, func() error, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return &Docker{cli}, d.stop, nil
+	engine := &Docker{cli}
+	return engine, func() error { return errors.Join(engine.killContainers(), d.stop()) }, nil
+}
+
+// killContainers ends what a cancelled Run left; Docker removes it then. When it
+// exits itself, it would wait ten seconds for each container.
+func (d *Docker) killContainers() error {
+	list, _, err := d.cli.run(context.Background(), "ps", "--quiet")
+	if containers := strings.Fields(list); err == nil && len(containers) > 0 {
+		_, _, err = d.cli.run(context.Background(), append([]string{"kill"}, containers...)...)
+	}
+	return err
 }
 
 func (d *Docker) Name() string { return "docker" }

@@ -48,8 +48,8 @@ func startPodman(dir string, overlay bool) (Engine, func() error, error) {
 		return nil, nil, err
 	}
 	return &Podman{cli}, func() error {
-		// For containers that a cancelled Run left.
-		_, _, err := cli.run(context.Background(), "rm", "--all", "--force", "--time=0")
+		// For what a cancelled Run left. It may go by itself meanwhile.
+		_, _, err := cli.run(context.Background(), "rm", "--all", "--force", "--ignore", "--time=0")
 		return err
 	}, nil
 }

@@ -21,7 +21,7 @@ import (
 const (
 	commandTimeout = 2 * time.Minute
 	startTimeout   = time.Minute
-	stopTimeout    = 20 * time.Second
+	stopTimeout    = time.Minute
 )
 
 // systemPath is where packages put engines and their helpers. It comes before

@@ -8,12 +8,13 @@
 //
 //	repository.go  a registry's answers as checked objects
 //	fetch.go       a layer at a URL
-//	client.go      what is configured, and one call with its deadlines
+//	client.go      what is configured
+//	call.go        one question with its deadlines, whatever it takes
 //	tokencache.go  logins, shared by concurrent calls of one identity
 //	transport.go   redirects, and one hop of a call
 //	retry.go       which failures of a hop are worth another try
 //	guard.go       which addresses may be connected to
-//	errors.go      what went wrong, told to people
+//	errors.go      what went wrong, told to people; cause.go finds it out
 //
 // The package must never connect an unlisted host at an address that is not
 // public, send a credential to another origin than the one that it was asked

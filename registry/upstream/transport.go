@@ -16,6 +16,7 @@ import (
 
 // hops sends single requests: one hop of a call.
 type hops struct {
+	guard     *guard
 	standard  *http.Transport
 	private   map[string]*http.Transport // by host:port, for registries with a CA
 	userAgent string
@@ -23,18 +24,19 @@ type hops struct {
 }
 
 func newHops(g *guard, pools map[string]*x509.CertPool, userAgent string) *hops {
-	h := &hops{standard: newTransport(g, nil), private: map[string]*http.Transport{}, userAgent: userAgent, wait: wait}
+	h := &hops{guard: g, private: map[string]*http.Transport{}, userAgent: userAgent, wait: wait}
+	h.standard = h.newTransport(nil)
 	for addr, pool := range pools {
-		h.private[addr] = newTransport(g, pool)
+		h.private[addr] = h.newTransport(pool)
 	}
 	return h
 }
 
 // newTransport has no Proxy: through one, the guard would see the proxy's
 // address instead of the host's, and let everything pass.
-func newTransport(g *guard, roots *x509.CertPool) *http.Transport {
+func (h *hops) newTransport(roots *x509.CertPool) *http.Transport {
 	return &http.Transport{
-		DialContext:            g.DialContext,
+		DialContext:            h.guard.DialContext,
 		TLSClientConfig:        &tls.Config{RootCAs: roots},
 		TLSHandshakeTimeout:    10 * time.Second,
 		ResponseHeaderTimeout:  30 * time.Second,

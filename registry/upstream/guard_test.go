@@ -1,0 +1,272 @@
+package upstream
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/waveproxy/waveproxy/auth"
+)
+
+// forbidden runs do and checks that it was refused for the host's address, with
+// advice, and without another try.
+func forbidden(t *testing.T, c *Client, d *delays, host string, do func() error) {
+	t.Helper()
+	err := do()
+	e := wantError(t, err, Forbidden, host, "not at a public address", "list it under registries")
+	if !errors.Is(err, ErrForbiddenAddress) || e.Host != host {
+		t.Errorf("host %s: %v", e.Host, err)
+	}
+	if d.count() != 0 {
+		t.Errorf("%d retries", d.count())
+	}
+}
+
+func TestUnlistedHosts(t *testing.T) {
+	s := newServer(t, serveManifest)
+	_, port, _ := net.SplitHostPort(s.host())
+	elsewhere := newServer(t, serveManifest)
+	for _, host := range []string{
+		s.host(),
+		"localhost:" + port,
+		"LOCALHOST:" + port,
+		"[::1]:" + port,
+		"[::ffff:127.0.0.1]:" + port,
+		"[64:ff9b::7f00:1]:" + port,
+		"0.0.0.0:" + port,
+		"127.1.2.3",
+		"169.254.169.254",
+		"[fe80::1]",
+		"[fd00:ec2::254]",
+		"10.0.0.1:5000",
+		"192.168.0.1",
+		"100.100.100.200",
+		"168.63.129.16",
+	} {
+		t.Run(host, func(t *testing.T) {
+			// That another port of the machine is listed changes nothing.
+			c, delays := newClient(t, listed(elsewhere))
+			forbidden(t, c, delays, host, func() error {
+				_, err := c.Repository(auth.Target{Registry: host, Repository: "a"}).Manifest(t.Context(), "1.0")
+				return err
+			})
+			forbidden(t, c, delays, host, func() error {
+				_, _, err := c.Fetch(t.Context(), "http://"+host+"/layer.tar.gz")
+				return err
+			})
+		})
+	}
+	s.wantSeen(t)
+	elsewhere.wantSeen(t)
+}
+
+// The decision falls before the connection is attempted, not after.
+func TestGuardRefusesBeforeConnecting(t *testing.T) {
+	g := newGuard(nil)
+	if err := g.public.Control("tcp4", "169.254.169.254:80", nil); !errors.Is(err, ErrForbiddenAddress) {
+		t.Errorf("got %v", err)
+	}
+	if err := g.public.Control("tcp4", "8.8.8.8:5000", nil); err != nil {
+		t.Errorf("a public address: %v", err)
+	}
+	if g.plain.Control != nil {
+		t.Error("listed hosts are guarded")
+	}
+}
+
+func TestListedAddresses(t *testing.T) {
+	tests := []struct {
+		host     string
+		registry Registry
+		want     []string
+	}{
+		{"registry.local", Registry{}, []string{"registry.local:443"}},
+		{"Registry.Local:5000", Registry{}, []string{"registry.local:5000"}},
+		{"registry.local", Registry{PlainHTTP: true}, []string{"registry.local:80"}},
+		{"docker.io", Registry{}, []string{"docker.io:443", "registry-1.docker.io:443"}},
+		{"docker.io", Registry{URL: "http://mirror:8080/"}, []string{"docker.io:80", "mirror:8080"}},
+		{"[::1]:5000", Registry{}, []string{"[::1]:5000"}},
+	}
+	for _, test := range tests {
+		c, err := New(Options{Registries: map[string]Registry{test.host: test.registry}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.hops.guard.listed; len(got) != len(test.want) {
+			t.Errorf("%s %+v: listed %v, want %v", test.host, test.registry, got, test.want)
+		}
+		for _, addr := range test.want {
+			if !c.hops.guard.listed[addr] {
+				t.Errorf("%s %+v: %s is not listed", test.host, test.registry, addr)
+			}
+		}
+	}
+}
+
+func TestListedRegistrySendsUsToUnlistedHost(t *testing.T) {
+	internal := newServer(t, serveManifest)
+	tests := map[string]http.HandlerFunc{
+		"redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, internal.URL+"/admin?signature=1", http.StatusTemporaryRedirect)
+		},
+		"realm": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Www-Authenticate", fmt.Sprintf(`Bearer realm="%s/admin",service="s"`, internal.URL))
+			w.WriteHeader(http.StatusUnauthorized)
+		},
+	}
+	for name, handler := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t, handler)
+			o := listed(s)
+			o.Keychain = keychain(auth.Credential{Username: "ci", Password: "hunter2"})
+			c, delays := newClient(t, o)
+			forbidden(t, c, delays, internal.host(), func() error { return manifestError(t, c, image) })
+			forbidden(t, c, delays, internal.host(), func() error {
+				ctx := WithTarget(t.Context(), image)
+				req, _ := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/v2/team/app/blobs/sha256:0", nil)
+				_, err := c.Transport().RoundTrip(req)
+				return err
+			})
+			if name == "redirect" {
+				forbidden(t, c, delays, internal.host(), func() error {
+					_, _, err := c.Fetch(t.Context(), s.URL+"/layer")
+					return err
+				})
+			}
+			internal.wantSeen(t)
+		})
+	}
+}
+
+// nameServer answers every A query with the addresses, one query after the
+// other, and NXDOMAIN when there are none.
+func nameServer(t *testing.T, addresses ...[4]byte) *net.Resolver {
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	t.Cleanup(func() { conn.Close(); <-done })
+	go func() {
+		defer close(done)
+		buf := make([]byte, 1500)
+		for {
+			n, from, err := conn.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			_, _ = conn.WriteTo(answer(buf[:n], addresses), from)
+		}
+	}()
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "udp", conn.LocalAddr().String())
+	}}
+}
+
+// answer keeps the header and the question of a query (RFC 1035, section 4).
+func answer(query []byte, addresses [][4]byte) []byte {
+	end := 12
+	for query[end] != 0 {
+		end += int(query[end]) + 1
+	}
+	isA := binary.BigEndian.Uint16(query[end+1:]) == 1
+	out := append([]byte(nil), query[:end+5]...)
+	copy(out[2:], []byte{0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0})
+	if len(addresses) == 0 {
+		out[3] |= 3 // NXDOMAIN
+	}
+	if !isA {
+		return out
+	}
+	for _, a := range addresses {
+		out = append(out, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4)
+		out = append(out, a[:]...)
+		out[7]++
+	}
+	return out
+}
+
+func TestNames(t *testing.T) {
+	s := newServer(t, serveManifest)
+	_, port, _ := net.SplitHostPort(s.host())
+	host := "registry.invalid:" + port
+	target := auth.Target{Registry: host, Repository: "team/app"}
+
+	t.Run("no such host", func(t *testing.T) {
+		c, delays := newClient(t, Options{})
+		c.hops.guard.public.Resolver = nameServer(t)
+		e := wantError(t, manifestError(t, c, target), Unresolvable, "registry.invalid", "no such host")
+		if e.Host != host || delays.count() != 0 {
+			t.Errorf("host %s after %d retries", e.Host, delays.count())
+		}
+	})
+	t.Run("no DNS", func(t *testing.T) {
+		c, delays := newClient(t, Options{})
+		c.hops.guard.public.Resolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+			return nil, syscall.ENETUNREACH
+		}}
+		wantError(t, manifestError(t, c, target), Unresolvable, "registry.invalid")
+		if delays.count() != maxAttempts-1 {
+			t.Errorf("%d retries, want %d", delays.count(), maxAttempts-1)
+		}
+	})
+	t.Run("a name for a private address", func(t *testing.T) {
+		c, delays := newClient(t, Options{})
+		c.hops.guard.public.Resolver = nameServer(t, [4]byte{127, 0, 0, 1})
+		forbidden(t, c, delays, host, func() error { return manifestError(t, c, target) })
+		s.wantSeen(t)
+	})
+	t.Run("a listed name for a private address", func(t *testing.T) {
+		c, _ := newClient(t, Options{Registries: map[string]Registry{host: {PlainHTTP: true}}})
+		c.hops.guard.plain.Resolver = nameServer(t, [4]byte{127, 0, 0, 1})
+		wantManifest(t, c, target)
+	})
+}
+
+func TestAddress(t *testing.T) {
+	for raw, want := range map[string]string{
+		"https://Registry.Example":       "registry.example:443",
+		"http://registry.example/v2/":    "registry.example:80",
+		"http://registry.example:443/v2": "registry.example:443",
+		"https://[::1]":                  "[::1]:443",
+	} {
+		u, err := url.Parse(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := address(u); got != want {
+			t.Errorf("%s: %s, want %s", raw, got, want)
+		}
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	for name, test := range map[string]struct {
+		registry Registry
+		says     string
+	}{
+		"path":          {Registry{URL: "https://mirror/cache"}, "nothing else"},
+		"user":          {Registry{URL: "https://ci:hunter2@mirror"}, "nothing else"},
+		"query":         {Registry{URL: "https://mirror?x=1"}, "nothing else"},
+		"scheme":        {Registry{URL: "ftp://mirror"}, "http:// or https://"},
+		"no scheme":     {Registry{URL: "mirror:5000"}, "http:// or https://"},
+		"unparsable":    {Registry{URL: "https://ci:hunter2@mir ror"}, "not a valid URL"},
+		"contradiction": {Registry{URL: "https://mirror", PlainHTTP: true}, "contradicts"},
+		"no CA file":    {Registry{CA: "testdata/absent.pem"}, "ca: open testdata/absent.pem"},
+		"no CA":         {Registry{CA: "doc.go"}, "no PEM certificate in doc.go"},
+	} {
+		_, err := New(Options{Registries: map[string]Registry{"example.org": test.registry}})
+		if err == nil || !strings.Contains(err.Error(), "registries[example.org]") || !strings.Contains(err.Error(), test.says) {
+			t.Errorf("%s: %v", name, err)
+		} else if strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v shows a password", name, err)
+		}
+	}
+}
