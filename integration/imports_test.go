@@ -1,0 +1,131 @@
+package integration
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/waveproxy/waveproxy/"
+
+// allowed says what each package may import of ours, directly or not. Imports
+// point one way: cmd -> api -> registry -> {auth, augment, blobstore, upstream}.
+var allowed = map[string][]string{
+	"augment":              {},
+	"blobstore":            {},
+	"blobstore/storetest":  {"blobstore"},
+	"auth":                 {"augment"},
+	"registry/upstream":    {"auth", "augment"},
+	"registry":             {"auth", "augment", "blobstore", "registry/upstream"},
+	"api":                  {"registry", "auth", "augment", "blobstore", "registry/upstream"},
+	"cmd/waveproxy/demo":   {},
+	"cmd/waveproxy":        {"api", "registry", "auth", "augment", "blobstore", "registry/upstream", "cmd/waveproxy/demo"},
+	"integration":          {},
+	"integration/engine":   {},
+	"integration/upstream": {},
+}
+
+// forbidden are packages that some of ours must not reach at all.
+var forbidden = map[string][]string{
+	"augment":   {"net/http", "os/exec", "oras.land/oras-go/v2", "github.com/distribution/distribution/v3"},
+	"blobstore": {"oras.land/oras-go/v2", "github.com/distribution/distribution/v3"},
+	"auth":      {"github.com/distribution/distribution/v3"},
+	"registry":  {"github.com/distribution/distribution/v3/registry/handlers", "github.com/google/go-containerregistry"},
+	"api":       {"github.com/distribution/distribution/v3/registry/handlers", "github.com/google/go-containerregistry"},
+	// Test clients never ship.
+	"cmd/waveproxy": {"github.com/google/go-containerregistry", "testing"},
+}
+
+// onlyDirect packages may be imported by the named packages of ours alone.
+var onlyDirect = map[string][]string{
+	"github.com/distribution/distribution/v3/registry/api/errcode": {"registry"},
+	"github.com/distribution/distribution/v3/registry/handlers":    {"cmd/waveproxy/demo", "integration/upstream"},
+	"oras.land/oras-go/v2/registry/remote/auth":                    {"registry/upstream", "cmd/waveproxy/demo"},
+	"oras.land/oras-go/v2/registry/remote/credentials":             {"auth"},
+}
+
+type goPackage struct {
+	ImportPath string
+	Imports    []string
+}
+
+func TestImports(t *testing.T) {
+	packages := listPackages(t)
+	for name, p := range packages {
+		own, ours := strings.CutPrefix(name, module)
+		if !ours {
+			continue
+		}
+		may, known := allowed[own]
+		if !known {
+			t.Errorf("%s is a new package: say in this test what it may import", own)
+		}
+		for reached, chain := range reach(packages, p) {
+			if other, ours := strings.CutPrefix(reached, module); ours && !slices.Contains(may, other) {
+				t.Errorf("%s must not import %s: %s", own, other, strings.Join(chain, " -> "))
+			}
+			for _, bad := range forbidden[own] {
+				if reached == bad || strings.HasPrefix(reached, bad+"/") {
+					t.Errorf("%s must not reach %s: %s", own, bad, strings.Join(chain, " -> "))
+				}
+			}
+		}
+		for _, direct := range p.Imports {
+			if only, ok := onlyDirect[direct]; ok && !slices.Contains(only, own) {
+				t.Errorf("%s imports %s, which is for %v", own, direct, only)
+			}
+		}
+	}
+}
+
+// reach returns every package p depends on, with the chain that leads there.
+func reach(packages map[string]goPackage, p goPackage) map[string][]string {
+	chains := map[string][]string{}
+	queue := [][]string{{p.ImportPath}}
+	for len(queue) > 0 {
+		chain := queue[0]
+		queue = queue[1:]
+		for _, next := range packages[chain[len(chain)-1]].Imports {
+			if _, seen := chains[next]; !seen {
+				chains[next] = append(slices.Clone(chain), next)
+				queue = append(queue, chains[next])
+			}
+		}
+	}
+	return chains
+}
+
+func listPackages(t *testing.T) map[string]goPackage {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "-json=ImportPath,Imports", module+"...")
+	cmd.Dir = ".."
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	packages := map[string]goPackage{}
+	dec := json.NewDecoder(out)
+	for {
+		var p goPackage
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		packages[p.ImportPath] = p
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if len(packages) < 100 {
+		t.Fatalf("go list knows only %d packages", len(packages))
+	}
+	return packages
+}
