@@ -104,7 +104,7 @@ func TestFullDisk(t *testing.T) {
 	if err := startChild(t, "full", dir).cmd.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	if got := files(t, dir); len(got) != 2 { // before NewDir sweeps
+	if got := files(t, dir); len(got) != 2 { // before any sweep
 		t.Errorf("files %q, want the small blob and the record", got)
 	}
 	s := openDir(t, dir)
@@ -121,12 +121,15 @@ const sharedBlobs = 40
 
 func sharedBlob(i int) []byte { return storetest.Bytes(70_000, fmt.Sprint("shared", i)) }
 
-// shareChild puts the same blobs as its siblings, and opens the store often to
+// shareChild puts the same blobs as its siblings, and sweeps the store often to
 // get in their way.
 func shareChild(ctx context.Context, dir string) error {
 	pause()
 	for i := range sharedBlobs {
 		s, err := blobstore.NewDir(dir)
+		if err == nil {
+			err = s.Sweep(ctx)
+		}
 		if err != nil {
 			return err
 		}
@@ -163,7 +166,7 @@ func TestProcessesShareDir(t *testing.T) {
 	}
 }
 
-// Opening the store, which sweeps, never takes the file of a live writer, not
+// Sweeping never takes the file of a live writer, not
 // even between its creation and its lock.
 func TestSweepSparesWriters(t *testing.T) {
 	dir := t.TempDir()
@@ -178,7 +181,7 @@ func TestSweepSparesWriters(t *testing.T) {
 					return
 				default:
 				}
-				if _, err := blobstore.NewDir(dir); err != nil {
+				if err := s.Sweep(t.Context()); err != nil {
 					t.Error(err)
 					return
 				}

@@ -28,9 +28,11 @@ type Dir struct {
 
 var _ Store = (*Dir)(nil)
 
+// tops are the directories that are ours; others beside them are left alone.
+var tops = []string{"blobs", "records"}
+
 // NewDir opens the store in the directory path, which it creates with mode 0700
-// if need be. Temporary files that no live process is writing are removed,
-// which takes a look at every name in the store.
+// if need be. Sweep removes what writers that were killed have left there.
 func NewDir(path string) (*Dir, error) {
 	path, err := filepath.Abs(path)
 	if err == nil {
@@ -40,13 +42,10 @@ func NewDir(path string) (*Dir, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	d := &Dir{path: path}
-	for _, name := range []string{"blobs", "records"} {
+	for _, name := range tops {
 		top := filepath.Join(path, name)
 		if err := d.makeDir(top); err != nil {
 			return nil, fmt.Errorf("open store: %w", err)
-		}
-		if err := sweep(top); err != nil {
-			return nil, fmt.Errorf("open store: remove temporary files: %w", err)
 		}
 	}
 	return d, nil

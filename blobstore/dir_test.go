@@ -144,9 +144,13 @@ func TestSweepKeepsOthers(t *testing.T) {
 	}
 }
 
+// openDir opens a store and sweeps it, as a server does at its start.
 func openDir(t *testing.T, path string) *blobstore.Dir {
 	t.Helper()
 	s, err := blobstore.NewDir(path)
+	if err == nil {
+		err = s.Sweep(t.Context())
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

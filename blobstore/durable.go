@@ -1,7 +1,9 @@
 package blobstore
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -34,7 +36,7 @@ func (d *Dir) write(path string, fill func(io.Writer) error) error {
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
-		os.Remove(f.Name()) // if that fails too, the next NewDir does it
+		os.Remove(f.Name()) // if that fails too, the next Sweep does it
 		return err
 	}
 	return syncDir(filepath.Dir(path))
@@ -72,9 +74,23 @@ func lock(f *os.File) error {
 	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 }
 
-// sweep removes the temporary files below top that nobody has locked.
-func sweep(top string) error {
+// Sweep removes temporary files that no live process is writing. It looks at
+// every name in the store, which takes time in a large one, and may run beside
+// everything else.
+func (d *Dir) Sweep(ctx context.Context) error {
+	for _, name := range tops {
+		if err := sweep(ctx, filepath.Join(d.path, name)); err != nil {
+			return fmt.Errorf("sweep store: %w", err)
+		}
+	}
+	return nil
+}
+
+func sweep(ctx context.Context, top string) error {
 	return filepath.WalkDir(top, func(path string, e fs.DirEntry, err error) error {
+		if err == nil {
+			err = ctx.Err()
+		}
 		if err != nil || e.IsDir() || !strings.HasPrefix(e.Name(), tempPrefix) {
 			return err
 		}

@@ -97,7 +97,7 @@ func startProxy(t *testing.T, dir string, env map[string]string) *proxy {
 	}
 	p := &proxy{Dir: dir, Log: &logBuffer{}}
 	settings := map[string]string{
-		"WAVEPROXY_HTTP_ADDR": "127.0.0.1:0", "WAVEPROXY_STORAGE_DIR": dir, "WAVEPROXY_DOCKER_CONFIG": "none",
+		"WAVEPROXY_HTTP_ADDR": "127.0.0.1:0", "WAVEPROXY_STORAGE_DIR": dir,
 		"WAVEPROXY_LOG_FORMAT": "json", "WAVEPROXY_LOG_LEVEL": "debug",
 	}
 	maps.Copy(settings, env)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -25,9 +26,17 @@ type blobSource interface {
 	serveBlob(w http.ResponseWriter, r *http.Request, img *image, d digest.Digest) error
 }
 
+// singleRange is the form of Range that is honoured. Any other is ignored and
+// the whole blob sent, as RFC 9110 allows for all and wants for unknown units;
+// no engine reads answers of several parts.
+var singleRange = regexp.MustCompile(`^bytes=(\d+-\d*|-\d+)$`)
+
 // serveBlob asks each source in turn. A digest that no source knows may still
 // belong to a manifest that nobody has asked for yet.
 func (s *Server) serveBlob(w http.ResponseWriter, r *http.Request, img *image, d digest.Digest) error {
+	if !singleRange.MatchString(r.Header.Get("Range")) {
+		r.Header.Del("Range")
+	}
 	err := s.fromSources(w, r, img, d)
 	if !errors.Is(err, blobstore.ErrNotFound) {
 		return err

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"time"
@@ -70,11 +69,11 @@ type Config struct {
 	// registry is reached over HTTPS and pulled from anonymously.
 	Registries map[string]Registry `yaml:"registries"`
 
-	// DockerConfig is the path of Docker's config.json, whose credentials and
+	// DockerConfig is the path of a Docker config.json, whose credentials and
 	// credential helpers are used for registries without credentials of their own
-	// in registries. They, too, serve everybody who may ask for a token. "none"
-	// turns it off. Default: $DOCKER_CONFIG/config.json or ~/.docker/config.json
-	// if that exists, else none.
+	// in registries: ~/.docker/config.json, say, spelled out. They, too, serve
+	// everybody who may ask for a token, which is why nothing is read unless it
+	// is named. Default: none.
 	DockerConfig string `yaml:"docker_config"`
 
 	API struct {
@@ -139,9 +138,6 @@ func defaults() *Config {
 	return c
 }
 
-// noDockerConfig is the docker_config that reads none.
-const noDockerConfig = "none"
-
 // loadConfig returns the configuration in force: the defaults, overridden by
 // the YAML file at path, if one is given, overridden by environ, which has the
 // form of os.Environ. The error lists all problems, one a line. Neither it nor
@@ -165,7 +161,7 @@ func loadConfig(path string, environ []string) (*Config, error) {
 		}
 	}
 	d.environment(env, c)
-	c.normalize(env, &d.problems)
+	c.normalize(&d.problems)
 	if len(d.problems) > 0 {
 		return nil, d.problems.err()
 	}
@@ -175,12 +171,9 @@ func loadConfig(path string, environ []string) (*Config, error) {
 	return c, nil
 }
 
-// normalize completes what depends on other keys or the environment, and gives
+// normalize completes what depends on other keys, and gives
 // Docker Hub's two names and URLs with and without a final slash one form.
-func (c *Config) normalize(env map[string]string, p *problems) {
-	if c.DockerConfig == "" {
-		c.DockerConfig = findDockerConfig(env)
-	}
+func (c *Config) normalize(p *problems) {
 	c.HTTP.Host = strings.TrimSuffix(c.HTTP.Host, "/")
 	if c.HTTP.Host == "" {
 		c.HTTP.Host = defaultHost(c.HTTP.Addr, c.HTTP.TLS.Certificate != "")
@@ -197,19 +190,6 @@ func (c *Config) normalize(env map[string]string, p *problems) {
 		delete(c.Registries, legacyHub)
 		c.Registries[hub] = r
 	}
-}
-
-// findDockerConfig looks where Docker's own client does.
-func findDockerConfig(env map[string]string) string {
-	dir := env["DOCKER_CONFIG"]
-	if dir == "" && env["HOME"] != "" {
-		dir = filepath.Join(env["HOME"], ".docker")
-	}
-	path := filepath.Join(dir, "config.json")
-	if _, err := os.Stat(path); dir == "" || err != nil {
-		return noDockerConfig
-	}
-	return path
 }
 
 // baseURL is http.host or, where that had to wait for the port, its default for

@@ -55,9 +55,7 @@ func (c *Config) validate() error {
 		}
 		c.Registries[host].validate("registries."+withoutUser(host), &p)
 	}
-	if c.DockerConfig != noDockerConfig {
-		p.readable("docker_config", c.DockerConfig)
-	}
+	p.readable("docker_config", c.DockerConfig)
 	if c.API.MaxBody < 1<<10 {
 		p.add("api.max_body", c.API.MaxBody, "want at least 1KiB")
 	}

@@ -92,7 +92,6 @@ func startDemoProxy(ctx context.Context, dir, upstreamHost string) (base string,
 	cfg.HTTP.Addr = "127.0.0.1:0"
 	cfg.HTTP.Host = ""
 	cfg.Storage.Dir = filepath.Join(dir, "data")
-	cfg.DockerConfig = noDockerConfig
 	cfg.Registries = map[string]Registry{"docker.io": {URL: "http://" + upstreamHost}}
 	ready := make(chan string, 1)
 	served = make(chan error, 2)

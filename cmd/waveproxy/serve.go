@@ -48,7 +48,7 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, ready func(baseUR
 	if err != nil {
 		return err
 	}
-	handler, err := newHandler(cfg, host, log)
+	handler, err := newHandler(ctx, cfg, host, log)
 	if err != nil {
 		return err
 	}

@@ -86,7 +86,7 @@ func newUpstream(cfg *Config, named map[string]upstream.Registry) (*upstream.Cli
 		static[host] = auth.Credential{Username: r.Username, Password: password, Source: "registries." + host}
 	}
 	keychain := auth.Static(static)
-	if cfg.DockerConfig != noDockerConfig {
+	if cfg.DockerConfig != "" {
 		docker, err := auth.DockerConfig(cfg.DockerConfig)
 		if err != nil {
 			return nil, fmt.Errorf("docker_config: %w", err)
@@ -97,8 +97,8 @@ func newUpstream(cfg *Config, named map[string]upstream.Registry) (*upstream.Cli
 }
 
 // newHandler puts the server together. host is the registry host in the image
-// names that are handed out.
-func newHandler(cfg *Config, host string, log *slog.Logger) (http.Handler, error) {
+// names that are handed out; ctx ends what runs beside requests.
+func newHandler(ctx context.Context, cfg *Config, host string, log *slog.Logger) (http.Handler, error) {
 	tokens, store, err := openTokens(cfg)
 	if err != nil {
 		return nil, err
@@ -107,6 +107,11 @@ func newHandler(cfg *Config, host string, log *slog.Logger) (http.Handler, error
 	if err != nil {
 		return nil, err
 	}
+	go func() {
+		if err := store.Sweep(ctx); err != nil && ctx.Err() == nil {
+			log.Warn("leftovers of crashed writers stay", "error", err)
+		}
+	}()
 	images := registry.New(registry.Options{Tokens: tokens, Store: store, Upstream: client, Log: log})
 	control := api.New(api.Options{
 		Resolver: registry.NewResolver(client, store, cfg.Limits.Layers),

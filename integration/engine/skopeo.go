@@ -15,7 +15,7 @@ import (
 // Skopeo copies images and runs none.
 type Skopeo struct{ cli command }
 
-// FindSkopeo returns skopeo if it is installed. If it is not, it says so on the
+// FindSkopeo returns skopeo, for this test, if it is installed. If not, it says so on the
 // test's log, or fails the test if Required.
 func FindSkopeo(t testing.TB) (*Skopeo, bool) {
 	t.Helper()
