@@ -16,8 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/name"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/waveproxy/waveproxy/integration/engine"
@@ -128,31 +126,52 @@ func runConformanceGroup(t *testing.T, program string, environment []string) {
 	}
 }
 
-// RunConformance itself is proved on distribution, which lacks only the referrers API.
+// TestConformance runs the suite against an augmented image, referrers and all.
+func TestConformance(t *testing.T) {
+	reg := upstream.Registry(t)
+	upstream.Push(t, reg.Host, "busybox:multi")
+	p := startProxy(t, "", hub(reg.URL))
+	a := p.augment(t, request{ContainerImage: "busybox:multi", ContainerConfig: greeter(t)})
+	manifests, blobs := contents(t, a.TargetImage)
+	RunConformance(t, p.Host, "wt/"+a.ContainerToken+"/library/busybox", "multi", manifests, blobs)
+}
+
+// TestConformanceOfUpstream proves RunConformance itself on distribution, which
+// lacks only the referrers API.
 func TestConformanceOfUpstream(t *testing.T) {
 	s := upstream.Registry(t)
-	index := upstream.Push(t, s.Host, "busybox:multi")["busybox:multi"]
-	ref, err := name.NewDigest(s.Host + "/library/busybox@" + index.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	image, err := remote.Image(ref, remote.WithContext(t.Context()), remote.WithPlatform(v1.Platform{OS: "linux", Architecture: "amd64"}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	child, err := image.Digest()
-	if err != nil {
-		t.Fatal(err)
-	}
-	manifest, err := image.Manifest()
-	if err != nil {
-		t.Fatal(err)
-	}
-	RunConformance(t, s.Host, "library/busybox", "multi",
-		[]string{index.String(), child.String()},
-		[]string{manifest.Config.Digest.String(), manifest.Layers[0].Digest.String()},
-		"OCI_API_REFERRER=false")
+	upstream.Push(t, s.Host, "busybox:multi")
+	manifests, blobs := contents(t, s.Host+"/library/busybox:multi")
+	RunConformance(t, s.Host, "library/busybox", "multi", manifests, blobs, "OCI_API_REFERRER=false")
 	if len(s.Requests()) == 0 {
 		t.Error("the suite asked the registry nothing")
 	}
+}
+
+// contents are the digests of an index and its image for amd64, and of that
+// image's config and layers.
+func contents(t *testing.T, image string) (manifests, blobs []string) {
+	t.Helper()
+	index, err := remote.Index(mustRef(t, image), remote.WithContext(t.Context()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := index.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	img := pull(t, image, "amd64")
+	child, err := img.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest, err := img.Manifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	blobs = append(blobs, manifest.Config.Digest.String())
+	for _, l := range manifest.Layers {
+		blobs = append(blobs, l.Digest.String())
+	}
+	return []string{root.String(), child.String()}, blobs
 }

@@ -14,13 +14,12 @@ import (
 	"testing"
 )
 
-// Engine pulls and runs images. Methods may be called concurrently. Errors hold
-// what the engine printed. A context without a deadline gets one of two minutes
-// for each call.
+// Engine pulls and runs images. Methods may be called concurrently, and end
+// within two minutes. Errors hold the end of what the engine printed.
 type Engine interface {
 	// Name is "docker", "containerd" or "podman".
 	Name() string
-	// Pull fetches ref, for linux/amd64 if it is an index, and returns all that
+	// Pull fetches ref, of an index this machine's platform, and returns all that
 	// the engine printed, also when it fails.
 	Pull(ctx context.Context, ref string) (output string, err error)
 	// Run runs a pulled image, which it never pulls itself, in a new container

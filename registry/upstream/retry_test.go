@@ -147,24 +147,22 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 }
 
 func TestStalledAnswers(t *testing.T) {
-	gate := make(chan struct{})
-	defer close(gate)
 	tests := []struct {
 		name    string
 		handler http.HandlerFunc
 	}{
-		{"no answer", func(http.ResponseWriter, *http.Request) { <-gate }},
-		{"half a body", func(w http.ResponseWriter, _ *http.Request) {
+		{"no answer", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }},
+		{"half a body", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", "100")
 			_, _ = w.Write([]byte("half"))
 			w.(http.Flusher).Flush()
-			<-gate
+			<-r.Context().Done()
 		}},
-		{"half a refusal", func(w http.ResponseWriter, _ *http.Request) {
+		{"half a refusal", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", "100")
 			w.WriteHeader(http.StatusUnauthorized)
 			w.(http.Flusher).Flush()
-			<-gate
+			<-r.Context().Done()
 		}},
 	}
 	for _, test := range tests {
@@ -173,7 +171,6 @@ func TestStalledAnswers(t *testing.T) {
 			c, _ := newClient(t, listed(s))
 			c.answerTimeout, c.idleTimeout = 50*time.Millisecond, 50*time.Millisecond
 			wantError(t, manifestError(t, c, image), Timeout, s.host(), "in time")
-			s.CloseClientConnections()
 		})
 	}
 	t.Run("the caller's deadline", func(t *testing.T) {
@@ -186,6 +183,5 @@ func TestStalledAnswers(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("deadline is lost: %v", err)
 		}
-		s.CloseClientConnections()
 	})
 }
