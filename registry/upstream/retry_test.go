@@ -150,27 +150,28 @@ func TestStalledAnswers(t *testing.T) {
 	tests := []struct {
 		name    string
 		handler http.HandlerFunc
+		want    Kind
 	}{
-		{"no answer", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }},
+		{"no answer", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, Timeout},
 		{"half a body", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", "100")
 			_, _ = w.Write([]byte("half"))
 			w.(http.Flusher).Flush()
 			<-r.Context().Done()
-		}},
+		}, Timeout},
 		{"half a refusal", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", "100")
 			w.WriteHeader(http.StatusUnauthorized)
 			w.(http.Flusher).Flush()
 			<-r.Context().Done()
-		}},
+		}, Unauthorized}, // the status is known, the body is not needed
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			s := newServer(t, test.handler)
 			c, _ := newClient(t, listed(s))
 			c.answerTimeout, c.idleTimeout = 50*time.Millisecond, 50*time.Millisecond
-			wantError(t, manifestError(t, c, image), Timeout, s.host(), "in time")
+			wantError(t, manifestError(t, c, image), test.want, s.host())
 		})
 	}
 	t.Run("the caller's deadline", func(t *testing.T) {
