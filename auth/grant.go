@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -66,14 +67,26 @@ func (k Key) grantID(data []byte) grantID {
 	return grantID(truncatedMAC(k.grantMAC, data, len(grantID{})))
 }
 
-// seal encrypts a grant's JSON as a record: the key's header byte, then nonce
-// and ciphertext. Header and id are authenticated, so a record that was moved
-// to another name does not open.
-func (k Key) seal(id grantID, data []byte) []byte {
-	return k.aead.Seal([]byte{k.header()}, nil, data, append([]byte{k.header()}, id[:]...))
+// entry is what a record holds. The time is beside the grant, not in it: the
+// same grant must have the same id whenever it is minted.
+type entry struct {
+	Created time.Time       `json:"created"` // of the record
+	JSON    json.RawMessage `json:"grant"`
+	grant   *Grant
 }
 
-func (k Key) unseal(id grantID, record []byte) (*Grant, error) {
+// seal encrypts an entry as a record: the key's header byte, then nonce and
+// ciphertext. Header and id are authenticated, so a record that was moved to
+// another name does not open.
+func (k Key) seal(id grantID, e entry) ([]byte, error) {
+	data, err := json.Marshal(e)
+	if err != nil {
+		return nil, fmt.Errorf("encode grant: %w", err)
+	}
+	return k.aead.Seal([]byte{k.header()}, nil, data, append([]byte{k.header()}, id[:]...)), nil
+}
+
+func (k Key) unseal(id grantID, record []byte) (*entry, error) {
 	if len(record) == 0 || record[0] != k.header() {
 		return nil, errors.New("grant record has another version or key")
 	}
@@ -81,9 +94,13 @@ func (k Key) unseal(id grantID, record []byte) (*Grant, error) {
 	if err != nil {
 		return nil, errors.New("grant record is damaged")
 	}
-	g := new(Grant)
-	if err := json.Unmarshal(data, g); err != nil {
+	e := &entry{grant: new(Grant)}
+	if err := json.Unmarshal(data, e); err != nil {
 		return nil, fmt.Errorf("decode grant: %w", err)
 	}
-	return g, nil
+	if err := json.Unmarshal(e.JSON, e.grant); err != nil {
+		return nil, fmt.Errorf("decode grant: %w", err)
+	}
+	e.JSON = nil
+	return e, nil
 }

@@ -64,7 +64,7 @@ type Tokens struct {
 	now     func() time.Time
 
 	opening     singleflight.Group // by token
-	grants      *lru.Cache[grantID, *Grant]
+	grants      *lru.Cache[grantID, *entry]
 	revocations *lru.Cache[Token, revocation]
 }
 
@@ -94,7 +94,7 @@ func NewTokens(o TokensOptions) (*Tokens, error) {
 	}
 	t := &Tokens{keys: slices.Clone(o.Keys), records: o.Records, ttl: o.TTL, now: o.Now}
 	var err error
-	if t.grants, err = lru.New[grantID, *Grant](cachedGrants); err != nil {
+	if t.grants, err = lru.New[grantID, *entry](cachedGrants); err != nil {
 		return nil, err
 	}
 	if t.revocations, err = lru.New[Token, revocation](cachedRevocations); err != nil {
@@ -175,111 +175,13 @@ func (t *Tokens) store(ctx context.Context, key Key, id grantID, data []byte) er
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read grant: %w", err)
 	}
-	if err := t.records.PutRecord(ctx, id.record(), key.seal(id, data)); err != nil {
+	if record, err = key.seal(id, entry{Created: t.now().UTC().Truncate(time.Second), JSON: data}); err != nil {
+		return err
+	}
+	if err := t.records.PutRecord(ctx, id.record(), record); err != nil {
 		return fmt.Errorf("store grant: %w", err)
 	}
 	return nil
-}
-
-// Open returns what the token stands for. The grant is shared and must not be
-// changed. Forged, malformed and expired tokens are refused without touching
-// the records. A revocation is seen at the latest 5 seconds after it was made;
-// when the records cannot be asked, Open fails.
-//
-// Errors: ErrUnknownToken, ErrExpiredToken, ErrRevokedToken, those of the
-// records, and ctx's.
-func (t *Tokens) Open(ctx context.Context, token Token) (*Grant, error) {
-	key, raw, err := t.verify(token)
-	if err != nil {
-		return nil, err
-	}
-	if g, err := t.cached(token, raw.grant()); g != nil || err != nil {
-		return g, err
-	}
-	opened := t.opening.DoChan(string(token), func() (any, error) {
-		// The read serves every waiting pull, so it outlives the first one.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
-		defer cancel()
-		return t.load(ctx, key, token, raw.grant())
-	})
-	select {
-	case <-ctx.Done():
-		err = ctx.Err()
-	case r := <-opened:
-		if r.Err == nil {
-			return r.Val.(*Grant), nil
-		}
-		err = r.Err
-	}
-	if errors.Is(err, ErrUnknownToken) || errors.Is(err, ErrRevokedToken) {
-		return nil, err
-	}
-	return nil, fmt.Errorf("open token %s: %w", token.Short(), err)
-}
-
-// verify checks all that can be checked without I/O.
-func (t *Tokens) verify(token Token) (Key, rawToken, error) {
-	raw, err := parse(token)
-	if err != nil {
-		return Key{}, rawToken{}, err
-	}
-	i := slices.IndexFunc(t.keys, func(k Key) bool { return k.verifies(raw) })
-	if i < 0 {
-		return Key{}, rawToken{}, fmt.Errorf("%w: no key of this server has signed it", ErrUnknownToken)
-	}
-	if end := raw.expires(); !t.now().Before(end) {
-		return Key{}, rawToken{}, fmt.Errorf("%w at %s", ErrExpiredToken, end.Format(time.RFC3339))
-	}
-	return t.keys[i], raw, nil
-}
-
-// cached answers from memory; neither grant nor error means it cannot.
-func (t *Tokens) cached(token Token, id grantID) (*Grant, error) {
-	r, ok := t.revocations.Get(token)
-	switch {
-	case !ok:
-		return nil, nil
-	case r.revoked:
-		return nil, ErrRevokedToken
-	}
-	if age := t.now().Sub(r.asked); age < 0 || age >= revocationTTL {
-		return nil, nil
-	}
-	g, _ := t.grants.Get(id)
-	return g, nil
-}
-
-// load answers from the records and remembers the answer.
-func (t *Tokens) load(ctx context.Context, key Key, token Token, id grantID) (*Grant, error) {
-	// A flight that ended since the caller looked may have left the answer.
-	if g, err := t.cached(token, id); g != nil || err != nil {
-		return g, err
-	}
-	asked := t.now()
-	revoked, err := t.revoked(ctx, token)
-	if err != nil {
-		return nil, err
-	}
-	t.revocations.Add(token, revocation{revoked: revoked, asked: asked})
-	if revoked {
-		return nil, ErrRevokedToken
-	}
-	if g, ok := t.grants.Get(id); ok {
-		return g, nil
-	}
-	record, err := t.records.Record(ctx, id.record())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: its grant is no longer stored", ErrUnknownToken)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read grant: %w", err)
-	}
-	g, err := key.unseal(id, record)
-	if err != nil {
-		return nil, err
-	}
-	t.grants.Add(id, g)
-	return g, nil
 }
 
 // Revoke ends the token everywhere: every instance that shares the records

@@ -285,7 +285,6 @@ func mustConfig(t *testing.T, img v1.Image) *v1.ConfigFile {
 func TestRequests(t *testing.T) {
 	reg := upstream.Registry(t)
 	upstream.Push(t, reg.Host, "busybox:oci", "busybox:multi", "busybox:layers60")
-	p := startProxy(t, "", hub(reg.URL))
 	for _, test := range []struct {
 		image, platform                           string
 		mintManifests, mintConfigs, untouchedBlob int
@@ -296,9 +295,16 @@ func TestRequests(t *testing.T) {
 		{"busybox:multi", "", 3, 2, 2},
 	} {
 		t.Run(test.image+" "+test.platform, func(t *testing.T) {
+			p := startProxy(t, "", hub(reg.URL)) // that has read nothing yet
 			reg.Reset()
 			a := p.augment(t, request{ContainerImage: test.image, ContainerPlatform: test.platform, ContainerConfig: greeter(t)})
 			wantRequests(t, "mint", reg.Requests(), test.mintManifests, test.mintConfigs)
+
+			reg.Reset()
+			other := greeter(t)
+			other.Env = append(other.Env, "ANOTHER=recipe")
+			p.augment(t, request{ContainerImage: test.image, ContainerPlatform: test.platform, ContainerConfig: other})
+			wantRequests(t, "another mint at once", reg.Requests(), 0, 0)
 
 			reg.Reset()
 			for range 3 { // HEAD and GET of what is ours cost nothing

@@ -92,7 +92,8 @@ func newFixture(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	staged := blobstore.NewMem()
-	f.layer, err = NewLayers(store, store, client, t.TempDir(), 1<<20).Inline(t.Context(), staged, archiveOf(t, "added", "added"), Expected{})
+	layers := NewLayers(store, store, client, t.TempDir(), 1<<20)
+	f.layer, err = layers.Inline(t.Context(), staged, archiveOf(t, "added", "added"), Expected{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +101,7 @@ func newFixture(t *testing.T) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.grant, err = NewResolver(client, store, 125).Resolve(t.Context(), ImageRequest{Ref: ref, Recipe: augment.Recipe{Layers: []augment.Layer{f.layer}}, Staged: staged})
+	f.grant, err = NewResolver(client, layers, store, 125).Resolve(t.Context(), ImageRequest{Ref: ref, Recipe: augment.Recipe{Layers: []augment.Layer{f.layer}}, Staged: staged})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -70,7 +70,14 @@ func (l *Layers) Remote(ctx context.Context, url string, want Expected) (augment
 	if want.Digest == "" {
 		return l.fetch(ctx, url, want)
 	}
-	name := layerRecord(url, want.Digest)
+	return l.once(ctx, layerRecord(url, want.Digest), want, func(ctx context.Context) (augment.Layer, error) {
+		return l.fetch(ctx, url, want)
+	})
+}
+
+// once returns the layer of a record, or has it fetched, by one request for
+// any number of callers, and makes the record.
+func (l *Layers) once(ctx context.Context, name string, want Expected, fetch func(context.Context) (augment.Layer, error)) (augment.Layer, error) {
 	if layer, err := l.known(ctx, name, want); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return layer, err
 	}
@@ -80,7 +87,7 @@ func (l *Layers) Remote(ctx context.Context, url string, want Expected) (augment
 	done := l.fetches.DoChan(name+fmt.Sprint(want), func() (any, error) {
 		ctx, cancel := context.WithTimeout(shared, fetchTimeout)
 		defer cancel()
-		layer, err := l.fetch(ctx, url, want)
+		layer, err := fetch(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -137,31 +144,37 @@ func (l *Layers) fetch(ctx context.Context, url string, want Expected) (augment.
 	}
 	defer body.Close()
 	if size > l.maxSize {
-		return augment.Layer{}, tooLarge(url, l.maxSize)
+		return augment.Layer{}, tooLarge(upstream.RedactURL(url), l.maxSize)
 	}
+	layer, err := l.spool(ctx, body, upstream.RedactURL(url), want)
+	layer.Location = upstream.RedactURL(url)
+	layer.Platform = platformOf(url)
+	return layer, err
+}
+
+// spool writes a layer that arrives to a file, checks it and stores it. name
+// is for messages.
+func (l *Layers) spool(ctx context.Context, body io.Reader, name string, want Expected) (augment.Layer, error) {
 	f, err := os.CreateTemp(l.tempDir, "layer-*")
 	if err != nil {
-		return augment.Layer{}, fmt.Errorf("fetch layer: %w", err)
+		return augment.Layer{}, fmt.Errorf("keep layer: %w", err)
 	}
 	defer f.Close()
 	if err := os.Remove(f.Name()); err != nil { // the open file needs no name, and a crash leaves nothing
-		return augment.Layer{}, fmt.Errorf("fetch layer: %w", err)
+		return augment.Layer{}, fmt.Errorf("keep layer: %w", err)
 	}
 	n, err := io.Copy(f, io.LimitReader(body, l.maxSize+1))
 	if err != nil {
 		return augment.Layer{}, fmt.Errorf("fetch layer: %w", err)
 	}
 	if n > l.maxSize {
-		return augment.Layer{}, tooLarge(url, l.maxSize)
+		return augment.Layer{}, tooLarge(name, l.maxSize)
 	}
-	layer, err := keep(ctx, l.store, f, want)
-	layer.Location = url
-	layer.Platform = platformOf(url)
-	return layer, err
+	return keep(ctx, l.store, f, want)
 }
 
-func tooLarge(url string, limit int64) error {
-	return Refuse(http.StatusBadRequest, "layer %s is larger than the limit of %d bytes (layers.max_size)", upstream.RedactURL(url), limit)
+func tooLarge(name string, limit int64) error {
+	return Refuse(http.StatusBadRequest, "layer %s is larger than the limit of %d bytes (layers.max_size)", name, limit)
 }
 
 func keep(ctx context.Context, store blobstore.Store, r io.ReadSeeker, want Expected) (augment.Layer, error) {

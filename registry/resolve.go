@@ -20,15 +20,17 @@ import (
 // Resolver computes augmented images: what tokens are minted for. It is safe
 // for concurrent use.
 type Resolver struct {
-	upstream  *upstream.Client
+	bases     *bases
+	layers    *Layers
 	store     blobstore.Store
 	augmenter *augment.Augmenter
 }
 
-// NewResolver returns a Resolver that reads base images through client, puts
-// what it makes into store, and allows images of maxLayers layers.
-func NewResolver(client *upstream.Client, store blobstore.Store, maxLayers int) *Resolver {
-	return &Resolver{upstream: client, store: store, augmenter: augment.NewAugmenter(maxLayers)}
+// NewResolver returns a Resolver that reads base images through client, takes
+// the layers of included images in through layers, puts what it makes into
+// store, and allows images of maxLayers layers.
+func NewResolver(client *upstream.Client, layers *Layers, store blobstore.Store, maxLayers int) *Resolver {
+	return &Resolver{bases: newBases(client), layers: layers, store: store, augmenter: augment.NewAugmenter(maxLayers)}
 }
 
 // ImageRequest is an image to resolve.
@@ -45,25 +47,20 @@ type ImageRequest struct {
 // Resolve pins the image that the reference names now, applies the recipe, and
 // returns the grant for the result, of which every byte that is ours is then
 // in the store. It costs one upstream request for the manifest, and for each
-// platform one for its config and, below an index, one for its manifest.
+// platform one for its config and, below an index, one for its manifest, unless
+// another submission has just read them.
 // Errors are *upstream.Error, *augment.Error, or those of the stores.
 func (r *Resolver) Resolve(ctx context.Context, req ImageRequest) (auth.Grant, error) {
-	ref := reference.TagNameOnly(req.Ref)
-	grant := auth.Grant{Image: ref.Name(), Recipe: req.Recipe, Identity: req.Identity}
-	want, name := "", ref.String()
-	if tagged, ok := ref.(reference.Tagged); ok {
-		want, grant.Tag = tagged.Tag(), tagged.Tag()
+	target, want, tag := r.locate(req.Identity, req.Ref)
+	name := req.Ref.Name() + "@" + want
+	if tag != "" {
+		name = req.Ref.Name() + ":" + tag
 	}
-	if pinned, ok := ref.(reference.Digested); ok {
-		// As everywhere else, a tag beside a digest is only a comment.
-		want, grant.Tag = pinned.Digest().String(), ""
-		name = ref.Name() + "@" + want
-	}
+	grant := auth.Grant{Image: req.Ref.Name(), Tag: tag, Recipe: req.Recipe, Identity: req.Identity}
 	for _, p := range req.Platforms {
 		grant.Platforms = append(grant.Platforms, augment.FormatPlatform(p))
 	}
-	target := auth.Target{Identity: req.Identity, Registry: reference.Domain(ref), Repository: reference.Path(ref)}
-	image, err := r.augmenter.Apply(ctx, r.upstream.Repository(target), augment.Request{
+	image, err := r.augmenter.Apply(ctx, r.bases.repository(target), augment.Request{
 		Name: name, Reference: want, Recipe: req.Recipe, Platforms: req.Platforms,
 		Archives: layered{staged: req.Staged, Store: r.store},
 	})
@@ -81,6 +78,21 @@ func (r *Resolver) Resolve(ctx context.Context, req ImageRequest) (auth.Grant, e
 		return auth.Grant{}, fmt.Errorf("store %s: %w", name, err)
 	}
 	return grant, nil
+}
+
+// locate returns where an image is and what to ask for there: its tag, latest
+// if it has none, or its digest. As everywhere else, a tag beside a digest is
+// only a comment, and tag is empty.
+func (r *Resolver) locate(identity string, ref reference.Named) (target auth.Target, want, tag string) {
+	target = auth.Target{Identity: identity, Registry: reference.Domain(ref), Repository: reference.Path(ref)}
+	ref = reference.TagNameOnly(ref)
+	if pinned, ok := ref.(reference.Digested); ok {
+		return target, pinned.Digest().String(), ""
+	}
+	if tagged, ok := ref.(reference.Tagged); ok {
+		tag = tagged.Tag()
+	}
+	return target, tag, tag
 }
 
 // keep stores the image before anyone can learn its digests, so that what is

@@ -113,9 +113,10 @@ func newHandler(ctx context.Context, cfg *Config, host string, log *slog.Logger)
 		}
 	}()
 	images := registry.New(registry.Options{Tokens: tokens, Store: store, Upstream: client, Log: log})
+	layers := registry.NewLayers(store, store, client, cfg.Storage.Dir, int64(cfg.Layers.MaxSize))
 	control := api.New(api.Options{
-		Resolver: registry.NewResolver(client, store, cfg.Limits.Layers),
-		Layers:   registry.NewLayers(store, store, client, cfg.Storage.Dir, int64(cfg.Layers.MaxSize)),
+		Resolver: registry.NewResolver(client, layers, store, cfg.Limits.Layers),
+		Layers:   layers,
 		Tokens:   tokens,
 		Host:     host,
 		MaxBody:  int64(cfg.API.MaxBody),

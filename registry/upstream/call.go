@@ -27,6 +27,7 @@ type call struct {
 	op, name string      // for messages
 	target   auth.Target // zero for URLs
 	host     string      // that the first request goes to
+	listed   bool        // whether that host is, so that it may lead to others that are
 	// verified tells that the answer counts only if it has the expected digest,
 	// so a redirect may lead from https to http, as storages in clusters do.
 	verified   bool
@@ -50,7 +51,7 @@ var errStalled = errors.New("nothing arrived for too long")
 // are as Error describes; so are those of reading the body, which must be
 // closed.
 func (c *Client) do(req *http.Request, cl *call, send func(*http.Request) (*http.Response, error)) (*http.Response, error) {
-	cl.host = req.URL.Host
+	cl.host, cl.listed = req.URL.Host, c.hops.guard.listed[address(req.URL)]
 	cl.retryUntil = time.Now().Add(retryBudget)
 	ctx, cancel := context.WithCancelCause(context.WithValue(req.Context(), callKey{}, cl))
 	stall := time.AfterFunc(c.answerTimeout, func() { cancel(errStalled) })

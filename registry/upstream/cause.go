@@ -81,6 +81,14 @@ func (c *call) failed(ctx context.Context, err error) error {
 	case isKeychain:
 		e.Err = keychain
 		e.detail = "this server could not find out whether it has a credential for " + c.target.Registry
+	case errors.Is(err, ErrForbiddenAddress):
+		e.Kind = Forbidden
+		e.detail = e.Host + " is not at a public address, where this server connects only to hosts that it knows; "
+		if e.Host == c.host || c.listed {
+			e.detail += "list it under registries to allow it"
+		} else {
+			e.detail += "list it and " + c.host + ", which leads there, under registries to allow it"
+		}
 	case e.Err != nil:
 		e.Kind = kindOf(e.Err)
 	case errors.Is(err, context.DeadlineExceeded):
@@ -93,12 +101,11 @@ func (c *call) failed(ctx context.Context, err error) error {
 
 // broken returns the error for a body that could not be read to its end.
 func (c *call) broken(ctx context.Context, host string, err error) error {
-	if !errors.Is(err, io.ErrUnexpectedEOF) {
-		return c.failed(ctx, &hopError{host, err})
+	err = c.failed(ctx, &hopError{host, err})
+	if e, ok := errors.AsType[*Error](err); ok && e.Kind == Unreachable {
+		e.Kind, e.detail = Invalid, host+" cut the answer off before its end; try again"
 	}
-	e := c.newError(Invalid)
-	e.Host, e.Err, e.detail = host, err, host+" cut the answer off before its end; try again"
-	return e
+	return err
 }
 
 // invalid returns the error for an answer that cannot be used. The text goes on

@@ -17,8 +17,8 @@
 //	errors.go      what went wrong, told to people; cause.go finds it out
 //
 // The package must never connect an unlisted host at an address that is not
-// public, send a credential to another origin than the one that it was asked
-// for, give one identity's token to another, call something absent because it
-// could not be reached, or put a secret, an answer's body or a URL's query
-// string into an error.
+// public, follow one to a listed host at such an address, send a credential to
+// another origin than the one that it was asked for, give one identity's token
+// to another, call something absent because it could not be reached, or put a
+// secret, an answer's body or a URL's query string into an error.
 package upstream

@@ -76,8 +76,6 @@ func (e *Error) explain() string {
 			when = "in " + e.RetryAfter.String()
 		}
 		return fmt.Sprintf("%s: no more %s for now; try again %s", e.answered(), who, when)
-	case Forbidden:
-		return fmt.Sprintf("%s is not at a public address, where this server connects only to hosts that it knows; list it under registries to allow it", e.Host)
 	case Unresolvable:
 		return fmt.Sprintf("the name of the host %s cannot be resolved%s; check the name, and DNS where this server runs", e.Host, because(e.Err))
 	case Unreachable:

@@ -1,8 +1,6 @@
 package upstream
 
 import (
-	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -145,89 +143,44 @@ func TestListedRegistrySendsUsToUnlistedHost(t *testing.T) {
 	}
 }
 
-// nameServer answers every A query with the addresses, one query after the
-// other, and NXDOMAIN when there are none.
-func nameServer(t *testing.T, addresses ...[4]byte) *net.Resolver {
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	t.Cleanup(func() { conn.Close(); <-done })
-	go func() {
-		defer close(done)
-		buf := make([]byte, 1500)
-		for {
-			n, from, err := conn.ReadFrom(buf)
-			if err != nil {
-				return
+// What a listed host has on other paths than a registry's is not for strangers.
+func TestStrangersCannotLeadToListedHosts(t *testing.T) {
+	internal := newServer(t, serveManifest)
+	for name, handler := range map[string]http.HandlerFunc{
+		"redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, internal.URL+"/admin", http.StatusTemporaryRedirect)
+		},
+		"realm": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Www-Authenticate", fmt.Sprintf(`Bearer realm="%s/admin",service="s"`, internal.URL))
+			w.WriteHeader(http.StatusUnauthorized)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stranger := newServer(t, handler)
+			c, delays := newClient(t, listed(internal))
+			// For this test the stranger's address counts as public, and it is
+			// reached without TLS.
+			c.registries["stranger.example"], _ = url.Parse(stranger.URL)
+			guarded := c.hops.guard.public.Control
+			c.hops.guard.public.Control = func(network, address string, conn syscall.RawConn) error {
+				if address == stranger.host() {
+					return nil
+				}
+				return guarded(network, address, conn)
 			}
-			_, _ = conn.WriteTo(answer(buf[:n], addresses), from)
-		}
-	}()
-	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "udp", conn.LocalAddr().String())
-	}}
-}
-
-// answer keeps the header and the question of a query (RFC 1035, section 4).
-func answer(query []byte, addresses [][4]byte) []byte {
-	end := 12
-	for query[end] != 0 {
-		end += int(query[end]) + 1
+			target := auth.Target{Registry: "stranger.example", Repository: "team/app"}
+			err := manifestError(t, c, target)
+			wantError(t, err, Forbidden, internal.host(), "list it and "+stranger.host())
+			if name == "redirect" {
+				_, _, err := c.Fetch(t.Context(), stranger.URL)
+				wantError(t, err, Forbidden, internal.host())
+			}
+			if delays.count() != 0 {
+				t.Errorf("%d retries", delays.count())
+			}
+			internal.wantSeen(t)
+		})
 	}
-	isA := binary.BigEndian.Uint16(query[end+1:]) == 1
-	out := append([]byte(nil), query[:end+5]...)
-	copy(out[2:], []byte{0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0})
-	if len(addresses) == 0 {
-		out[3] |= 3 // NXDOMAIN
-	}
-	if !isA {
-		return out
-	}
-	for _, a := range addresses {
-		out = append(out, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4)
-		out = append(out, a[:]...)
-		out[7]++
-	}
-	return out
-}
-
-func TestNames(t *testing.T) {
-	s := newServer(t, serveManifest)
-	_, port, _ := net.SplitHostPort(s.host())
-	host := "registry.invalid:" + port
-	target := auth.Target{Registry: host, Repository: "team/app"}
-
-	t.Run("no such host", func(t *testing.T) {
-		c, delays := newClient(t, Options{})
-		c.hops.guard.public.Resolver = nameServer(t)
-		e := wantError(t, manifestError(t, c, target), Unresolvable, "registry.invalid", "no such host")
-		if e.Host != host || delays.count() != 0 {
-			t.Errorf("host %s after %d retries", e.Host, delays.count())
-		}
-	})
-	t.Run("no DNS", func(t *testing.T) {
-		c, delays := newClient(t, Options{})
-		c.hops.guard.public.Resolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
-			return nil, syscall.ENETUNREACH
-		}}
-		wantError(t, manifestError(t, c, target), Unresolvable, "registry.invalid")
-		if delays.count() != maxAttempts-1 {
-			t.Errorf("%d retries, want %d", delays.count(), maxAttempts-1)
-		}
-	})
-	t.Run("a name for a private address", func(t *testing.T) {
-		c, delays := newClient(t, Options{})
-		c.hops.guard.public.Resolver = nameServer(t, [4]byte{127, 0, 0, 1})
-		forbidden(t, c, delays, host, func() error { return manifestError(t, c, target) })
-		s.wantSeen(t)
-	})
-	t.Run("a listed name for a private address", func(t *testing.T) {
-		c, _ := newClient(t, Options{Registries: map[string]Registry{host: {PlainHTTP: true}}})
-		c.hops.guard.plain.Resolver = nameServer(t, [4]byte{127, 0, 0, 1})
-		wantManifest(t, c, target)
-	})
 }
 
 func TestAddress(t *testing.T) {

@@ -1,12 +1,12 @@
 package upstream
 
 import (
-	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -101,11 +101,13 @@ func TestAnonymousBearer(t *testing.T) {
 			b := test.bearer
 			registry := newServer(t, b.serve)
 			service, o := registry, listed(registry)
+			b.realm = registry.URL + test.realmPath
 			if test.twoHosts {
 				service = newServer(t, b.login)
-				o.Registries["auth.example.org"] = Registry{URL: service.URL}
+				_, port, _ := net.SplitHostPort(service.host())
+				o.Registries["localhost:"+port] = Registry{PlainHTTP: true}
+				b.realm = "http://localhost:" + port + test.realmPath
 			}
-			b.realm = service.URL + test.realmPath
 			c, _ := newClient(t, o)
 
 			wantManifest(t, c, image)
@@ -192,207 +194,23 @@ func TestBasic(t *testing.T) {
 	s.wantSeen(t, "GET "+manifestPath+basic)
 }
 
-func TestConcurrentCallsLogInOnce(t *testing.T) {
+// A login takes three requests, and one connection: the refusal that starts it
+// has a body which nobody wants.
+func TestLoginKeepsItsConnection(t *testing.T) {
+	var opened atomic.Int32
 	b := &bearer{}
-	s := b.start(t)
-	c, _ := newClient(t, listed(s))
-	var wg sync.WaitGroup
-	for range 50 {
-		wg.Go(func() {
-			if _, err := c.Repository(image).Manifest(t.Context(), "1.0"); err != nil {
-				t.Error(err)
+	s := startServer(t, b.serve, func(s *httptest.Server) {
+		s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+			if state == http.StateNew {
+				opened.Add(1)
 			}
-		})
-	}
-	wg.Wait()
-	if b.issued != 1 {
-		t.Errorf("%d token requests, want 1", b.issued)
-	}
-	// All of them hold the expired token now. One logs in for all.
-	b.revoked = true
-	for range 50 {
-		wg.Go(func() {
-			if _, err := c.Repository(image).Manifest(t.Context(), "1.0"); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
-	if b.issued != 2 {
-		t.Errorf("%d token requests, want 2", b.issued)
-	}
-}
-
-func TestExpiredTokenIsReplacedOnce(t *testing.T) {
-	for _, bare := range []bool{false, true} {
-		t.Run(fmt.Sprintf("without challenge %v", bare), func(t *testing.T) {
-			b := &bearer{bare: bare}
-			s := b.start(t)
-			c, _ := newClient(t, listed(s))
-			wantManifest(t, c, image)
-			s.seen()
-			b.revoked = true
-			wantManifest(t, c, image)
-			want := []string{"GET " + manifestPath + " Bearer t1", "GET /token", "GET " + manifestPath + " Bearer t2"}
-			if bare { // it has to be asked for the challenge
-				want = append(want[:1], append([]string{"GET " + manifestPath}, want[1:]...)...)
-			}
-			s.wantSeen(t, want...)
-		})
-	}
-}
-
-func TestLoginOutlivesItsFirstCaller(t *testing.T) {
-	b := &bearer{}
-	reached, gate := make(chan struct{}), make(chan struct{})
-	var once sync.Once
-	s := newServer(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/token" {
-			once.Do(func() { close(reached) })
-			<-gate
 		}
-		b.serve(w, r)
+		s.Start()
 	})
 	b.realm = s.URL + "/token"
 	c, _ := newClient(t, listed(s))
-	ctx, cancel := context.WithCancel(t.Context())
-	first := make(chan error)
-	go func() {
-		_, err := c.Repository(image).Manifest(ctx, "1.0")
-		first <- err
-	}()
-	<-reached
-	cancel()
-	if err := <-first; !errors.Is(err, context.Canceled) {
-		t.Errorf("first caller got %v", err)
-	}
-	close(gate)
 	wantManifest(t, c, image)
-	if b.issued != 1 {
-		t.Errorf("%d token requests, want 1", b.issued)
-	}
-}
-
-// keychainFunc is a keychain in one function.
-type keychainFunc func(auth.Target) (auth.Credential, error)
-
-func (f keychainFunc) Credential(_ context.Context, t auth.Target) (auth.Credential, error) {
-	return f(t)
-}
-
-func TestTargetsShareNoToken(t *testing.T) {
-	var issued atomic.Int32
-	var s *server
-	s = newServer(t, func(w http.ResponseWriter, r *http.Request) {
-		user, _, _ := r.BasicAuth()
-		switch {
-		case r.URL.Path == "/token":
-			issued.Add(1)
-			fmt.Fprintf(w, `{"token":"for-%s"}`, user)
-		case r.Header.Get("Authorization") == "":
-			w.Header().Set("Www-Authenticate", fmt.Sprintf(`Bearer realm="%s/token",service="s"`, s.URL))
-			w.WriteHeader(http.StatusUnauthorized)
-		default:
-			serveManifest(w, r)
-		}
-	})
-	c, _ := newClient(t, Options{
-		Registries: map[string]Registry{"example.org": {URL: s.URL}, "example.net": {URL: s.URL}},
-		Keychain: keychainFunc(func(t auth.Target) (auth.Credential, error) {
-			return auth.Credential{Username: t.Identity + "@" + t.Registry + "/" + t.Repository, Password: "hunter2"}, nil
-		}),
-	})
-	targets := []auth.Target{
-		image,
-		{Identity: "anna", Registry: "example.org", Repository: "team/app"},
-		{Identity: "ben", Registry: "example.org", Repository: "team/app"},
-		{Identity: "ben", Registry: "example.net", Repository: "team/app"},
-		{Identity: "ben", Registry: "example.net", Repository: "team/web"},
-	}
-	for range 2 {
-		for _, target := range targets {
-			s.seen()
-			wantManifest(t, c, target)
-			got := s.seen()
-			want := "Bearer for-" + target.Identity + "@" + target.Registry + "/" + target.Repository
-			if last := got[len(got)-1]; !strings.HasSuffix(last, " "+want) {
-				t.Errorf("%v used %q", target, last)
-			}
-		}
-	}
-	if int(issued.Load()) != len(targets) {
-		t.Errorf("%d tokens issued, want %d", issued.Load(), len(targets))
-	}
-}
-
-func TestRefusedLogin(t *testing.T) {
-	wrong := auth.Credential{Username: "ci", Password: "hunter2"}
-	withToken := func(h http.HandlerFunc) func(*testing.T) *server {
-		return func(t *testing.T) *server {
-			b := &bearer{}
-			s := newServer(t, func(w http.ResponseWriter, r *http.Request) {
-				if r.URL.Path == "/token" {
-					h(w, r)
-				} else {
-					b.registry(w, r)
-				}
-			})
-			b.realm = s.URL + "/token?account=s3cr3t"
-			return s
-		}
-	}
-	plain := func(h http.HandlerFunc) func(*testing.T) *server {
-		return func(t *testing.T) *server { return newServer(t, h) }
-	}
-	tests := []struct {
-		name       string
-		start      func(*testing.T) *server
-		credential auth.Credential
-		want       Kind
-		status     int
-		says       string
-	}{
-		{"token service refuses the password", withToken(status(401)), wrong, Rejected, 401, "credential from registries.example.org"},
-		{"token service refuses everybody", withToken(status(403)), auth.Credential{}, Unauthorized, 403, "without credentials"},
-		{"token service limits", withToken(status(429)), wrong, RateLimited, 429, "registries.example.org"},
-		{"token service is down", withToken(status(503)), auth.Credential{}, Failed, 503, "503 Service Unavailable"},
-		{"token service sends a page", withToken(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") }), auth.Credential{}, Failed, 0, "decode"},
-		{"no realm", plain(func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Www-Authenticate", "Bearer")
-			w.WriteHeader(401)
-		}), wrong, Forbidden, 0, "http:// or https://"},
-		{"realm with a user", withToken(func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, "http://u:hunter2@"+r.Host+"/", http.StatusFound)
-		}), auth.Credential{}, Forbidden, 0, "user name"},
-		{"Basic, no password", plain(ecr), auth.Credential{}, Unauthorized, 401, "configure credentials for example.org"},
-		{"Basic, wrong password", plain(ecr), auth.Credential{Username: "AWS", Password: "s3cr3t"}, Rejected, 401, "does not cover this name"},
-		{"refused without a challenge", plain(status(401)), wrong, Unauthorized, 401, "private or does not exist"},
-		{"forbidden", plain(status(403)), wrong, Unauthorized, 403, "403 Forbidden"},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			s := test.start(t)
-			o := listed(s)
-			if !test.credential.IsZero() {
-				o.Keychain = keychain(test.credential)
-			}
-			c, _ := newClient(t, o)
-			e := wantError(t, manifestError(t, c, image), test.want, "pull manifest example.org/team/app:1.0: ", test.says)
-			if e.Status != test.status || e.Host != s.host() || e.Registry != "example.org" {
-				t.Errorf("status %d of %s for %s", e.Status, e.Host, e.Registry)
-			}
-		})
-	}
-}
-
-func TestFailingKeychain(t *testing.T) {
-	s := newServer(t, ecr)
-	o := listed(s)
-	cause := errors.New("helper is missing")
-	o.Keychain = keychainFunc(func(auth.Target) (auth.Credential, error) { return auth.Credential{}, cause })
-	c, _ := newClient(t, o)
-	e := wantError(t, manifestError(t, c, image), Failed, "whether it has a credential for example.org")
-	if !errors.Is(e, cause) {
-		t.Errorf("cause is lost: %v", e.Err)
+	if opened.Load() != 1 {
+		t.Errorf("%d connections, want 1", opened.Load())
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -44,6 +46,7 @@ func startServer(t *testing.T, h http.HandlerFunc, start func(*httptest.Server))
 		s.mu.Unlock()
 		h(w, r)
 	}))
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // refused handshakes are what some tests are about
 	start(s.Server)
 	t.Cleanup(s.Close)
 	return s

@@ -75,6 +75,7 @@ func sized(n int) http.HandlerFunc {
 func cut(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Length", "1000")
 	_, _ = w.Write(manifestBody)
+	w.(http.Flusher).Flush()
 	panic(http.ErrAbortHandler)
 }
 

@@ -22,6 +22,8 @@ func reset(w http.ResponseWriter, _ *http.Request) {
 	conn.Close()
 }
 
+func hangUp(_ http.ResponseWriter, _ *http.Request) { panic(http.ErrAbortHandler) }
+
 func limited(retryAfter string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", retryAfter)
@@ -54,6 +56,8 @@ func TestRetry(t *testing.T) {
 		{"429 for longer than a call may take", limited("3600"), 1, 0, RateLimited},
 		{"429 until some date", script(limited("Fri, 31 Dec 1999 23:59:59 GMT"), serveManifest), 2, firstDelay / 2, 0},
 		{"reset then 200", script(reset, serveManifest), 2, firstDelay / 2, 0},
+		{"closed then 200", script(hangUp, serveManifest), 2, firstDelay / 2, 0},
+		{"always closed", hangUp, 4, firstDelay / 2, Unreachable},
 		{"always reset", reset, 4, firstDelay / 2, Unreachable},
 		{"400", status(400), 1, 0, Failed},
 		{"401", status(401), 1, 0, Unauthorized},

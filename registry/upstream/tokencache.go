@@ -117,12 +117,12 @@ func (e *keychainError) Unwrap() error { return e.err }
 
 // credential is oras' CredentialFunc. It runs inside of tokenCache.Set.
 func (c *Client) credential(ctx context.Context, _ string) (orasauth.Credential, error) {
-	if c.keychain == nil {
-		return orasauth.EmptyCredential, nil
-	}
-	found, err := c.keychain.Credential(ctx, callOf(ctx).target)
-	if err != nil {
-		return orasauth.EmptyCredential, &keychainError{err}
+	found, given := ctx.Value(givenKey{}).(auth.Credential)
+	if !given && c.keychain != nil {
+		var err error
+		if found, err = c.keychain.Credential(ctx, callOf(ctx).target); err != nil {
+			return orasauth.EmptyCredential, &keychainError{err}
+		}
 	}
 	if source, ok := ctx.Value(credentialKey{}).(*string); ok && !found.IsZero() {
 		*source = cmp.Or(found.Source, "this server")

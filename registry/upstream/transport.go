@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"path"
 	"time"
@@ -17,26 +18,33 @@ import (
 // hops sends single requests: one hop of a call.
 type hops struct {
 	guard     *guard
-	standard  *http.Transport
-	private   map[string]*http.Transport // by host:port, for registries with a CA
+	public    *http.Transport            // for calls that begin at a host that is not listed
+	listed    *http.Transport            // for the others
+	withCA    map[string]*http.Transport // by host:port, in place of listed
 	userAgent string
 	wait      func(context.Context, time.Duration) error
 }
 
 func newHops(g *guard, pools map[string]*x509.CertPool, userAgent string) *hops {
-	h := &hops{guard: g, private: map[string]*http.Transport{}, userAgent: userAgent, wait: wait}
-	h.standard = h.newTransport(nil)
+	h := &hops{
+		guard: g, userAgent: userAgent, wait: wait,
+		public: newTransport(g.public.DialContext, nil),
+		listed: newTransport(g.DialContext, nil),
+		withCA: map[string]*http.Transport{},
+	}
 	for addr, pool := range pools {
-		h.private[addr] = h.newTransport(pool)
+		h.withCA[addr] = newTransport(g.DialContext, pool)
 	}
 	return h
 }
 
+type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
+
 // newTransport has no Proxy: through one, the guard would see the proxy's
 // address instead of the host's, and let everything pass.
-func (h *hops) newTransport(roots *x509.CertPool) *http.Transport {
+func newTransport(dial dialFunc, roots *x509.CertPool) *http.Transport {
 	return &http.Transport{
-		DialContext:            h.guard.DialContext,
+		DialContext:            dial,
 		TLSClientConfig:        &tls.Config{RootCAs: roots},
 		TLSHandshakeTimeout:    10 * time.Second,
 		ResponseHeaderTimeout:  30 * time.Second,
@@ -81,11 +89,7 @@ func (h *hops) RoundTrip(req *http.Request) (*http.Response, error) {
 	req = req.Clone(req.Context())
 	req.Header.Set("User-Agent", h.userAgent)
 	req.Header.Set("Accept-Encoding", "identity") // some registries compress configs even unasked
-	transport := h.standard
-	if t, ok := h.private[address(req.URL)]; ok {
-		transport = t
-	}
-	resp, err := h.retry(transport, req)
+	resp, err := h.retry(h.transport(req), req)
 	if err != nil {
 		return nil, &hopError{req.URL.Host, err}
 	}
@@ -95,9 +99,23 @@ func (h *hops) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
+// transport keeps strangers from sending us to a listed host, where all of its
+// paths would be open to them: what they could have streamed to themselves as a
+// blob need not be one.
+func (h *hops) transport(req *http.Request) http.RoundTripper {
+	if !callOf(req.Context()).listed {
+		return h.public
+	}
+	if t, ok := h.withCA[address(req.URL)]; ok {
+		return t
+	}
+	return h.listed
+}
+
 func (h *hops) CloseIdleConnections() {
-	h.standard.CloseIdleConnections()
-	for _, t := range h.private {
+	h.public.CloseIdleConnections()
+	h.listed.CloseIdleConnections()
+	for _, t := range h.withCA {
 		t.CloseIdleConnections()
 	}
 }

@@ -1,0 +1,139 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+)
+
+// Open returns what the token stands for. The grant is shared and must not be
+// changed. Forged, malformed and expired tokens are refused without touching
+// the records. A revocation is seen at the latest 5 seconds after it was made;
+// when the records cannot be asked, Open fails.
+//
+// Errors: ErrUnknownToken, ErrExpiredToken, ErrRevokedToken, those of the
+// records, and ctx's.
+func (t *Tokens) Open(ctx context.Context, token Token) (*Grant, error) {
+	e, err := t.open(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	return e.grant, nil
+}
+
+func (t *Tokens) open(ctx context.Context, token Token) (*entry, error) {
+	key, raw, err := t.verify(token)
+	if err != nil {
+		return nil, err
+	}
+	if e, err := t.cached(token, raw.grant()); e != nil || err != nil {
+		return e, err
+	}
+	opened := t.opening.DoChan(string(token), func() (any, error) {
+		// The read serves every waiting pull, so it outlives the first one.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+		defer cancel()
+		return t.load(ctx, key, token, raw.grant())
+	})
+	select {
+	case <-ctx.Done():
+		err = ctx.Err()
+	case r := <-opened:
+		if r.Err == nil {
+			return r.Val.(*entry), nil
+		}
+		err = r.Err
+	}
+	if errors.Is(err, ErrUnknownToken) || errors.Is(err, ErrRevokedToken) {
+		return nil, err
+	}
+	return nil, fmt.Errorf("open token %s: %w", token.Short(), err)
+}
+
+// verify checks all that can be checked without I/O.
+func (t *Tokens) verify(token Token) (Key, rawToken, error) {
+	raw, err := parse(token)
+	if err != nil {
+		return Key{}, rawToken{}, err
+	}
+	i := slices.IndexFunc(t.keys, func(k Key) bool { return k.verifies(raw) })
+	if i < 0 {
+		return Key{}, rawToken{}, fmt.Errorf("%w: no key of this server has signed it", ErrUnknownToken)
+	}
+	if end := raw.expires(); !t.now().Before(end) {
+		return Key{}, rawToken{}, fmt.Errorf("%w at %s", ErrExpiredToken, end.Format(time.RFC3339))
+	}
+	return t.keys[i], raw, nil
+}
+
+// cached answers from memory; neither entry nor error means it cannot.
+func (t *Tokens) cached(token Token, id grantID) (*entry, error) {
+	r, ok := t.revocations.Get(token)
+	switch {
+	case !ok:
+		return nil, nil
+	case r.revoked:
+		return nil, ErrRevokedToken
+	}
+	if age := t.now().Sub(r.asked); age < 0 || age >= revocationTTL {
+		return nil, nil
+	}
+	e, _ := t.grants.Get(id)
+	return e, nil
+}
+
+// load answers from the records and remembers the answer.
+func (t *Tokens) load(ctx context.Context, key Key, token Token, id grantID) (*entry, error) {
+	// A flight that ended since the caller looked may have left the answer.
+	if e, err := t.cached(token, id); e != nil || err != nil {
+		return e, err
+	}
+	asked := t.now()
+	revoked, err := t.revoked(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	t.revocations.Add(token, revocation{revoked: revoked, asked: asked})
+	if revoked {
+		return nil, ErrRevokedToken
+	}
+	if e, ok := t.grants.Get(id); ok {
+		return e, nil
+	}
+	record, err := t.records.Record(ctx, id.record())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: its grant is no longer stored", ErrUnknownToken)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read grant: %w", err)
+	}
+	e, err := key.unseal(id, record)
+	if err != nil {
+		return nil, err
+	}
+	t.grants.Add(id, e)
+	return e, nil
+}
+
+// Description is all there is to know about a token.
+type Description struct {
+	Grant   *Grant    // shared; not to be changed
+	Created time.Time // when the grant was first stored
+	Expires time.Time // the first moment the token is refused
+}
+
+// Describe returns what Open does, and the times. Its errors are Open's.
+func (t *Tokens) Describe(ctx context.Context, token Token) (Description, error) {
+	e, err := t.open(ctx, token)
+	if err != nil {
+		return Description{}, err
+	}
+	raw, err := parse(token)
+	if err != nil {
+		return Description{}, err
+	}
+	return Description{Grant: e.grant, Created: e.Created, Expires: raw.expires()}, nil
+}

@@ -1,0 +1,110 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"regexp"
+	"strings"
+
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/waveproxy/waveproxy/augment"
+	"github.com/waveproxy/waveproxy/auth"
+)
+
+// IncludedLayers returns the layers of an image that is to be laid over
+// another, checked and stored like every injected layer. They are bound to
+// the platform of the image they come from: of an index, those are the
+// wanted ones, or all when none is wanted.
+func (r *Resolver) IncludedLayers(ctx context.Context, identity string, ref reference.Named, platforms []ocispec.Platform) ([]augment.Layer, error) {
+	target, want, _ := r.locate(identity, ref)
+	// The zero recipe reads what would be augmented, with all its checks.
+	image, err := r.augmenter.Apply(ctx, r.bases.repository(target), augment.Request{Name: ref.String(), Reference: want, Platforms: platforms})
+	if err != nil {
+		return nil, fmt.Errorf("include %s: %w", ref, err)
+	}
+	objects := map[digest.Digest]augment.Object{}
+	for _, o := range image.Objects {
+		objects[o.Digest] = o
+	}
+	var layers []augment.Layer
+	for _, o := range image.Objects {
+		refs, err := o.References()
+		if err != nil || refs.Config == nil {
+			continue // an index, or a config
+		}
+		found, err := r.layersOf(ctx, target, refs, objects[refs.Config.Digest])
+		if err != nil {
+			return nil, fmt.Errorf("include %s: %w", ref, err)
+		}
+		layers = append(layers, found...)
+	}
+	return layers, nil
+}
+
+// layersOf takes in the layers of one manifest.
+func (r *Resolver) layersOf(ctx context.Context, target auth.Target, refs augment.References, config augment.Object) ([]augment.Layer, error) {
+	var doc struct {
+		ocispec.Platform
+		RootFS ocispec.RootFS `json:"rootfs"`
+	}
+	if err := json.Unmarshal(config.Data, &doc); err != nil {
+		return nil, Refuse(http.StatusBadRequest, "config %s is not valid: %v", config.Digest, err)
+	}
+	if len(doc.RootFS.DiffIDs) != len(refs.Layers) {
+		return nil, Refuse(http.StatusBadRequest, "the image is inconsistent: its manifest has %d layers, its config %d diff_ids", len(refs.Layers), len(doc.RootFS.DiffIDs))
+	}
+	var layers []augment.Layer
+	for i, desc := range refs.Layers {
+		layer, err := r.layers.blob(ctx, target, Expected{Digest: desc.Digest, Size: desc.Size, DiffID: doc.RootFS.DiffIDs[i]})
+		if err != nil {
+			return nil, err
+		}
+		layer.Platform = augment.FormatPlatform(doc.Platform)
+		layers = append(layers, layer)
+	}
+	return layers, nil
+}
+
+// blobLocation is how Wave's clients name a blob of an image.
+var blobLocation = regexp.MustCompile(`^docker://([^/]+)/v2/(.+)/blobs/(sha256:[0-9a-f]{64})$`)
+
+// Image takes a layer at docker://<registry>/v2/<repository>/blobs/<digest>,
+// with the credentials of the identity.
+func (l *Layers) Image(ctx context.Context, identity, location string, want Expected) (augment.Layer, error) {
+	m := blobLocation.FindStringSubmatch(location)
+	if m == nil {
+		return augment.Layer{}, Refuse(http.StatusBadRequest, "layer location %.100q: want docker://<registry>/v2/<repository>/blobs/sha256:<digest>", location)
+	}
+	// Docker Hub goes by its API's name in such locations.
+	name := strings.Replace(m[1], "registry-1.docker.io", "docker.io", 1) + "/" + m[2]
+	ref, err := reference.ParseNormalizedNamed(name)
+	if err != nil || !reference.IsNameOnly(ref) {
+		return augment.Layer{}, Refuse(http.StatusBadRequest, "layer location %.100q: %q is not a repository", location, name)
+	}
+	d := digest.Digest(m[3])
+	if want.Digest != "" && want.Digest != d {
+		return augment.Layer{}, mismatch("gzipDigest", want.Digest, d)
+	}
+	want.Digest = d
+	target := auth.Target{Identity: identity, Registry: reference.Domain(ref), Repository: reference.Path(ref)}
+	return l.blob(ctx, target, want)
+}
+
+// blob takes in a blob of a repository. What was taken in before is not
+// fetched again; the repository counts as the URL does in Remote.
+func (l *Layers) blob(ctx context.Context, target auth.Target, want Expected) (augment.Layer, error) {
+	name := fmt.Sprintf("docker://%s/v2/%s %s", target.Registry, target.Repository, target.Identity)
+	return l.once(ctx, layerRecord(name, want.Digest), want, func(ctx context.Context) (augment.Layer, error) {
+		body, err := l.upstream.Repository(target).Layer(ctx, ocispec.Descriptor{Digest: want.Digest})
+		if err != nil {
+			return augment.Layer{}, err
+		}
+		defer body.Close()
+		return l.spool(ctx, body, target.Registry+"/"+target.Repository+"@"+want.Digest.String(), want)
+	})
+}

@@ -1,0 +1,106 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/expirable"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/waveproxy/waveproxy/augment"
+	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/registry/upstream"
+)
+
+// bases reads base images for any number of submissions at once: a workflow
+// asks for one image in hundreds of tasks within seconds. What a tag names is
+// trusted for tagTTL, objects by digest as long as they are remembered.
+// Everything is kept per identity and repository, for what one may read is no
+// matter of others.
+type bases struct {
+	client  *upstream.Client
+	tags    *expirable.LRU[baseKey, augment.Object]
+	objects *expirable.LRU[baseKey, augment.Object]
+	flights singleflight.Group
+}
+
+type baseKey struct {
+	target auth.Target
+	ref    string // tag or digest
+}
+
+const (
+	// tagTTL is how long a moved tag may go unnoticed by submissions.
+	tagTTL        = 30 * time.Second
+	objectTTL     = 10 * time.Minute
+	cachedObjects = 512
+	maxCached     = 128 << 10 // bytes of one object; all real ones are far smaller
+	readTimeout   = 2 * time.Minute
+)
+
+func newBases(client *upstream.Client) *bases {
+	return &bases{
+		client:  client,
+		tags:    expirable.NewLRU[baseKey, augment.Object](cachedObjects, nil, tagTTL),
+		objects: expirable.NewLRU[baseKey, augment.Object](cachedObjects, nil, objectTTL),
+	}
+}
+
+// repository returns a Source for one repository.
+func (b *bases) repository(t auth.Target) augment.Source {
+	return baseSource{b, t, b.client.Repository(t)}
+}
+
+type baseSource struct {
+	*bases
+	target auth.Target
+	repo   *upstream.Repository
+}
+
+func (s baseSource) Manifest(ctx context.Context, ref string) (augment.Object, error) {
+	return s.read(ctx, "manifest", ref, func(ctx context.Context) (augment.Object, error) { return s.repo.Manifest(ctx, ref) })
+}
+
+func (s baseSource) Blob(ctx context.Context, d ocispec.Descriptor) (augment.Object, error) {
+	return s.read(ctx, "blob", d.Digest.String(), func(ctx context.Context) (augment.Object, error) { return s.repo.Blob(ctx, d) })
+}
+
+func (s baseSource) Layer(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+	return s.repo.Layer(ctx, d)
+}
+
+// read answers from memory, or once for everybody who asks meanwhile. The
+// request goes on when the one who made it leaves.
+func (s baseSource) read(ctx context.Context, what, ref string, fetch func(context.Context) (augment.Object, error)) (augment.Object, error) {
+	key := baseKey{s.target, ref}
+	cache := s.objects
+	if digest.Digest(ref).Validate() != nil {
+		cache = s.tags
+	}
+	if o, ok := cache.Get(key); ok {
+		return o, nil
+	}
+	shared := context.WithoutCancel(ctx)
+	done := s.flights.DoChan(fmt.Sprintf("%s %q", what, key), func() (any, error) {
+		if o, ok := cache.Get(key); ok {
+			return o, nil // a flight ended since we looked
+		}
+		ctx, cancel := context.WithTimeout(shared, readTimeout)
+		defer cancel()
+		o, err := fetch(ctx)
+		if err == nil && len(o.Data) <= maxCached {
+			cache.Add(key, o)
+		}
+		return o, err
+	})
+	select {
+	case <-ctx.Done():
+		return augment.Object{}, ctx.Err()
+	case res := <-done:
+		return res.Val.(augment.Object), res.Err
+	}
+}
