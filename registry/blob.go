@@ -175,26 +175,26 @@ func rewriteBlobRequest(p *httputil.ProxyRequest) {
 // for, and turns everything else into an error of ours.
 func checkBlobResponse(resp *http.Response) error {
 	target := resp.Request.Context().Value(blobKey{}).(blobTarget)
-	upstreamHeader := resp.Header
-	resp.Header = http.Header{}
+	h := http.Header{}
 	switch resp.StatusCode {
 	case http.StatusOK:
 		if n := resp.ContentLength; n >= 0 && n != target.desc.Size {
 			return target.repo.BadBlob(target.desc, fmt.Sprintf("sent %d bytes where the manifest says %d", n, target.desc.Size))
 		}
-		resp.Header.Set("Content-Length", strconv.FormatInt(target.desc.Size, 10))
+		h.Set("Content-Length", strconv.FormatInt(target.desc.Size, 10))
 	case http.StatusPartialContent:
-		resp.Header.Set("Content-Range", upstreamHeader.Get("Content-Range"))
+		h.Set("Content-Range", resp.Header.Get("Content-Range"))
 		if resp.ContentLength >= 0 {
-			resp.Header.Set("Content-Length", strconv.FormatInt(resp.ContentLength, 10))
+			h.Set("Content-Length", strconv.FormatInt(resp.ContentLength, 10))
 		}
 	case http.StatusRequestedRangeNotSatisfiable:
 		resp.Body.Close()
 		resp.Body = http.NoBody
-		resp.Header.Set("Content-Range", fmt.Sprintf("bytes */%d", target.desc.Size))
-		resp.Header.Set("Content-Length", "0")
+		h.Set("Content-Range", fmt.Sprintf("bytes */%d", target.desc.Size))
+		h.Set("Content-Length", "0")
 	default:
 		return target.repo.BlobError(target.desc, resp)
 	}
+	resp.Header = h
 	return nil
 }

@@ -102,6 +102,7 @@ func TestBlobFailures(t *testing.T) {
 		status int
 		code   string
 	}{
+		"rate limited": {status(429, "Retry-After", "77"), 429, "TOOMANYREQUESTS"},
 		"absent":       {status(404), 404, "UNKNOWN"},
 		"unauthorized": {status(401, "Www-Authenticate", `Basic realm="x"`), 403, "DENIED"},
 		"forbidden":    {status(403), 403, "DENIED"},
@@ -118,6 +119,9 @@ func TestBlobFailures(t *testing.T) {
 			}
 			if resp.StatusCode != test.status || !strings.Contains(string(body), test.code) {
 				t.Errorf("status %d, body %s; want %d, %s", resp.StatusCode, body, test.status, test.code)
+			}
+			if test.status == 429 && resp.Header.Get("Retry-After") != "77" {
+				t.Errorf("Retry-After %q, want what the upstream said", resp.Header.Get("Retry-After"))
 			}
 			if strings.Contains(string(body), "secret details") {
 				t.Error("the upstream's body reached the client")

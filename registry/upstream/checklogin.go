@@ -23,7 +23,7 @@ type givenKey struct{}
 func (c *Client) CheckLogin(ctx context.Context, host, username, password string) (bool, error) {
 	// An identity of its own keeps the login apart from every other.
 	r := c.Repository(auth.Target{Identity: "login check " + rand.Text(), Registry: host})
-	cl := &call{op: "log in to", name: host, target: r.target, host: r.base.Host}
+	cl := r.call("log in to", "")
 	ctx, cancel := context.WithTimeout(ctx, objectTimeout)
 	defer cancel()
 	ctx = context.WithValue(ctx, givenKey{}, auth.Credential{Username: username, Password: password, Source: "the request"})

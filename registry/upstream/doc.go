@@ -8,6 +8,7 @@
 //
 //	repository.go  a registry's answers as checked objects
 //	fetch.go       a layer at a URL
+//	checklogin.go  whether a registry accepts a password
 //	client.go      what is configured
 //	call.go        one question with its deadlines, whatever it takes
 //	tokencache.go  logins, shared by concurrent calls of one identity

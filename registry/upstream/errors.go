@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -29,10 +30,10 @@ const (
 // do. It holds no secret, no query string and nothing of an answer's body.
 type Error struct {
 	Kind       Kind
-	Op         string        // "pull manifest", "pull blob", "fetch layer"
+	Op         string        // "pull manifest", "pull blob", "fetch layer", "log in to"
 	Registry   string        // host as in image names; empty for URLs
 	Host       string        // that was asked last: a registry, a login or a storage service
-	Name       string        // library/ubuntu:24.04, library/ubuntu@sha256:…, or a URL
+	Name       string        // library/ubuntu:24.04, library/ubuntu@sha256:…, or a URL; empty for a registry
 	Status     int           // 0 if there was no answer
 	Credential string        // where the credential that was used is configured; empty: anonymous
 	RetryAfter time.Duration // as the registry asked, or 0
@@ -46,7 +47,7 @@ func (e *Error) Unwrap() error { return e.Err }
 func (e *Error) Error() string {
 	name := e.Name
 	if e.Registry != "" {
-		name = e.Registry + "/" + name
+		name = strings.TrimSuffix(e.Registry+"/"+name, "/")
 	}
 	text := e.detail
 	if text == "" {
