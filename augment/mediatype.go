@@ -36,13 +36,11 @@ func classify(o Object, m members) (kind, string, error) {
 	if m.get("fsLayers") != nil || isSchema1(inBody) {
 		return 0, "", refuse("the image has a schema 1 manifest, which current container engines no longer accept: push it again with a current client")
 	}
-	for _, mediaType := range []string{inBody, o.MediaType} {
-		switch mediaType {
-		case ocispec.MediaTypeImageManifest, dockerManifest:
-			return kindManifest, mediaType, nil
-		case ocispec.MediaTypeImageIndex, dockerList:
-			return kindIndex, mediaType, nil
-		}
+	switch mediaType := first(inBody, o.MediaType); mediaType {
+	case ocispec.MediaTypeImageManifest, dockerManifest:
+		return kindManifest, mediaType, nil
+	case ocispec.MediaTypeImageIndex, dockerList:
+		return kindIndex, mediaType, nil
 	}
 	switch {
 	case inBody != "":
@@ -88,6 +86,12 @@ func first(values ...string) string {
 	return ""
 }
 
+// IsManifest reports whether the object is an image manifest: neither an index
+// nor a config.
+func (o Object) IsManifest() bool {
+	return o.MediaType == ocispec.MediaTypeImageManifest || o.MediaType == dockerManifest
+}
+
 // References are the descriptors a manifest or index holds.
 type References struct {
 	Manifests []ocispec.Descriptor `json:"manifests"` // of an index
@@ -96,7 +100,7 @@ type References struct {
 }
 
 // References reads the descriptors of a manifest or index, from which callers
-// learn what is reachable from an image.
+// learn what is reachable from an image. Of a config it means nothing.
 func (o Object) References() (References, error) {
 	var refs References
 	if err := json.Unmarshal(o.Data, &refs); err != nil {

@@ -33,9 +33,12 @@ func (r *Resolver) IncludedLayers(ctx context.Context, identity string, ref refe
 	}
 	var layers []augment.Layer
 	for _, o := range image.Objects {
+		if !o.IsManifest() {
+			continue
+		}
 		refs, err := o.References()
-		if err != nil || refs.Config == nil {
-			continue // an index, or a config
+		if err != nil {
+			return nil, fmt.Errorf("include %s: %w", ref, err)
 		}
 		found, err := r.layersOf(ctx, target, refs, objects[refs.Config.Digest])
 		if err != nil {

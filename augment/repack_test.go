@@ -1,0 +1,223 @@
+package augment
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+)
+
+func link(name, target string) file { return file{name: name, kind: tar.TypeSymlink, link: target} }
+func dir(name string) file          { return file{name: name, kind: tar.TypeDir, mode: 0o755} }
+
+// bases are the bottom layers of distributions, as far as it matters.
+var bases = map[string][]file{
+	"debian":  {link("bin", "usr/bin"), dir("boot/"), {name: "etc/passwd"}, link("lib", "usr/lib"), link("lib64", "usr/lib64"), link("sbin", "usr/sbin"), dir("usr/"), dir("usr/bin/"), dir("usr/lib64/"), dir("usr/sbin/")},
+	"fedora":  {link("./bin", "usr/bin"), link("./lib", "usr/lib"), link("./lib64", "usr/lib64"), link("./sbin", "usr/sbin"), dir("./usr/"), link("./usr/sbin", "bin"), dir("./usr/lib64/")},
+	"busybox": {dir("bin/"), {name: "bin/busybox"}, {name: "sbin/init"}, dir("lib/")},
+	"circle":  {link("bin", "/sbin"), link("sbin", "bin")},
+	"nothing": {{name: "app"}},
+	"rooted":  {link("bin", "/usr/bin")},
+}
+
+func TestReadLinks(t *testing.T) {
+	for name, test := range map[string]struct {
+		base string
+		want []string
+		out  map[string]string
+	}{
+		"debian":             {"debian", []string{"bin", "lib", "lib64", "sbin"}, map[string]string{"bin": "usr/bin", "lib": "usr/lib", "lib64": "usr/lib64", "sbin": "usr/sbin"}},
+		"one root":           {"debian", []string{"lib"}, map[string]string{"lib": "usr/lib"}},
+		"absent root":        {"debian", []string{"libx32"}, map[string]string{}},
+		"chain of links":     {"fedora", []string{"bin", "sbin", "usr/sbin"}, map[string]string{"bin": "usr/bin", "sbin": "usr/bin", "usr/sbin": "usr/bin"}},
+		"real directories":   {"busybox", []string{"bin", "sbin", "lib"}, map[string]string{}},
+		"links in a circle":  {"circle", []string{"bin"}, map[string]string{"bin": "sbin"}},
+		"no root at all":     {"nothing", []string{"bin"}, map[string]string{}},
+		"absolute link text": {"rooted", []string{"bin"}, map[string]string{"bin": "usr/bin"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			plain := tarOf(bases[test.base]...)
+			for _, data := range [][]byte{plain, gzipOf(plain), zstdOf(t, plain)} {
+				got, err := readLinks(bytes.NewReader(data), test.want)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if test.base == "circle" {
+					continue // any answer will do, as long as there is one
+				}
+				if diff := cmp.Diff(test.out, got); diff != "" {
+					t.Errorf("(-want +got):\n%s", diff)
+				}
+			}
+		})
+	}
+}
+
+// TestReadLinksStops: a base layer of gigabytes is read for kilobytes.
+func TestReadLinksStops(t *testing.T) {
+	big := append(bases["debian"][:1:1], file{name: "usr/big", text: strings.Repeat("incompressible?", 1<<20)})
+	m := newMemory()
+	data := tarOf(big...)
+	if _, err := readLinks(&counter{m, bytes.NewReader(data)}, []string{"bin"}); err != nil {
+		t.Fatal(err)
+	}
+	if m.read > 64<<10 {
+		t.Errorf("%d bytes of %d were read to find the first entry", m.read, len(data))
+	}
+	if _, err := readLinks(bytes.NewReader(gzipOf(data)[:100]), []string{"lib"}); err == nil {
+		t.Error("a base layer that is cut off was taken for one without links")
+	} else if _, ok := errors.AsType[*Error](err); !ok {
+		t.Errorf("error %v, want a refusal", err)
+	}
+}
+
+func TestRelocate(t *testing.T) {
+	m := newMemory()
+	l := m.layer(archive(
+		dir("bin/"), file{name: "bin/hello", text: "hello", pax: map[string]string{"SCHILY.xattr.user.a": "b"}},
+		link("bin/relative", "../opt/tool"), link("bin/absolute", "/opt/tool"),
+		file{name: "sbin/daemon", text: "d"}, file{name: "sbin/again", kind: tar.TypeLink, link: "bin/hello"},
+		file{name: "usr/bin/own", text: "own"}, file{name: "opt/tool", text: "tool"}, file{name: "binary", text: "x"},
+		file{name: "lib/" + strings.Repeat("deep/", 30) + "x", text: "deep"},
+	))
+	got, err := repack(t.Context(), m, []Layer{l}, map[string]string{"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{
+		"usr/bin/hello": "hello", "usr/bin/relative": "-> /opt/tool", "usr/bin/absolute": "-> /opt/tool",
+		"usr/sbin/daemon": "d", "usr/sbin/again": "= usr/bin/hello", "usr/bin/own": "own", "opt/tool": "tool", "binary": "x",
+		"usr/lib/" + strings.Repeat("deep/", 30) + "x": "deep",
+	}
+	if diff := cmp.Diff(want, m.unpacked(t, got)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if xattr := xattrs(t, m, got)["usr/bin/hello"]; xattr != "b" {
+		t.Errorf("the extended attribute is %q", xattr)
+	}
+	again, err := repack(t.Context(), m, []Layer{l}, map[string]string{"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib"})
+	if err != nil || again.Digest != got.Digest {
+		t.Errorf("again: %v, %v", again.Digest, err)
+	}
+}
+
+func xattrs(t *testing.T, m *memory, l Layer) map[string]string {
+	t.Helper()
+	in, _, err := decompress(newBufio(m.archives[l.Digest]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]string{}
+	r := tar.NewReader(in)
+	for {
+		h, err := r.Next()
+		if err == io.EOF {
+			return found
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		found[h.Name] = h.PAXRecords["SCHILY.xattr.user.a"]
+	}
+}
+
+func TestMerge(t *testing.T) {
+	for name, test := range map[string]struct {
+		layers [][]file
+		want   map[string]string
+		err    string
+	}{
+		"later wins": {[][]file{{{name: "a", text: "1"}, {name: "b", text: "1"}}, {{name: "a", text: "2"}}},
+			map[string]string{"a": "2", "b": "1"}, ""},
+		"twice in one": {[][]file{{{name: "a", text: "1"}, {name: "a", text: "2"}}, {{name: "b"}}},
+			map[string]string{"a": "2", "b": ""}, ""},
+		"whiteout stays for the base": {[][]file{{{name: "d/a"}, {name: "d/b"}}, {{name: "d/.wh.a"}}},
+			map[string]string{"d/.wh.a": "", "d/b": ""}, ""},
+		"whiteout of a directory": {[][]file{{dir("d/"), {name: "d/a"}, {name: "dx"}}, {{name: ".wh.d"}}},
+			map[string]string{".wh.d": "", "dx": ""}, ""},
+		"whiteout, then a file": {[][]file{{{name: ".wh.a"}}, {{name: "a", text: "2"}}},
+			map[string]string{"a": "2"}, ""},
+		"whiteout, then a directory": {[][]file{{{name: ".wh.a"}}, {dir("a/")}}, nil, "made again"},
+		"opaque": {[][]file{{dir("d/"), {name: "d/a"}, {name: "e"}}, {dir("d/"), {name: "d/.wh..wh..opq"}, {name: "d/b"}}},
+			map[string]string{"d/": "dir", "d/.wh..wh..opq": "", "d/b": "", "e": ""}, ""},
+		"file over directory": {[][]file{{dir("d/"), {name: "d/a"}}, {{name: "d", text: "file"}}},
+			map[string]string{"d": "file"}, ""},
+		"directory over file": {[][]file{{{name: "d", text: "file"}}, {{name: "d/a", text: "a"}}},
+			map[string]string{"d/a": "a"}, ""},
+		"directory over link": {[][]file{{link("d", "e")}, {dir("d/"), {name: "d/a"}}},
+			map[string]string{"d/": "dir", "d/a": ""}, ""},
+		"hard link within":       {[][]file{{{name: "x"}}, {{name: "a", text: "a"}, {name: "b", kind: tar.TypeLink, link: "a"}}}, map[string]string{"x": "", "a": "a", "b": "= a"}, ""},
+		"hard link across":       {[][]file{{{name: "a"}}, {{name: "b", kind: tar.TypeLink, link: "a"}}}, nil, "hard link"},
+		"global headers go away": {[][]file{{{name: "g", kind: tar.TypeXGlobalHeader, pax: map[string]string{"comment": "x"}}, {name: "a"}}, {{name: "b"}}}, map[string]string{"a": "", "b": ""}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMemory()
+			var layers []Layer
+			for _, files := range test.layers {
+				layers = append(layers, m.layer(archive(files...)))
+			}
+			got, err := repack(t.Context(), m, layers, nil)
+			if test.err != "" {
+				if _, ok := errors.AsType[*Error](err); !ok || !strings.Contains(err.Error(), test.err) {
+					t.Errorf("error %v, want a refusal with %q", err, test.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.want, m.unpacked(t, got)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestKeep: whatever comes in, gzip is what is kept, and gzip stays as it is.
+func TestKeep(t *testing.T) {
+	plain := tarOf(file{name: "bin/x", text: "x"})
+	for name, data := range map[string][]byte{"gzip": gzipOf(plain), "zstd": zstdOf(t, plain), "plain": plain} {
+		t.Run(name, func(t *testing.T) {
+			m := newMemory()
+			found, err := Inspect(bytes.NewReader(data), DefaultLimits)
+			if err != nil {
+				t.Fatal(err)
+			}
+			l, err := Keep(t.Context(), m, bytes.NewReader(data), found)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if name == "gzip" && l.Digest != digest.FromBytes(data) {
+				t.Errorf("gzip was changed to %s", l.Digest)
+			}
+			if l.DiffID != digest.FromBytes(plain) || len(l.Roots) != 1 || m.unpacked(t, l)["bin/x"] != "x" {
+				t.Errorf("kept %+v", l)
+			}
+		})
+	}
+}
+
+// TestMergedImage: what does not fit becomes one layer, and what is over that
+// is refused.
+func TestMergedImage(t *testing.T) {
+	m := newMemory()
+	m.image("amd64", "", "base")
+	recipe := Recipe{Layers: []Layer{m.layer(archive(file{name: "a", text: "1"})), m.layer(archive(file{name: "a", text: "2"}, file{name: "bin/x"}))}}
+	for limit, want := range map[int]int{3: 2, 2: 1} {
+		img, err := NewAugmenter(limit).Apply(t.Context(), m, Request{Name: "x", Reference: "base", Recipe: recipe, Archives: m})
+		if err != nil || len(img.Layers) != want {
+			t.Fatalf("limit %d: %d injected layers, want %d; %v", limit, len(img.Layers), want, err)
+		}
+		if want == 1 && m.unpacked(t, img.Layers[0])["a"] != "2" {
+			t.Error("the later layer does not win")
+		}
+	}
+	if _, err := NewAugmenter(1).Apply(t.Context(), m, Request{Name: "x", Reference: "base", Recipe: recipe, Archives: m}); err == nil || !strings.Contains(err.Error(), "take 1") {
+		t.Errorf("error %v", err)
+	}
+}
