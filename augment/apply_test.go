@@ -161,6 +161,7 @@ func TestPlatforms(t *testing.T) {
 	m.index("multi", descriptor(amd, platform("amd64")), descriptor(arm, `"platform":{"architecture":"arm64","os":"linux","variant":"v8"}`),
 		descriptor(v7, `"platform":{"architecture":"arm","os":"linux","variant":"v7"}`), descriptor(v6, `"platform":{"architecture":"arm","os":"linux","variant":"v6"}`),
 		descriptor(s390), // without a platform: its config tells
+		descriptor(m.add(ocispec.MediaTypeImageManifest, "{}"), `"platform":{"architecture":"amd64","os":"windows","os.version":"10.0"}`),
 		descriptor(amd, platform("amd64"), `"annotations":{"vnd.docker.reference.type":"attestation-manifest"}`))
 	m.image("", "", "anything")
 	plain := Layer{Digest: digest.FromString("p"), DiffID: digest.FromString("p")}
@@ -178,9 +179,10 @@ func TestPlatforms(t *testing.T) {
 		"every variant":         {"multi", "linux/arm", []Layer{plain}, 2, ""},
 		"one variant":           {"multi", "linux/arm/v6", []Layer{plain}, 1, ""},
 		"told by config":        {"multi", "linux/s390x", []Layer{plain}, 1, ""},
-		"lacking":               {"multi", "linux/riscv64", []Layer{plain}, 0, "linux/riscv64; it has linux/amd64, linux/arm/v6, linux/arm/v7, linux/arm64, linux/s390x"},
+		"lacking":               {"multi", "linux/riscv64", []Layer{plain}, 0, "linux/riscv64; it has linux/amd64, linux/arm/v6, linux/arm/v7, linux/arm64, linux/s390x, windows/amd64"},
 		"one of two lacking":    {"multi", "linux/amd64,linux/386", []Layer{plain}, 0, "linux/386"},
-		"other system":          {"multi", "windows/amd64", []Layer{plain}, 0, "windows/amd64"},
+		"Windows":               {"multi", "windows/amd64", []Layer{plain}, 0, "no layer for platform windows/amd64"},
+		"other system":          {"multi", "plan9/amd64", []Layer{plain}, 0, "plan9/amd64"},
 		"bound layers":          {"multi", "", []Layer{plain, forAMD, forARM}, 2, ""},
 		"bound layer missing":   {"multi", "linux/s390x", []Layer{forAMD, forARM}, 0, "no layer for platform linux/s390x"},
 		"no platform that fits": {"amd64", "", []Layer{forARM}, 0, "fits"},

@@ -33,7 +33,7 @@ type Limits struct {
 }
 
 // DefaultLimits let through the largest layers seen in practice.
-var DefaultLimits = Limits{Bytes: 32 << 30, Entries: 1_000_000}
+var DefaultLimits = Limits{Bytes: 16 << 30, Entries: 1_000_000}
 
 // Archive is what Inspect found out about a layer archive. Digest and Size in
 // it are those of the bytes as given, whatever their compression.

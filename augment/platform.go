@@ -121,10 +121,14 @@ func anyCovers(want []ocispec.Platform, have ocispec.Platform) bool {
 // fitting returns the layers for a platform. Layers bound to a platform come
 // as alternatives (one Fusion layer per architecture, say), so an image for
 // which the recipe has bound layers but none that fits is not one the recipe
-// is for: ok is false.
+// is for: ok is false. Neither is one for Windows, whose layers have a form of
+// their own, unless a layer says that it is for Windows.
 func fitting(layers []Layer, p ocispec.Platform) (fit []Layer, ok bool) {
 	bound, matched := false, false
 	for _, l := range layers {
+		if l.Platform == "" && p.OS == "windows" {
+			return nil, false
+		}
 		if l.Platform != "" {
 			bound = true
 			want, err := ParsePlatform(l.Platform)
