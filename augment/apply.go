@@ -49,8 +49,12 @@ type Image struct {
 // maxObject is the largest manifest that every registry and engine takes.
 const maxObject = 4 << 20
 
-// maxDepth bounds indexes inside indexes.
-const maxDepth = 4
+// maxDepth bounds indexes inside indexes, maxChildren the entries of an index
+// and the layers of a base image. No real image comes near.
+const (
+	maxDepth    = 4
+	maxChildren = 1024
+)
 
 // Augmenter applies recipes. It is safe for concurrent use.
 type Augmenter struct {
@@ -131,6 +135,9 @@ func (w *walk) visitIndex(ctx context.Context, o Object, m members, depth int) (
 	if err := m.decode("manifests", &entries); err != nil {
 		return nil, refuse("index %s: %v", o.Digest, err)
 	}
+	if len(entries) > maxChildren {
+		return nil, refuse("%s: the index has %d entries; this server takes %d", w.Name, len(entries), maxChildren)
+	}
 	results := make([]*Object, len(entries))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(8)
@@ -193,6 +200,9 @@ func (w *walk) visitManifest(ctx context.Context, o Object, m members, declared 
 	}
 	if refs.Config == nil || !isImageConfig(refs.Config.MediaType) {
 		return nil, refuse("%s is not a container image: its config has media type %q", w.Name, configType(refs))
+	}
+	if len(refs.Layers) > maxChildren {
+		return nil, refuse("%s has %d layers; this server takes %d", w.Name, len(refs.Layers), maxChildren)
 	}
 	config, err := w.src.Blob(ctx, *refs.Config)
 	if err != nil {

@@ -272,6 +272,8 @@ func TestRefusals(t *testing.T) {
 		"entrypoint wrong":   {config(`{"config":{"Entrypoint":{}}}`), "Entrypoint"},
 		"history wrong":      {config(`{"history":[1]}`), "history"},
 		"too many layers":    {manifest("full", `{"schemaVersion":2,"config":`+descriptor(full)+`,"layers":[`+strings.Join(layers, ",")+`]}`), "126"},
+		"endless layers":     {manifest("end", `{"schemaVersion":2,"config":`+descriptor(full)+`,"layers":[`+strings.Repeat("{},", maxChildren)+`{}]}`), "1025 layers"},
+		"endless index":      {manifest("idx", `{"schemaVersion":2,"mediaType":"`+ocispec.MediaTypeImageIndex+`","manifests":[`+strings.Repeat("{},", maxChildren)+`{}]}`), "1025 entries"},
 		"too large a result": {config(`{"x":"` + strings.Repeat("x", maxObject) + `"}`), "bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {

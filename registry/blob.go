@@ -42,7 +42,7 @@ func (s *Server) serveBlob(w http.ResponseWriter, r *http.Request, img *image, d
 		return err
 	}
 	if _, isManifest := img.manifests[d]; !isManifest {
-		if _, _, err := img.expand(r.Context(), s.Upstream.Repository(img.target), d); err != nil {
+		if _, _, err := img.expand(r.Context(), s.Store, s.Upstream.Repository(img.target), d); err != nil {
 			return err
 		}
 		if err = s.fromSources(w, r, img, d); !errors.Is(err, blobstore.ErrNotFound) {
@@ -82,9 +82,7 @@ func (b storedBlobs) serveBlob(w http.ResponseWriter, r *http.Request, img *imag
 	w.Header().Set(SourceHeader, "injected")
 	note(r.Context()).source = "injected"
 	if err := blobstore.Serve(w, r, b.store, desc); err != nil {
-		// The image promises this blob: that the store has lost it is our
-		// failure, not a blob that does not exist.
-		return fmt.Errorf("serve blob of %s: %v", img.grant.Image, err)
+		return lost(img, err)
 	}
 	return nil
 }

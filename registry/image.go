@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -29,7 +30,7 @@ type image struct {
 
 	mu     sync.Mutex
 	unread map[digest.Digest]ocispec.Descriptor // manifests that nobody has asked for yet
-	later  map[digest.Digest]augment.Object     // those that were read
+	later  map[digest.Digest]ocispec.Descriptor // those that were read, and are in the store
 	extra  map[digest.Digest]ocispec.Descriptor // the upstream blobs they name
 }
 
@@ -52,7 +53,7 @@ func loadImage(ctx context.Context, store blobstore.Store, grant *auth.Grant) (*
 		injected:  map[digest.Digest]ocispec.Descriptor{},
 		foreign:   map[digest.Digest]ocispec.Descriptor{},
 		unread:    map[digest.Digest]ocispec.Descriptor{},
-		later:     map[digest.Digest]augment.Object{},
+		later:     map[digest.Digest]ocispec.Descriptor{},
 		extra:     map[digest.Digest]ocispec.Descriptor{},
 	}
 	return img, img.walk(ctx, store, grant.Root)
@@ -119,45 +120,49 @@ func (img *image) blob(d digest.Digest) (ocispec.Descriptor, bool) {
 
 // expand reads manifests of an unchanged index that were not read when the
 // token was minted: the named one, or all of them when d names a blob that one
-// of them may hold. It returns the manifest, if d is one.
-func (img *image) expand(ctx context.Context, src augment.Source, d digest.Digest) (augment.Object, bool, error) {
+// of them may hold. It returns the manifest, which then is in the store, if d
+// is one of this image.
+func (img *image) expand(ctx context.Context, store blobstore.Store, src augment.Source, d digest.Digest) (ocispec.Descriptor, bool, error) {
 	img.mu.Lock()
-	o, ok := img.later[d]
+	desc, ok := img.later[d]
 	todo := maps.Clone(img.unread)
 	img.mu.Unlock()
 	if ok {
-		return o, true, nil
+		return desc, true, nil
 	}
 	if desc, ok := todo[d]; ok {
 		todo = map[digest.Digest]ocispec.Descriptor{d: desc}
 	} else if len(todo) > maxUnread {
-		return augment.Object{}, false, nil
+		return ocispec.Descriptor{}, false, nil
 	}
 	for _, desc := range todo {
-		if err := img.read(ctx, src, desc); err != nil {
-			return augment.Object{}, false, err
+		if err := img.read(ctx, store, src, desc); err != nil {
+			return ocispec.Descriptor{}, false, err
 		}
 	}
 	img.mu.Lock()
 	defer img.mu.Unlock()
-	o, ok = img.later[d]
-	return o, ok, nil
+	desc, ok = img.later[d]
+	return desc, ok, nil
 }
 
-func (img *image) read(ctx context.Context, src augment.Source, desc ocispec.Descriptor) error {
+func (img *image) read(ctx context.Context, store blobstore.Store, src augment.Source, desc ocispec.Descriptor) error {
 	o, err := src.Manifest(ctx, desc.Digest.String())
 	if err != nil {
 		return err
 	}
-	o.MediaType = desc.MediaType
 	refs, err := o.References()
 	if err != nil {
+		return err
+	}
+	if err := store.Put(ctx, o.Digest, bytes.NewReader(o.Data)); err != nil {
 		return err
 	}
 	img.mu.Lock()
 	defer img.mu.Unlock()
 	delete(img.unread, desc.Digest)
-	img.later[desc.Digest] = o
+	desc.Size = int64(len(o.Data)) // the index may be wrong, the digest is not
+	img.later[desc.Digest] = desc
 	for _, child := range refs.Manifests {
 		if _, read := img.later[child.Digest]; !read {
 			img.unread[child.Digest] = child

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -25,17 +26,43 @@ func (s *Server) serveManifest(w http.ResponseWriter, r *http.Request, img *imag
 		}
 		want = img.grant.Root.Digest
 	}
-	if desc, ok := img.manifests[want]; ok {
-		if err := blobstore.Serve(w, r, s.Store, desc); err != nil {
-			return fmt.Errorf("serve manifest: %w", err)
-		}
-		return nil
-	}
-	if want == img.grant.Base {
+	desc, ok := img.manifests[want]
+	if !ok && want == img.grant.Base {
 		return refuse(http.StatusForbidden, errcode.ErrorCodeDenied,
 			"%s is the digest of the base image, which this server augments: pull %s", want, pullName(img))
 	}
-	return s.serveUnread(w, r, img, want)
+	if !ok {
+		var err error
+		if desc, ok, err = s.unreadManifest(r.Context(), img, want); err != nil {
+			return err
+		}
+	}
+	if !ok {
+		return refuse(http.StatusNotFound, errcode.ErrorCodeManifestUnknown, "the image %s has no manifest %s", pullName(img), want)
+	}
+	if err := blobstore.Serve(w, r, s.Store, desc); err != nil {
+		return lost(img, err)
+	}
+	return nil
+}
+
+// unreadManifest returns a manifest that belongs to the image and was not read
+// when its token was minted.
+func (s *Server) unreadManifest(ctx context.Context, img *image, want digest.Digest) (ocispec.Descriptor, bool, error) {
+	img.mu.Lock()
+	_, unread := img.unread[want]
+	_, read := img.later[want]
+	img.mu.Unlock()
+	if !unread && !read {
+		return ocispec.Descriptor{}, false, nil
+	}
+	return img.expand(ctx, s.Store, s.Upstream.Repository(img.target), want)
+}
+
+// lost is the error for bytes that the image promises and the store does not
+// have: a failure of ours, and not a name that does not exist.
+func lost(img *image, err error) error {
+	return fmt.Errorf("serve %s: %v", pullName(img), err)
 }
 
 // pullName is the part of the image name after the token.
@@ -44,26 +71,6 @@ func pullName(img *image) string {
 		return img.target.Repository + ":" + img.grant.Tag
 	}
 	return img.target.Repository + "@" + img.grant.Root.Digest.String()
-}
-
-func (s *Server) serveUnread(w http.ResponseWriter, r *http.Request, img *image, want digest.Digest) error {
-	img.mu.Lock()
-	_, unread := img.unread[want]
-	_, read := img.later[want]
-	img.mu.Unlock()
-	if !unread && !read {
-		return refuse(http.StatusNotFound, errcode.ErrorCodeManifestUnknown, "the image %s has no manifest %s", pullName(img), want)
-	}
-	o, _, err := img.expand(r.Context(), s.Upstream.Repository(img.target), want)
-	if err != nil {
-		return err
-	}
-	h := w.Header()
-	h.Set("Content-Type", o.MediaType)
-	h.Set("Docker-Content-Digest", want.String())
-	h.Set("Etag", `"`+want.String()+`"`)
-	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(o.Data))
-	return nil
 }
 
 // serveTags names the one tag that the token stands for.
