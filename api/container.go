@@ -1,18 +1,14 @@
 package api
 
 import (
-	"bytes"
-	"compress/zlib"
 	"context"
-	"encoding/base64"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/distribution/reference"
-	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
@@ -20,62 +16,121 @@ import (
 	"github.com/waveproxy/waveproxy/registry"
 )
 
-// maxName is what many clients allow for host, "/" and repository together.
-// See the implementers' note in the OCI distribution specification.
-const maxName = 255
+const (
+	// maxName is what many clients allow for host, "/" and repository together.
+	// See the implementers' note in the OCI distribution specification.
+	maxName = 255
+	// maxIncludes is Wave's limit.
+	maxIncludes = 10
+)
 
 // postContainer augments an image and answers with the name to pull it by.
 func (s server) postContainer(w http.ResponseWriter, r *http.Request) (any, error) {
 	var req SubmitRequest
-	if err := s.decode(w, r, &req); err != nil {
+	body, err := s.decode(w, r, &req)
+	if err != nil {
 		return nil, err
 	}
 	if err := req.unsupported(); err != nil {
-		return nil, err
+		return s.elsewhere(r, body, err)
 	}
-	ref, err := s.parseImage(req.ContainerImage)
+	sub, err := s.check(&req)
 	if err != nil {
 		return nil, err
 	}
-	platforms, err := augment.ParsePlatforms(req.ContainerPlatform)
-	if err != nil {
-		return nil, err
-	}
-	ttl, err := parseTTL(req.TTL)
-	if err == nil {
-		err = s.Tokens.CheckTTL(ttl)
-	}
-	if err != nil {
-		return nil, err
-	}
+	sub.identity = identity(req.TowerAccessToken, r)
 	staged := blobstore.NewMem()
-	recipe, err := s.recipe(r.Context(), staged, req.ContainerConfig)
-	if err != nil {
+	if err := s.takeLayers(r.Context(), staged, &sub); err != nil {
 		return nil, err
 	}
 	grant, err := s.Resolver.Resolve(r.Context(), registry.ImageRequest{
-		Ref: ref, Recipe: recipe, Platforms: platforms, Staged: staged,
+		Identity: sub.identity, Ref: sub.ref, Recipe: sub.recipe, Platforms: sub.platforms, Staged: staged,
 	})
 	if err != nil {
 		return nil, err
 	}
-	token, expires, err := s.Tokens.Mint(r.Context(), grant, ttl)
+	token, expires, err := s.Tokens.Mint(r.Context(), grant, sub.ttl)
 	if err != nil {
 		return nil, err
 	}
 	return SubmitResponse{
 		RequestID:      string(token),
 		ContainerToken: string(token),
-		TargetImage:    s.targetImage(token, grant),
-		Expiration:     expires.UTC().Format(time.RFC3339),
-		ContainerImage: reference.TagNameOnly(ref).String(),
+		TargetImage:    s.targetImage(token, &grant),
+		Expiration:     formatTime(expires),
+		ContainerImage: reference.TagNameOnly(sub.ref).String(),
 		Succeeded:      true,
 		SourceDigest:   grant.Base.String(),
 		TargetDigest:   grant.Root.Digest.String(),
 	}, nil
 }
 
-func (s server) targetImage(token auth.Token, grant auth.Grant) string {
+// submission is a request of which everything is checked that takes no I/O.
+type submission struct {
+	identity  string
+	ref       reference.Named
+	includes  []reference.Named
+	platforms []ocispec.Platform
+	recipe    augment.Recipe // without its layers, until they are taken in
+	layers    []namedLayer
+	ttl       time.Duration
+}
+
+// check reads the request in the order that the package comment promises.
+func (s server) check(req *SubmitRequest) (sub submission, err error) {
+	if sub.ref, err = s.parseImages(req, &sub.includes); err != nil {
+		return sub, err
+	}
+	if sub.platforms, err = augment.ParsePlatforms(req.ContainerPlatform); err != nil {
+		return sub, err
+	}
+	if c := req.ContainerConfig; c != nil {
+		sub.recipe = augment.Recipe{Entrypoint: c.Entrypoint, Cmd: c.Cmd, Env: c.Env, WorkingDir: c.WorkingDir}
+		if err := sub.recipe.Validate(); err != nil {
+			return sub, registry.Refuse(http.StatusBadRequest, "containerConfig: %v", err)
+		}
+		if sub.layers, err = nameLayers(c.Layers); err != nil {
+			return sub, err
+		}
+	}
+	if sub.ttl, err = parseTTL(req.TTL); err != nil {
+		return sub, err
+	}
+	return sub, s.Tokens.CheckTTL(sub.ttl)
+}
+
+// takeLayers takes in the recipe's layers, those of the request below those of
+// the images it includes.
+func (s server) takeLayers(ctx context.Context, staged blobstore.Store, sub *submission) error {
+	for i, l := range sub.layers {
+		layer, err := s.takeLayer(ctx, staged, sub.identity, l)
+		if err != nil {
+			return at("containerConfig.layers", i, err)
+		}
+		sub.recipe.Layers = append(sub.recipe.Layers, layer)
+	}
+	for i, ref := range sub.includes {
+		layers, err := s.Resolver.IncludedLayers(ctx, sub.identity, ref, sub.platforms)
+		if err != nil {
+			return at("containerIncludes", i, err)
+		}
+		sub.recipe.Layers = append(sub.recipe.Layers, layers...)
+	}
+	return nil
+}
+
+// at says which element of the request an error is about: to the client where
+// the client can do something about it, else to the log alone.
+func at(member string, i int, err error) error {
+	p := registry.ProblemOf(err)
+	if p.Status < http.StatusInternalServerError && p.RetryAfter == 0 {
+		return registry.Refuse(p.Status, "%s[%d]: %s", member, i, p.Message)
+	}
+	return fmt.Errorf("%s[%d]: %w", member, i, err)
+}
+
+// targetImage is the name to pull the grant's image by.
+func (s server) targetImage(token auth.Token, grant *auth.Grant) string {
 	_, path, _ := strings.Cut(grant.Image, "/")
 	name := s.Host + "/wt/" + string(token) + "/" + path
 	if grant.Tag != "" {
@@ -84,17 +139,36 @@ func (s server) targetImage(token auth.Token, grant auth.Grant) string {
 	return name + "@" + grant.Root.Digest.String()
 }
 
-func (s server) parseImage(image string) (reference.Named, error) {
-	if image == "" {
-		return nil, registry.Refuse(http.StatusBadRequest, "containerImage is missing: name the image to augment")
-	}
-	ref, err := reference.ParseNormalizedNamed(image)
+// parseImages reads the names of the image and of those it includes.
+func (s server) parseImages(req *SubmitRequest, includes *[]reference.Named) (reference.Named, error) {
+	ref, err := parseImage("containerImage", req.ContainerImage)
 	if err != nil {
-		return nil, registry.Refuse(http.StatusBadRequest, "containerImage %q is not an image name: %v", image, err)
+		return nil, err
 	}
 	name := s.Host + "/wt/" + strings.Repeat("x", auth.TokenLength) + "/" + reference.Path(ref)
 	if len(name) > maxName {
-		return nil, registry.Refuse(http.StatusBadRequest, "containerImage %q: the name to pull would have %d characters with this server's host and the token, and container engines take %d", image, len(name), maxName)
+		return nil, registry.Refuse(http.StatusBadRequest, "containerImage %q: the name to pull would have %d characters with this server's host and the token, and container engines take %d", req.ContainerImage, len(name), maxName)
+	}
+	if n := len(req.ContainerIncludes); n > maxIncludes {
+		return nil, registry.Refuse(http.StatusBadRequest, "containerIncludes has %d images, and at most %d can be included", n, maxIncludes)
+	}
+	for _, image := range req.ContainerIncludes {
+		included, err := parseImage("containerIncludes", image)
+		if err != nil {
+			return nil, err
+		}
+		*includes = append(*includes, included)
+	}
+	return ref, nil
+}
+
+func parseImage(member, image string) (reference.Named, error) {
+	if image == "" {
+		return nil, registry.Refuse(http.StatusBadRequest, "%s is missing: it must name an image", member)
+	}
+	ref, err := reference.ParseNormalizedNamed(image)
+	if err != nil {
+		return nil, registry.Refuse(http.StatusBadRequest, "%s %.300q is not an image name: %v", member, image, err)
 	}
 	return ref, nil
 }
@@ -105,70 +179,10 @@ func parseTTL(text string) (time.Duration, error) {
 	}
 	ttl, err := time.ParseDuration(text)
 	if err != nil || ttl <= 0 {
-		return 0, registry.Refuse(http.StatusBadRequest, "ttl %q: want a duration such as 12h", text)
+		return 0, registry.Refuse(http.StatusBadRequest, "ttl %.40q: want a duration such as 12h", text)
 	}
 	return ttl, nil
 }
 
-func (s server) recipe(ctx context.Context, staged blobstore.Store, c *ContainerConfig) (augment.Recipe, error) {
-	if c == nil {
-		return augment.Recipe{}, nil
-	}
-	recipe := augment.Recipe{Entrypoint: c.Entrypoint, Cmd: c.Cmd, Env: c.Env, WorkingDir: c.WorkingDir}
-	if err := recipe.Validate(); err != nil {
-		return recipe, registry.Refuse(http.StatusBadRequest, "containerConfig: %v", err)
-	}
-	for i, l := range c.Layers {
-		layer, err := s.layer(ctx, staged, l)
-		if err != nil {
-			return recipe, fmt.Errorf("containerConfig.layers[%d]: %w", i, err)
-		}
-		recipe.Layers = append(recipe.Layers, layer)
-	}
-	return recipe, nil
-}
-
-func (s server) layer(ctx context.Context, staged blobstore.Store, l ContainerLayer) (augment.Layer, error) {
-	want := registry.Expected{Digest: digest.Digest(l.GzipDigest), Size: int64(l.GzipSize), DiffID: digest.Digest(l.TarDigest)}
-	for name, d := range map[string]digest.Digest{"gzipDigest": want.Digest, "tarDigest": want.DiffID} {
-		if d != "" && (d.Validate() != nil || d.Algorithm() != digest.SHA256) {
-			return augment.Layer{}, registry.Refuse(http.StatusBadRequest, "layer %s %q: want sha256: and 64 hexadecimal digits", name, d)
-		}
-	}
-	scheme, rest, _ := strings.Cut(l.Location, ":")
-	switch scheme {
-	case "http", "https":
-		return s.Layers.Remote(ctx, l.Location, want)
-	case "data", "gzip":
-		data, err := s.inline(scheme, rest)
-		if err != nil {
-			return augment.Layer{}, err
-		}
-		return s.Layers.Inline(ctx, staged, data, want)
-	}
-	return augment.Layer{}, registry.Refuse(http.StatusBadRequest, "layer location %.40q: want data:, gzip:, http:// or https://", l.Location)
-}
-
-// inline decodes a layer that came in its location. "gzip:" is zlib, as Wave
-// and its clients have it, around an archive that is itself compressed.
-func (s server) inline(scheme, text string) ([]byte, error) {
-	data, err := base64.StdEncoding.DecodeString(text)
-	if err != nil {
-		return nil, registry.Refuse(http.StatusBadRequest, "layer location is not valid base64: %v", err)
-	}
-	if scheme == "data" {
-		return data, nil
-	}
-	z, err := zlib.NewReader(bytes.NewReader(data))
-	if err != nil {
-		return nil, registry.Refuse(http.StatusBadRequest, "layer location is not a zlib stream: %v", err)
-	}
-	data, err = io.ReadAll(io.LimitReader(z, s.MaxBody+1))
-	if err != nil {
-		return nil, registry.Refuse(http.StatusBadRequest, "layer location is not a valid zlib stream: %v", err)
-	}
-	if int64(len(data)) > s.MaxBody {
-		return nil, registry.Refuse(http.StatusRequestEntityTooLarge, "layer unpacks to more than %d bytes (api.max_body)", s.MaxBody)
-	}
-	return data, nil
-}
+// formatTime writes a time as Java's Instant reads it.
+func formatTime(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -6,13 +6,14 @@ import (
 	"github.com/waveproxy/waveproxy/registry"
 )
 
-type statusBody struct {
+// Health is the answer of a server that is well.
+type Health struct {
 	Status string `json:"status"`
 }
 
 // getHealth answers as long as the process does.
 func getHealth(http.ResponseWriter, *http.Request) (any, error) {
-	return statusBody{"ok"}, nil
+	return Health{"ok"}, nil
 }
 
 // getReady answers whether requests can be served, for load balancers.
@@ -20,5 +21,5 @@ func (s server) getReady(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if err := s.Ready(r.Context()); err != nil {
 		return nil, registry.Refuse(http.StatusServiceUnavailable, "not ready: %v", err)
 	}
-	return statusBody{"ok"}, nil
+	return Health{"ok"}, nil
 }

@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"net/http"
+	"reflect"
 	"strconv"
 	"strings"
 
@@ -15,19 +16,39 @@ type SubmitRequest struct {
 	ContainerImage    string           `json:"containerImage"`
 	ContainerConfig   *ContainerConfig `json:"containerConfig,omitempty"`
 	ContainerPlatform string           `json:"containerPlatform,omitempty"` // comma-separated
+	// ContainerIncludes are images whose layers are laid over the image, above
+	// those of ContainerConfig.
+	ContainerIncludes []string `json:"containerIncludes,omitempty"`
 	// TTL is how long the image can be pulled, as Go writes durations ("12h").
 	// It is ours; Wave has no such member.
 	TTL string `json:"ttl,omitempty"`
+	// TowerAccessToken stands for the caller. It is neither checked nor kept.
+	TowerAccessToken string `json:"towerAccessToken,omitempty"`
 
 	// What follows asks for builds and copies, which this server does not make.
-	ContainerFile     string          `json:"containerFile,omitempty"`
-	ContainerIncludes []string        `json:"containerIncludes,omitempty"`
-	CondaFile         string          `json:"condaFile,omitempty"`
-	Packages          json.RawMessage `json:"packages,omitempty"`
-	Freeze            bool            `json:"freeze,omitempty"`
-	Mirror            bool            `json:"mirror,omitempty"`
-	Format            string          `json:"format,omitempty"`
-	ScanMode          string          `json:"scanMode,omitempty"`
+	ContainerFile string          `json:"containerFile,omitempty"`
+	CondaFile     string          `json:"condaFile,omitempty"`
+	Packages      json.RawMessage `json:"packages,omitempty"`
+	Freeze        bool            `json:"freeze,omitempty"`
+	Mirror        bool            `json:"mirror,omitempty"`
+	Format        string          `json:"format,omitempty"`
+	ScanMode      string          `json:"scanMode,omitempty"`
+
+	// What follows changes nothing here. Clients send it all the same.
+	TowerRefreshToken string          `json:"towerRefreshToken,omitempty"`
+	TowerEndpoint     string          `json:"towerEndpoint,omitempty"`
+	TowerWorkspaceID  Number          `json:"towerWorkspaceId,omitempty"`
+	WorkflowID        string          `json:"workflowId,omitempty"`
+	Timestamp         string          `json:"timestamp,omitempty"` // not always RFC 3339
+	Fingerprint       string          `json:"fingerprint,omitempty"`
+	DryRun            bool            `json:"dryRun,omitempty"`
+	BuildRepository   string          `json:"buildRepository,omitempty"`
+	CacheRepository   string          `json:"cacheRepository,omitempty"`
+	BuildContext      json.RawMessage `json:"buildContext,omitempty"`
+	BuildCompression  json.RawMessage `json:"buildCompression,omitempty"`
+	BuildTemplate     string          `json:"buildTemplate,omitempty"`
+	NameStrategy      string          `json:"nameStrategy,omitempty"`
+	ScanLevels        []string        `json:"scanLevels,omitempty"`
 }
 
 // ContainerConfig is a recipe on the wire.
@@ -40,29 +61,49 @@ type ContainerConfig struct {
 }
 
 // ContainerLayer is a layer on the wire. Location holds or names the archive:
-// "data:" and base64, "gzip:" and base64 of its zlib compression, or an http
-// or https URL. Digests and size are checked when given.
+// "data:" and base64, "gzip:" and base64 of its zlib compression, an http or
+// https URL, or docker://<registry>/v2/<repository>/blobs/<digest>. Digests
+// and size are checked when given.
 type ContainerLayer struct {
 	Location   string `json:"location"`
 	GzipDigest string `json:"gzipDigest,omitempty"`
 	GzipSize   Size   `json:"gzipSize,omitempty"`
 	TarDigest  string `json:"tarDigest,omitempty"`
+	// SkipHashing is for the client itself and changes nothing here.
+	SkipHashing bool `json:"skipHashing,omitempty"`
 }
 
-// Size is a number of bytes. Some clients send it as a string.
+// Number is an integer. Some clients send it as a string.
+type Number int64
+
+func (n *Number) UnmarshalJSON(data []byte) error {
+	v, err := parseNumber(data)
+	if err != nil {
+		return &json.UnmarshalTypeError{Value: "value", Type: reflect.TypeFor[int64]()}
+	}
+	*n = Number(v)
+	return nil
+}
+
+// Size is a number of bytes, which some clients send as a string.
 type Size int64
 
 func (s *Size) UnmarshalJSON(data []byte) error {
+	v, err := parseNumber(data)
+	if err != nil || v < 0 {
+		return registry.Refuse(http.StatusBadRequest, "gzipSize %.40s: want a number of bytes", data)
+	}
+	*s = Size(v)
+	return nil
+}
+
+// parseNumber reads what stands for an integer. Null and "" are 0.
+func parseNumber(data []byte) (int64, error) {
 	text := strings.Trim(string(data), `"`)
 	if text == "null" || text == "" {
-		return nil
+		return 0, nil
 	}
-	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || n < 0 {
-		return registry.Refuse(http.StatusBadRequest, "gzipSize %s: want a number of bytes", data)
-	}
-	*s = Size(n)
-	return nil
+	return strconv.ParseInt(text, 10, 64)
 }
 
 // SubmitResponse is the answer to a SubmitRequest.
@@ -93,7 +134,6 @@ func (r *SubmitRequest) unsupported() error {
 		{r.Freeze, "freeze: this server does not push images; leave it out, for the image is pinned by digest anyway"},
 		{r.Mirror, "mirror: this server does not copy images; leave it out"},
 		{r.Format != "", "format " + strconv.Quote(r.Format) + ": this server hands out OCI images only; leave it out"},
-		{len(r.ContainerIncludes) > 0, "containerIncludes: not supported by this server; put the files into a layer"},
 		{r.ScanMode == "required", "scanMode \"required\": this server does not scan images; leave it out"},
 	} {
 		if f.asked {

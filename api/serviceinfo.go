@@ -2,12 +2,17 @@ package api
 
 import "net/http"
 
-// serviceInfo is what "wave --info" reads. The version must be strict semver.
-type serviceInfo struct {
-	Version  string `json:"version"`
+// ServiceInfo is what "wave --info" reads.
+type ServiceInfo struct {
+	ServiceInfo ServerVersion `json:"serviceInfo"`
+}
+
+// ServerVersion says what is running.
+type ServerVersion struct {
+	Version  string `json:"version"` // strict semver
 	CommitID string `json:"commitId"`
 }
 
 func (s server) getServiceInfo(http.ResponseWriter, *http.Request) (any, error) {
-	return map[string]serviceInfo{"serviceInfo": {Version: s.Version, CommitID: s.Commit}}, nil
+	return ServiceInfo{ServerVersion{Version: s.Version, CommitID: s.Commit}}, nil
 }

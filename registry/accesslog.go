@@ -39,7 +39,7 @@ func AccessLog(log *slog.Logger, next http.Handler) http.Handler {
 		finished := false
 		defer func() {
 			level := slog.LevelInfo
-			if rec.err != nil && ProblemOf(rec.err).Status >= 500 && !errors.Is(rec.err, context.Canceled) {
+			if isFailure(rec.err) {
 				level = slog.LevelError
 			}
 			attrs := []slog.Attr{
@@ -62,6 +62,15 @@ func AccessLog(log *slog.Logger, next http.Handler) http.Handler {
 		next.ServeHTTP(counted, r)
 		finished = true
 	})
+}
+
+// isFailure tells what an operator should look at from what a client did.
+func isFailure(err error) bool {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return false
+	}
+	status := ProblemOf(err).Status
+	return status >= http.StatusInternalServerError && status != http.StatusNotImplemented
 }
 
 // response counts what passes. It keeps ReadFrom, so that files still reach

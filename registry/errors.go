@@ -99,9 +99,10 @@ func (p Problem) write(w http.ResponseWriter, r *http.Request, body any) {
 		data = []byte(`{}`) // strings only: cannot happen
 	}
 	h := w.Header()
-	for _, name := range []string{"Docker-Content-Digest", "Etag", "Cache-Control", "Content-Range", "Accept-Ranges", SourceHeader} {
+	for _, name := range []string{"Docker-Content-Digest", "Etag", "Content-Range", "Accept-Ranges", SourceHeader} {
 		h.Del(name)
 	}
+	h.Set("Cache-Control", "no-store") // a cached 404 outlives its cause
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Length", strconv.Itoa(len(data)))
 	if p.RetryAfter > 0 {

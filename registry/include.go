@@ -108,6 +108,8 @@ func (l *Layers) blob(ctx context.Context, target auth.Target, want Expected) (a
 			return augment.Layer{}, err
 		}
 		defer body.Close()
-		return l.spool(ctx, body, target.Registry+"/"+target.Repository+"@"+want.Digest.String(), want)
+		layer, err := l.spool(ctx, body, target.Registry+"/"+target.Repository+"@"+want.Digest.String(), want)
+		layer.Location = fmt.Sprintf("docker://%s/v2/%s/blobs/%s", target.Registry, target.Repository, want.Digest)
+		return layer, err
 	})
 }

@@ -80,6 +80,17 @@ type Config struct {
 		// MaxBody is the largest request body the API takes, at least 1KiB. Inline
 		// layers count as base64, a third larger than they are. Default: 32MiB.
 		MaxBody size `yaml:"max_body"`
+		// Admins may end tokens before their time, with HTTP Basic: bcrypt hashes of
+		// passwords by user. "htpasswd -nB USER" prints one after the colon. Default:
+		// none; nobody may.
+		Admins map[string]secret `yaml:"admins"`
+		Builds struct {
+			// Forward is the URL of a Wave server that gets the requests for builds,
+			// copies and scans, which this server does not make, and the questions
+			// about them: https://wave.seqera.io. They go there whole, with the
+			// credentials clients put into them. Default: none; they are refused.
+			Forward string `yaml:"forward"`
+		} `yaml:"builds"`
 	} `yaml:"api"`
 
 	Layers struct {
@@ -182,6 +193,7 @@ func (c *Config) normalize(p *problems) {
 		r.URL = strings.TrimSuffix(r.URL, "/")
 		c.Registries[host] = r
 	}
+	c.API.Builds.Forward = strings.TrimSuffix(c.API.Builds.Forward, "/")
 	const hub, legacyHub = "docker.io", "index.docker.io"
 	if r, ok := c.Registries[legacyHub]; ok {
 		if _, both := c.Registries[hub]; both {

@@ -24,6 +24,9 @@ const example = "../../config.example.yml"
 // testKey is a valid key; the 0x2a bytes make it easy to find in output.
 var testKey = base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{0x2a}, 32))
 
+// testHash is htpasswd's for the password hunter2.
+const testHash = "$2y$05$dN9erO9JfD6WDQjBTfkVPOsd1Lo9U4WNQsgHLj/jpvfvwe1e3itbm"
+
 func write(t *testing.T, name, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
@@ -76,6 +79,7 @@ func completeExample(t *testing.T) string {
 	}
 	text = regexp.MustCompile(`(?m)^( *)#((  )*[^ #\n])`).ReplaceAll(text, []byte("$1$2"))
 	text = bytes.ReplaceAll(text, []byte("the output of that command"), []byte(testKey))
+	text = bytes.ReplaceAll(text, []byte("the hash that it prints"), []byte(testHash))
 	dir := t.TempDir()
 	return regexp.MustCompile(`(/run|/etc)/[a-z/.-]+`).ReplaceAllStringFunc(string(text), func(path string) string {
 		path = filepath.Join(dir, filepath.Base(path))
@@ -116,7 +120,11 @@ func allKeys(prefix string, section reflect.Type) []string {
 		case reflect.Struct:
 			keys = append(keys, allKeys(prefix+name+".", v.Type())...)
 		case reflect.Map, reflect.Slice:
-			keys = append(keys, allKeys(prefix+name+".*.", v.Type().Elem())...)
+			if v.Type().Elem().Kind() == reflect.Struct {
+				keys = append(keys, allKeys(prefix+name+".*.", v.Type().Elem())...)
+				continue
+			}
+			keys = append(keys, prefix+name+".*")
 		default:
 			keys = append(keys, prefix+name)
 		}
@@ -268,6 +276,15 @@ func TestValidate(t *testing.T) {
 			`layers.max_size: "-1": want at least 1KiB`,
 			`limits.layers: "0": want at least 1`,
 		}},
+		{"api: {admins: {ok: '" + testHash + "', '': x, 'u:$2y$05$x': '', md5: $apr1$x, slow: '" + strings.Replace(testHash, "$05$", "$15$", 1) + "', empty: }}", []string{
+			`api.admins.: "": want a user name, without a colon, and its hash as the value`,
+			`api.admins.empty: "": want a bcrypt hash, as htpasswd -nB prints it after the colon`,
+			`api.admins.md5: "***": want a bcrypt hash, as htpasswd -nB prints it after the colon`,
+			`api.admins.slow: "***": the hash has cost 15: comparing it would take seconds, want at most 14`,
+			`api.admins.u: "***": want a user name, without a colon, and its hash as the value`,
+		}},
+		{"api: {builds: {forward: 'https://wave.example.org/x'}}", []string{`api.builds.forward: "https://wave.example.org/x": ` + noPath}},
+		{"api: {builds: {forward: 'https://u:p@wave.example.org'}}", []string{`api.builds.forward: "***@wave.example.org": ` + noPath}},
 	}
 	for _, test := range tests {
 		t.Run(test.text, func(t *testing.T) {
@@ -292,6 +309,8 @@ func TestEnvironment(t *testing.T) {
 		`WAVEPROXY_REGISTRIES={"index.docker.io": {"plain_http": true, "username": "u", "password": "1234"}}`,
 		"WAVEPROXY_DOCKER_CONFIG=config.go",
 		"WAVEPROXY_API_MAX_BODY=10MB",
+		"WAVEPROXY_API_ADMINS={ops: " + testHash + "}",
+		"WAVEPROXY_API_BUILDS_FORWARD=https://wave.example.org/",
 		"WAVEPROXY_LIMITS_LAYERS=99",
 		"WAVEPROXY_SERVER=http://localhost:1",
 		"WAVEPROXY_REQUIRE_ENGINES=1",
@@ -321,6 +340,8 @@ func TestEnvironment(t *testing.T) {
 	want.Registries = map[string]Registry{"docker.io": {PlainHTTP: true, Username: "u", Password: "1234"}}
 	want.DockerConfig = "config.go"
 	want.API.MaxBody = 10e6
+	want.API.Admins = map[string]secret{"ops": testHash}
+	want.API.Builds.Forward = "https://wave.example.org"
 	want.Limits.Layers = 99
 	if diff := cmp.Diff(want, c); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -413,6 +434,12 @@ func TestNoSecretInErrors(t *testing.T) {
 		"registries: {quay.io: {url: 'https://u:%s%%zz@quay.io'}}",
 		"registries: {'u:%s@quay.io': {username: u, x: y}}",
 		"http: {host: 'https://u:%s@wave.example.org'}",
+		"api: {admins: {ops: %s}}",
+		"api: {admins: {ops: [%s]}}",
+		"api: {admins: {'ops:%s': x}}",
+		"api: {admins: 'ops:%s'}",
+		"api: {admins: ['ops:%s']}",
+		"api: {builds: {forward: 'https://ops:%s@wave.example.org'}}",
 		"tokens: {keys: [{key: %s}]}",
 		"tokens: {keys: [{key: %s, file: f}]}",
 		"tokens: {keys: [%s]}",
@@ -425,6 +452,11 @@ func TestNoSecretInErrors(t *testing.T) {
 		switch section {
 		case "tokens":
 			variable, value = "WAVEPROXY_TOKENS_KEYS", strings.TrimSuffix(strings.TrimPrefix(value, "{keys: "), "}")
+		case "api":
+			variable, value = "WAVEPROXY_API_ADMINS", strings.TrimSuffix(strings.TrimPrefix(value, "{admins: "), "}")
+			if forward, ok := strings.CutPrefix(value, "{builds: {forward: '"); ok {
+				variable, value = "WAVEPROXY_API_BUILDS_FORWARD", strings.TrimSuffix(forward, "'}")
+			}
 		case "http":
 			variable, value = "WAVEPROXY_HTTP_HOST", strings.TrimSuffix(strings.TrimPrefix(value, "{host: "), "}")
 		}
@@ -461,7 +493,7 @@ func TestNoSecretInPrintedConfig(t *testing.T) {
 		outputs = append(outputs, fmt.Sprintf(verb, *c), fmt.Sprintf(verb, c.Registries["quay.io"].Password))
 	}
 	for _, output := range outputs {
-		for _, word := range []string{"hunter2", "68756e74657232", testKey} {
+		for _, word := range []string{"hunter2", "68756e74657232", testKey, testHash} {
 			if strings.Contains(output, word) {
 				t.Errorf("printed:\n%s", output)
 			}
@@ -480,6 +512,7 @@ func TestPrintedConfigLoads(t *testing.T) {
 	}
 	want.Registries = map[string]Registry{"localhost:5000": {PlainHTTP: true, URL: "http://127.0.0.1:5000"}}
 	want.Tokens.Keys = []TokenKey{{File: write(t, "key", testKey)}}
+	want.API.Admins = map[string]secret{}
 	printed, err := yaml.Marshal(want)
 	if err != nil {
 		t.Fatal(err)

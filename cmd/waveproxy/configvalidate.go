@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/distribution/reference"
+	"golang.org/x/crypto/bcrypt"
+
 	"github.com/waveproxy/waveproxy/auth"
 )
 
@@ -58,6 +60,12 @@ func (c *Config) validate() error {
 	p.readable("docker_config", c.DockerConfig)
 	if c.API.MaxBody < 1<<10 {
 		p.add("api.max_body", c.API.MaxBody, "want at least 1KiB")
+	}
+	for _, user := range slices.Sorted(maps.Keys(c.API.Admins)) {
+		p.admin(user, c.API.Admins[user])
+	}
+	if c.API.Builds.Forward != "" {
+		p.url("api.builds.forward", c.API.Builds.Forward)
 	}
 	if c.Layers.MaxSize < 1<<10 {
 		p.add("layers.max_size", c.Layers.MaxSize, "want at least 1KiB")
@@ -171,6 +179,25 @@ func (p *problems) url(key, value string) *url.URL {
 		return nil
 	}
 	return u
+}
+
+// maxCost keeps one comparison of a password under about a second.
+const maxCost = 14
+
+// admin tells no more of a user than could be one: people paste htpasswd's
+// whole line.
+func (p *problems) admin(user string, hash secret) {
+	name, _, pasted := strings.Cut(user, ":")
+	key := "api.admins." + withoutUser(name)
+	cost, err := bcrypt.Cost([]byte(hash))
+	switch {
+	case name == "" || pasted:
+		p.add(key, secret(user), "want a user name, without a colon, and its hash as the value")
+	case err != nil:
+		p.add(key, hash, "want a bcrypt hash, as htpasswd -nB prints it after the colon")
+	case cost > maxCost:
+		p.add(key, hash, fmt.Sprintf("the hash has cost %d: comparing it would take seconds, want at most %d", cost, maxCost))
+	}
 }
 
 func (p *problems) readable(key, path string) {

@@ -114,15 +114,26 @@ func newHandler(ctx context.Context, cfg *Config, host string, log *slog.Logger)
 	}()
 	images := registry.New(registry.Options{Tokens: tokens, Store: store, Upstream: client, Log: log})
 	layers := registry.NewLayers(store, store, client, cfg.Storage.Dir, int64(cfg.Layers.MaxSize))
+	resolver := registry.NewResolver(client, layers, store, cfg.Limits.Layers)
+	forward, err := forwardTo(cfg)
+	if err != nil {
+		return nil, err
+	}
 	control := api.New(api.Options{
-		Resolver: registry.NewResolver(client, layers, store, cfg.Limits.Layers),
-		Layers:   layers,
-		Tokens:   tokens,
-		Host:     host,
-		MaxBody:  int64(cfg.API.MaxBody),
-		Version:  version,
-		Commit:   commit(),
-		Ready:    func(ctx context.Context) error { return storageReady(ctx, store) },
+		Resolver:   resolver,
+		Registries: resolver,
+		Layers:     layers,
+		Tokens:     tokens,
+		Host:       host,
+		MaxBody:    int64(cfg.API.MaxBody),
+		Version:    version,
+		Commit:     commit(),
+		Ready:      func(ctx context.Context) error { return storageReady(ctx, store) },
+		Admins:     hashes(cfg.API.Admins),
+		Forward:    forward,
+		// Not the client for registries: the administrator named this host, so it
+		// may be at a private address.
+		Client: &http.Client{},
 	})
 	// Not a ServeMux: that would answer "//" and ".." in image names itself,
 	// with a redirect to a page.
@@ -133,6 +144,27 @@ func newHandler(ctx context.Context, cfg *Config, host string, log *slog.Logger)
 		}
 		control.ServeHTTP(w, r)
 	})), nil
+}
+
+// forwardTo is where requests go that this server does not serve; nil for
+// nowhere.
+func forwardTo(cfg *Config) (*url.URL, error) {
+	if cfg.API.Builds.Forward == "" {
+		return nil, nil
+	}
+	u, err := url.Parse(cfg.API.Builds.Forward)
+	if err != nil {
+		return nil, fmt.Errorf("api.builds.forward: %w", err)
+	}
+	return u, nil
+}
+
+func hashes(admins map[string]secret) map[string]string {
+	plain := map[string]string{}
+	for user, hash := range admins {
+		plain[user] = string(hash)
+	}
+	return plain
 }
 
 // storageReady reads a record that does not exist, which fails otherwise only

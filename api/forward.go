@@ -1,0 +1,78 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/waveproxy/waveproxy/registry"
+)
+
+const (
+	// forwardTimeout is enough for a Wave server to look an image up.
+	forwardTimeout = 2 * time.Minute
+	maxForwarded   = 1 << 20 // bytes of an answer
+
+	// via marks forwarded requests, so that a server that forwards to itself
+	// notices.
+	via = "1.1 waveproxy"
+)
+
+// elsewhere asks the server at Forward and returns its answer, whatever it is.
+// Without one it returns refusal.
+func (s server) elsewhere(r *http.Request, body []byte, refusal error) (any, error) {
+	id := r.PathValue("id") + r.PathValue("part")
+	if s.Forward == nil || strings.Contains(r.Header.Get("Via"), via) || !forwardable.MatchString(id) {
+		return nil, refusal
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), forwardTimeout)
+	defer cancel()
+	target := url.URL{Scheme: s.Forward.Scheme, Host: s.Forward.Host, Path: r.URL.Path, RawQuery: r.URL.RawQuery}
+	req, err := http.NewRequestWithContext(ctx, r.Method, target.String(), bytes.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("forward request: %w", err)
+	}
+	for _, name := range []string{"Authorization", "Content-Type"} {
+		if value := r.Header.Get(name); value != "" {
+			req.Header.Set(name, value)
+		}
+	}
+	req.Header.Set("Via", via)
+	resp, err := s.Client.Do(req)
+	if err != nil {
+		return nil, s.unreachable(err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxForwarded+1))
+	if err != nil {
+		return nil, s.unreachable(err)
+	}
+	if len(data) > maxForwarded {
+		return nil, s.unreachable(fmt.Errorf("its answer is larger than %d bytes", maxForwarded))
+	}
+	return answer{resp.StatusCode, resp.Header.Get("Content-Type"), resp.Header.Get("Retry-After"), data}, nil
+}
+
+// forwardable keeps paths that are decoded on the way from meaning another
+// endpoint there.
+var forwardable = regexp.MustCompile(`^[A-Za-z0-9_-]{0,256}$`)
+
+func (s server) unreachable(err error) error {
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		err = u.Err // without the URL
+	}
+	return registry.Refuse(http.StatusBadGateway, "%s, where this server forwards what it does not do itself (api.builds.forward), could not be asked: %s",
+		s.Forward.Host, strings.Join(strings.Fields(err.Error()), " "))
+}
+
+// getJob answers for the builds, mirrors and scans of a Wave server.
+func (s server) getJob(_ http.ResponseWriter, r *http.Request) (any, error) {
+	return s.elsewhere(r, nil, registry.Refuse(http.StatusNotFound, "no such job: this server makes no builds, mirrors or scans"))
+}

@@ -1,0 +1,219 @@
+package api
+
+import (
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/waveproxy/waveproxy/augment"
+	"github.com/waveproxy/waveproxy/registry"
+)
+
+// InspectRequest names an image to look at.
+type InspectRequest struct {
+	ContainerImage   string `json:"containerImage"`
+	TowerAccessToken string `json:"towerAccessToken,omitempty"` // stands for the caller
+	TowerEndpoint    string `json:"towerEndpoint,omitempty"`    // changes nothing here
+	TowerWorkspaceID Number `json:"towerWorkspaceId,omitempty"` // changes nothing here
+}
+
+// InspectResponse has the one or the other member.
+type InspectResponse struct {
+	Container *InspectedContainer `json:"container,omitempty"`
+	Index     *InspectedIndex     `json:"index,omitempty"`
+}
+
+// InspectedContainer is the image for one platform.
+type InspectedContainer struct {
+	Registry  string            `json:"registry"` // as in image names
+	HostName  string            `json:"hostName"` // base URL of its API: clients append /v2/…
+	ImageName string            `json:"imageName"`
+	Reference string            `json:"reference"` // tag or digest
+	Digest    digest.Digest     `json:"digest"`    // of the manifest
+	Config    InspectedConfig   `json:"config"`
+	Manifest  InspectedManifest `json:"manifest"`
+	V1        bool              `json:"v1"`  // schema 1, which is never answered
+	V2        bool              `json:"v2"`  // schema 2, Docker's or OCI's
+	OCI       bool              `json:"oci"` // OCI's
+}
+
+// InspectedConfig is an image config.
+type InspectedConfig struct {
+	Architecture string             `json:"architecture"`
+	Config       InspectedExecution `json:"config"`
+	Container    string             `json:"container,omitempty"`
+	Created      string             `json:"created,omitempty"` // RFC 3339, UTC
+	RootFS       InspectedRootFS    `json:"rootfs"`
+}
+
+// InspectedExecution is how a container starts. Image configs begin its names
+// with upper-case letters, which encoding/json reads into these all the same.
+type InspectedExecution struct {
+	HostName     string            `json:"hostName"`
+	DomainName   string            `json:"domainName"`
+	User         string            `json:"user"`
+	AttachStdin  bool              `json:"attachStdin"`
+	AttachStdout bool              `json:"attachStdout"`
+	AttachStderr bool              `json:"attachStderr"`
+	TTY          bool              `json:"tty"`
+	Env          []string          `json:"env"`
+	Cmd          []string          `json:"cmd"`
+	Image        string            `json:"image"`
+	WorkingDir   string            `json:"workingDir"`
+	Entrypoint   []string          `json:"entrypoint"`
+	Labels       map[string]string `json:"labels"`
+}
+
+// InspectedRootFS lists the layers as they are uncompressed.
+type InspectedRootFS struct {
+	Type    string          `json:"type"`
+	DiffIDs []digest.Digest `json:"diff_ids"`
+}
+
+// InspectedManifest is an image manifest.
+type InspectedManifest struct {
+	SchemaVersion int                   `json:"schemaVersion"`
+	MediaType     string                `json:"mediaType"`
+	ArtifactType  string                `json:"artifactType,omitempty"`
+	Config        InspectedDescriptor   `json:"config"`
+	Layers        []InspectedDescriptor `json:"layers"`
+	Annotations   map[string]string     `json:"annotations"`
+}
+
+// InspectedDescriptor is one of a manifest's.
+type InspectedDescriptor struct {
+	MediaType   string            `json:"mediaType"`
+	Digest      digest.Digest     `json:"digest"`
+	Size        int64             `json:"size"` // bytes
+	Annotations map[string]string `json:"annotations,omitempty"`
+}
+
+// InspectedIndex is the image for several platforms.
+type InspectedIndex struct {
+	SchemaVersion int              `json:"schemaVersion"`
+	MediaType     string           `json:"mediaType"`
+	Digest        digest.Digest    `json:"digest"`
+	Manifests     []InspectedEntry `json:"manifests"`
+}
+
+// InspectedEntry is one of an index's.
+type InspectedEntry struct {
+	InspectedDescriptor
+	Platform *InspectedPlatform `json:"platform,omitempty"`
+}
+
+// InspectedPlatform is what an image is for.
+type InspectedPlatform struct {
+	Architecture string `json:"architecture"`
+	OS           string `json:"os"`
+	Variant      string `json:"variant,omitempty"`
+}
+
+// postInspect answers with an image as its registry has it: an index when there
+// are several images to choose from and the query names no platform.
+func (s server) postInspect(w http.ResponseWriter, r *http.Request) (any, error) {
+	var req InspectRequest
+	if _, err := s.decode(w, r, &req); err != nil {
+		return nil, err
+	}
+	ref, err := parseImage("containerImage", req.ContainerImage)
+	if err != nil {
+		return nil, err
+	}
+	wanted := r.URL.Query().Get("platform")
+	platforms, err := augment.ParsePlatforms(wanted)
+	if err != nil {
+		return nil, err
+	}
+	if len(platforms) > 1 {
+		return nil, registry.Refuse(http.StatusBadRequest, "platform %.100q: one image can be inspected at a time", wanted)
+	}
+	found, err := s.Registries.Inspect(r.Context(), identity(req.TowerAccessToken, r), ref, platforms)
+	if err != nil {
+		return nil, err
+	}
+	if found.Manifest == nil {
+		index, err := inspectedIndex(found.Root)
+		return InspectResponse{Index: index}, err
+	}
+	container, err := inspectedContainer(ref, found)
+	return InspectResponse{Container: container}, err
+}
+
+func inspectedIndex(o augment.Object) (*InspectedIndex, error) {
+	var index InspectedIndex
+	if err := read(o, &index); err != nil {
+		return nil, err
+	}
+	notNull(&index.Manifests)
+	index.Digest = o.Digest
+	if index.MediaType == "" { // as OCI allows
+		index.MediaType = o.MediaType
+	}
+	return &index, nil
+}
+
+func inspectedContainer(ref reference.Named, found registry.Inspection) (*InspectedContainer, error) {
+	c := &InspectedContainer{
+		Registry:  reference.Domain(ref),
+		HostName:  found.Host,
+		ImageName: reference.Path(ref),
+		Reference: identifier(ref),
+		Digest:    found.Manifest.Digest,
+		V2:        true,
+	}
+	if err := read(*found.Config, &c.Config); err != nil {
+		return nil, err
+	}
+	if err := read(*found.Manifest, &c.Manifest); err != nil {
+		return nil, err
+	}
+	if c.Manifest.MediaType == "" { // as OCI allows
+		c.Manifest.MediaType = found.Manifest.MediaType
+	}
+	c.OCI = c.Manifest.MediaType == ocispec.MediaTypeImageManifest
+	run := &c.Config.Config
+	notNull(&run.Env)
+	notNull(&run.Cmd)
+	notNull(&run.Entrypoint)
+	notNull(&c.Config.RootFS.DiffIDs)
+	notNull(&c.Manifest.Layers)
+	for _, m := range []*map[string]string{&run.Labels, &c.Manifest.Annotations} {
+		if *m == nil {
+			*m = map[string]string{}
+		}
+	}
+	// Clients fail on a time they cannot read.
+	created, err := time.Parse(time.RFC3339Nano, c.Config.Created)
+	c.Config.Created = ""
+	if err == nil {
+		c.Config.Created = created.UTC().Format(time.RFC3339Nano)
+	}
+	return c, nil
+}
+
+// notNull makes a list that was missing or null an empty one.
+func notNull[T any](list *[]T) {
+	if *list == nil {
+		*list = []T{}
+	}
+}
+
+// identifier is the tag or digest that the reference asks for.
+func identifier(ref reference.Named) string {
+	if pinned, ok := ref.(reference.Digested); ok {
+		return pinned.Digest().String()
+	}
+	return reference.TagNameOnly(ref).(reference.Tagged).Tag()
+}
+
+func read(o augment.Object, v any) error {
+	if err := json.Unmarshal(o.Data, v); err != nil {
+		return registry.Refuse(http.StatusBadRequest, "%s of the image is not valid: %v", o.Digest, err)
+	}
+	return nil
+}

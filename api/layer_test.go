@@ -1,0 +1,80 @@
+package api
+
+import (
+	"bytes"
+	"compress/zlib"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/waveproxy/waveproxy/registry"
+	"github.com/waveproxy/waveproxy/registry/upstream"
+)
+
+func TestRefusesLayers(t *testing.T) {
+	for name, test := range map[string]struct {
+		location string
+		status   int
+		says     string
+	}{
+		"zlib bomb":  {"gzip:" + zlibBomb(t), 413, "api.max_body"},
+		"not zlib":   {"gzip:AAAA", 400, "zlib"},
+		"cut zlib":   {"gzip:eJwrSKw=", 400, "zlib"},
+		"not base64": {"data:!", 400, "base64"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, h := newAPI()
+			w := call(h, "POST", container, `{"containerImage":"a","containerConfig":{"layers":[{"location":"data:AAAA"},{"location":"`+test.location+`"}]}}`)
+			checkError(t, w, test.status, "containerConfig.layers[1]: ")
+			checkError(t, w, test.status, test.says)
+			if len(f.resolved) != 0 {
+				t.Error("the image was resolved without its layer")
+			}
+		})
+	}
+}
+
+// TestLayerErrors tell which layer, and keep what matters to clients.
+func TestLayerErrors(t *testing.T) {
+	const body = `{"containerImage":"a","containerConfig":{"layers":[{"location":"https://host/l.tar.gz"}]}}`
+	const include = `{"containerImage":"a","containerIncludes":["b"]}`
+	for name, test := range map[string]struct {
+		body   string
+		err    error
+		status int
+		says   string
+		retry  string
+	}{
+		"mismatch":     {body, registry.Refuse(400, "layer gzipDigest: expected x, found y"), 400, "containerConfig.layers[0]: layer gzipDigest: expected x, found y", ""},
+		"absent":       {include, fmt.Errorf("include b: %w", &upstream.Error{Kind: upstream.NotFound, Name: "b"}), 404, "containerIncludes[0]: ", ""},
+		"rate limited": {include, &upstream.Error{Kind: upstream.RateLimited, Status: 429, RetryAfter: 90 * time.Second}, 429, "try again in 1m30s", "90"},
+		"unreachable":  {body, &upstream.Error{Kind: upstream.Unreachable, Host: "host"}, 502, "no connection to host", ""},
+		"internal":     {body, errors.New("disk full"), 500, "internal error", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, h := newAPI()
+			f.err = test.err
+			w := call(h, "POST", container, test.body)
+			checkError(t, w, test.status, test.says)
+			if got := w.Header().Get("Retry-After"); got != test.retry {
+				t.Errorf("Retry-After: %q, want %q", got, test.retry)
+			}
+		})
+	}
+}
+
+// zlibBomb is 4 MiB of zeros in a few KiB.
+func zlibBomb(t *testing.T) string {
+	t.Helper()
+	var b bytes.Buffer
+	z := zlib.NewWriter(&b)
+	if _, err := z.Write(make([]byte, 4<<20)); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return base64.StdEncoding.EncodeToString(b.Bytes())
+}

@@ -1,0 +1,72 @@
+package api
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/waveproxy/waveproxy/registry/upstream"
+)
+
+func TestLogin(t *testing.T) {
+	for _, accepted := range []bool{true, false} {
+		for path, body := range map[string]string{
+			"/v1alpha2/validate-creds": `{"userName":"ci","password":"p w","registry":"quay.io"}`,
+			"/validate-creds":          `{"request":{"userName":"ci","password":"p w","registry":"quay.io"}}`,
+		} {
+			f, h := newAPI()
+			f.accepted = accepted
+			w := call(h, "POST", path, body)
+			checkJSON(t, w, map[bool]string{true: "true", false: "false"}[accepted])
+			if diff := cmp.Diff([]string{"login quay.io ci p w"}, f.calls); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", path, diff)
+			}
+		}
+	}
+}
+
+func TestLoginRegistry(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "docker.io", "docker.io": "docker.io", "index.docker.io": "docker.io", "https://index.docker.io/": "docker.io",
+		"quay.io": "quay.io", "registry.local:5000": "registry.local:5000", "http://localhost:5000": "localhost:5000",
+		"[::1]:5000": "[::1]:5000",
+		"quay":       "", "quay.io/org": "", "https://index.docker.io/v1/": "", "user:password@quay.io": "", "quay.io?x=y": "", "ftp://quay.io": "",
+	} {
+		f, h := newAPI()
+		w := call(h, "POST", "/v1alpha2/validate-creds", `{"userName":"u","password":"p","registry":"`+text+`"}`)
+		if want == "" {
+			checkError(t, w, http.StatusBadRequest, "want a host")
+			continue
+		}
+		if len(f.calls) != 1 || f.calls[0] != "login "+want+" u p" {
+			t.Errorf("%q: %d %s, %q", text, w.Code, w.Body, f.calls)
+		}
+	}
+}
+
+func TestLoginRefuses(t *testing.T) {
+	for body, says := range map[string]string{
+		`{"password":"p"}`:                    "userName",
+		`{"userName":" ","password":"p"}`:     "userName",
+		`{"userName":"u"}`:                    "password",
+		`{"userName":"u","password":null}`:    "password",
+		`{"userName":"u","password":["hunt"]`: "JSON",
+	} {
+		f, h := newAPI()
+		checkError(t, call(h, "POST", "/v1alpha2/validate-creds", body), http.StatusBadRequest, says)
+		if len(f.calls) != 0 {
+			t.Errorf("%s: went on to %q", body, f.calls)
+		}
+	}
+}
+
+// TestLoginUnreachable: a registry that could not be asked is not one that
+// refused.
+func TestLoginUnreachable(t *testing.T) {
+	f, h := newAPI()
+	f.err = &upstream.Error{Kind: upstream.Unreachable, Op: "log in to", Name: "quay.io", Host: "quay.io"}
+	checkError(t, call(h, "POST", "/validate-creds", `{"request":{"userName":"u","password":"p"}}`), http.StatusBadGateway, "no connection to quay.io")
+	f.err = &upstream.Error{Kind: upstream.Forbidden, Op: "log in to", Name: "10.0.0.1", Host: "10.0.0.1"}
+	checkError(t, call(h, "POST", "/validate-creds", `{"request":{"userName":"u","password":"p"}}`), http.StatusForbidden, "10.0.0.1")
+}

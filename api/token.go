@@ -1,0 +1,142 @@
+package api
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/registry"
+)
+
+// ContainerStatus is how far a request is. Ours are done when they are
+// answered. Nextflow requires creationTime.
+type ContainerStatus struct {
+	ID           string `json:"id"`
+	Status       string `json:"status"` // always DONE
+	Succeeded    bool   `json:"succeeded"`
+	CreationTime string `json:"creationTime"` // RFC 3339, UTC
+}
+
+// ContainerRecord is what is known about a request, flat, as
+// /v1alpha2/container/{id} has it.
+type ContainerRecord struct {
+	ID              string           `json:"id"`
+	ContainerImage  string           `json:"containerImage"`
+	ContainerConfig *ContainerConfig `json:"containerConfig,omitempty"`
+	Platform        string           `json:"platform,omitempty"` // comma-separated
+	Timestamp       string           `json:"timestamp"`          // RFC 3339, UTC
+	Expiration      string           `json:"expiration"`         // RFC 3339, UTC
+	SourceImage     string           `json:"sourceImage"`
+	SourceDigest    string           `json:"sourceDigest"`
+	WaveImage       string           `json:"waveImage"`
+	WaveDigest      string           `json:"waveDigest"`
+	Freeze          bool             `json:"freeze"`
+	Mirror          bool             `json:"mirror"`
+}
+
+// TokenDescription is the same in the shape of /container-token/{id}.
+type TokenDescription struct {
+	Token      string           `json:"token"`
+	Expiration string           `json:"expiration"` // RFC 3339, UTC
+	Request    DescribedRequest `json:"request"`
+	Source     DescribedImage   `json:"source"` // the base image
+	Wave       DescribedImage   `json:"wave"`   // the augmented image
+}
+
+// DescribedRequest is what was asked for.
+type DescribedRequest struct {
+	ContainerImage  string           `json:"containerImage"`
+	ContainerConfig *ContainerConfig `json:"containerConfig,omitempty"`
+	Platform        string           `json:"platform,omitempty"` // comma-separated
+	Timestamp       string           `json:"timestamp"`          // RFC 3339, UTC
+}
+
+// DescribedImage is an image and the digest it has.
+type DescribedImage struct {
+	Image  string `json:"image"`
+	Digest string `json:"digest"`
+}
+
+func (s server) getStatus(t auth.Token, d auth.Description) any {
+	return ContainerStatus{ID: string(t), Status: "DONE", Succeeded: true, CreationTime: formatTime(d.Created)}
+}
+
+func (s server) getRecord(t auth.Token, d auth.Description) any {
+	image := sourceImage(d.Grant)
+	return ContainerRecord{
+		ID:              string(t),
+		ContainerImage:  image,
+		ContainerConfig: wireConfig(d.Grant.Recipe),
+		Platform:        strings.Join(d.Grant.Platforms, ","),
+		Timestamp:       formatTime(d.Created),
+		Expiration:      formatTime(d.Expires),
+		SourceImage:     image,
+		SourceDigest:    d.Grant.Base.String(),
+		WaveImage:       s.targetImage(t, d.Grant),
+		WaveDigest:      d.Grant.Root.Digest.String(),
+	}
+}
+
+func (s server) getToken(t auth.Token, d auth.Description) any {
+	image := sourceImage(d.Grant)
+	return TokenDescription{
+		Token:      string(t),
+		Expiration: formatTime(d.Expires),
+		Request: DescribedRequest{
+			ContainerImage:  image,
+			ContainerConfig: wireConfig(d.Grant.Recipe),
+			Platform:        strings.Join(d.Grant.Platforms, ","),
+			Timestamp:       formatTime(d.Created),
+		},
+		Source: DescribedImage{image, d.Grant.Base.String()},
+		Wave:   DescribedImage{s.targetImage(t, d.Grant), d.Grant.Root.Digest.String()},
+	}
+}
+
+// sourceImage is the base image as it was asked for.
+func sourceImage(g *auth.Grant) string {
+	if g.Tag != "" {
+		return g.Image + ":" + g.Tag
+	}
+	return g.Image + "@" + g.Base.String()
+}
+
+// ours answers for the token in the path. Ids that cannot be tokens of ours may
+// be those of requests that went to another server, which is asked then.
+func (s server) ours(describe func(auth.Token, auth.Description) any) endpoint {
+	return func(_ http.ResponseWriter, r *http.Request) (any, error) {
+		token := auth.Token(r.PathValue("id"))
+		if _, err := auth.Decode(token); err != nil {
+			return s.elsewhere(r, nil, absent(err))
+		}
+		d, err := s.Tokens.Describe(r.Context(), token)
+		if err != nil {
+			return nil, absent(err)
+		}
+		return describe(token, d), nil
+	}
+}
+
+// deleteToken ends a token for everybody who holds it: the same request gets
+// the same token, whoever makes it.
+func (s server) deleteToken(w http.ResponseWriter, r *http.Request) (any, error) {
+	if err := s.admins.check(w, r); err != nil {
+		return nil, err
+	}
+	if err := s.Tokens.Revoke(r.Context(), auth.Token(r.PathValue("id"))); err != nil {
+		return nil, absent(err)
+	}
+	return nil, nil
+}
+
+// absent turns what is wrong with a token into 404. Pulls tell more: there it
+// is the person at the engine who must act.
+func absent(err error) error {
+	for _, end := range []error{auth.ErrUnknownToken, auth.ErrExpiredToken, auth.ErrRevokedToken} {
+		if errors.Is(err, end) {
+			return registry.Refuse(http.StatusNotFound, "no such container request: %v", end)
+		}
+	}
+	return err
+}
