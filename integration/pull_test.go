@@ -44,8 +44,15 @@ func TestPull(t *testing.T) {
 			if byTag != a.TargetDigest {
 				t.Errorf("the tag gives %s, promised was %s", byTag, a.TargetDigest)
 			}
-			if kind != "busybox:zstd" {
-				validated(t, a.TargetImage)
+			err := craneValidate(t, a.TargetImage)
+			if kind == "busybox:zstd" && err != nil {
+				// crane validates gzip layers only: it refuses the base image, too.
+				if craneValidate(t, reg.Host+"/library/"+kind) != nil {
+					err = nil
+				}
+			}
+			if err != nil {
+				t.Errorf("crane validate: %v", err)
 			}
 			tagless := strings.TrimSuffix(a.TargetImage, ":"+strings.Split(kind, ":")[1])
 			if byDigest := check(t, tagless+"@"+a.TargetDigest); byDigest != byTag {
@@ -152,31 +159,25 @@ func decompress(t *testing.T, data []byte) []byte {
 	return plain
 }
 
-// validated runs "crane validate" on an image. It knows gzip layers only, so
-// that it fails on any zstd image, augmented or not.
-func validated(t *testing.T, image string) {
+// craneValidate is "crane validate --remote".
+func craneValidate(t *testing.T, image string) error {
 	t.Helper()
 	desc, err := remote.Get(mustRef(t, image), remote.WithContext(t.Context()))
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	if desc.MediaType.IsIndex() {
 		index, err := desc.ImageIndex()
-		if err == nil {
-			err = validate.Index(index)
-		}
 		if err != nil {
-			t.Errorf("%s: %v", image, err)
+			return err
 		}
-		return
+		return validate.Index(index)
 	}
 	img, err := desc.Image()
-	if err == nil {
-		err = validate.Image(img)
-	}
 	if err != nil {
-		t.Errorf("%s: %v", image, err)
+		return err
 	}
+	return validate.Image(img)
 }
 
 func mustRef(t *testing.T, image string) name.Reference {
