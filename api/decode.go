@@ -8,9 +8,13 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/waveproxy/waveproxy/registry"
 )
+
+// bodyTimeout bounds how long a request may take to arrive.
+const bodyTimeout = 5 * time.Minute
 
 // decode reads a JSON request body into v and returns it. Unknown members are
 // ignored, for old and new clients send more than we know.
@@ -20,7 +24,12 @@ func (s server) decode(w http.ResponseWriter, r *http.Request, v any) ([]byte, e
 			return nil, registry.Refuse(http.StatusUnsupportedMediaType, "content type %.100q: want application/json", t)
 		}
 	}
+	// The server has no deadline of its own, for blobs take what they take.
+	// Writers that have no connection, in tests, cannot set one.
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.MaxBody))
+	_ = control.SetReadDeadline(time.Time{})
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, registry.Refuse(http.StatusRequestEntityTooLarge, "the request is larger than %d bytes (api.max_body)", tooLarge.Limit)
 	}
