@@ -168,6 +168,29 @@ type answer struct {
 	raw                                                                string
 }
 
+// call sends a request to the API. It may be used from any goroutine.
+func (p *proxy) call(ctx context.Context, method, path, body string, header ...string) (response, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, p.URL+path, strings.NewReader(body))
+	if err != nil {
+		return response{}, err
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return response{}, err
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	return response{resp.StatusCode, resp.Header, string(data)}, err
+}
+
 // submit posts a request, which is anything that marshals to JSON or a string
 // to be sent as it is.
 func (p *proxy) submit(t *testing.T, request any) answer {
@@ -180,27 +203,24 @@ func (p *proxy) submit(t *testing.T, request any) answer {
 		}
 		body = string(data)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.URL+"/v1alpha2/container", strings.NewReader(body))
+	resp, err := p.call(t.Context(), http.MethodPost, "/v1alpha2/container", body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
+	a, err := resp.answer()
 	if err != nil {
 		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	data, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := answer{status: resp.StatusCode, raw: string(data)}
-	if err := json.Unmarshal(data, &a); err != nil {
-		t.Fatalf("status %d, body %q: %v", resp.StatusCode, data, err)
 	}
 	return a
+}
+
+// answer reads a response to a submission.
+func (r response) answer() (answer, error) {
+	a := answer{status: r.status, raw: r.body}
+	if err := json.Unmarshal([]byte(r.body), &a); err != nil {
+		return a, fmt.Errorf("status %d, body %q: %w", r.status, r.body, err)
+	}
+	return a, nil
 }
 
 // augment submits a request that must succeed.
