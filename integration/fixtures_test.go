@@ -95,7 +95,7 @@ func replayAugmentation(t *testing.T, p *proxy, reg *upstream.Server, body, arch
 		t.Errorf("image name %s, want %s", a.TargetImage, want)
 	}
 	if !mustTime(t, a.Expiration).After(time.Now().Add(35 * time.Hour)) {
-		t.Errorf("expires %s, in less than 36 hours", a.Expiration)
+		t.Errorf("expires %s, want 36 hours from now or later", a.Expiration)
 	}
 
 	base, got := pull(t, reg.Host+"/"+image, arch), pull(t, a.TargetImage, arch)
