@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -45,9 +46,10 @@ type Archive struct {
 // Inspect reads a layer archive to its end and reports what it is. It refuses
 // with an *Error what is not a well-formed tar, plain or compressed with gzip
 // or zstd, and what no container engine should be handed: absolute names,
-// names that leave the root, and device files. Errors of r come back wrapped.
-func Inspect(r io.Reader, limits Limits) (Archive, error) {
-	src := &source{r: r}
+// names that leave the root, and device files. Errors of r and ctx come back
+// wrapped.
+func Inspect(ctx context.Context, r io.Reader, limits Limits) (Archive, error) {
+	src := &source{ctx: ctx, r: r}
 	found := Archive{}
 	compressed := digest.Canonical.Digester()
 	plain := digest.Canonical.Digester()
@@ -185,14 +187,22 @@ func decompress(r *bufio.Reader) (io.ReadCloser, Compression, error) {
 }
 
 // source counts what is read and remembers the first real error, so that a
-// broken connection is not reported as a broken archive.
+// broken connection is not reported as a broken archive. It ends with its
+// context, for one read can stand for minutes of unpacking.
 type source struct {
+	ctx context.Context
 	r   io.Reader
 	n   int64
 	err error
 }
 
 func (s *source) Read(p []byte) (int, error) {
+	if s.err == nil {
+		s.err = s.ctx.Err()
+	}
+	if s.err != nil {
+		return 0, s.err
+	}
 	n, err := s.r.Read(p)
 	s.n += int64(n)
 	if err != nil && !errors.Is(err, io.EOF) && s.err == nil {

@@ -3,6 +3,7 @@ package augment
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -48,7 +49,7 @@ func TestInspect(t *testing.T) {
 		"zstd":              {zstdOf(t, plain), Zstd},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := Inspect(bytes.NewReader(test.data), DefaultLimits)
+			got, err := Inspect(t.Context(), bytes.NewReader(test.data), DefaultLimits)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -57,7 +58,7 @@ func TestInspect(t *testing.T) {
 			}
 		})
 	}
-	roots, err := Inspect(bytes.NewReader(tarOf(file{name: "./bin/a"}, file{name: "bin/b"}, file{name: "lib64", kind: tar.TypeDir}, file{name: "sbin", kind: tar.TypeSymlink, link: "usr/sbin"}, file{name: "binary"}, file{name: "usr/sbin/c"})), DefaultLimits)
+	roots, err := Inspect(t.Context(), bytes.NewReader(tarOf(file{name: "./bin/a"}, file{name: "bin/b"}, file{name: "lib64", kind: tar.TypeDir}, file{name: "sbin", kind: tar.TypeSymlink, link: "usr/sbin"}, file{name: "binary"}, file{name: "usr/sbin/c"})), DefaultLimits)
 	if err != nil || !slices.Equal(roots.Roots, []string{"bin", "lib64", "usr/sbin"}) {
 		t.Errorf("roots %v, %v", roots.Roots, err)
 	}
@@ -85,7 +86,7 @@ func TestInspectRefuses(t *testing.T) {
 		"pipe":               {tarOf(file{name: "p", kind: tar.TypeFifo}), "device or pipe"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := Inspect(bytes.NewReader(test.data), DefaultLimits)
+			_, err := Inspect(t.Context(), bytes.NewReader(test.data), DefaultLimits)
 			refusal, ok := errors.AsType[*Error](err)
 			if !ok || !strings.Contains(refusal.Error(), test.says) || strings.Contains(refusal.Error(), "\n") {
 				t.Errorf("error %v, want a refusal with %q", err, test.says)
@@ -93,22 +94,28 @@ func TestInspectRefuses(t *testing.T) {
 		})
 	}
 	broken := errors.New("connection reset")
-	_, err := Inspect(io.MultiReader(bytes.NewReader(gzipOf(good)[:30]), iotest.ErrReader(broken)), DefaultLimits)
+	_, err := Inspect(t.Context(), io.MultiReader(bytes.NewReader(gzipOf(good)[:30]), iotest.ErrReader(broken)), DefaultLimits)
 	if _, refused := errors.AsType[*Error](err); refused || !errors.Is(err, broken) {
 		t.Errorf("error %v, want the reader's", err)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = Inspect(gone, bytes.NewReader(good), DefaultLimits)
+	if _, refused := errors.AsType[*Error](err); refused || !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v, want the context's", err)
 	}
 }
 
 func TestInspectLimits(t *testing.T) {
 	bomb := gzipOf(tarOf(file{name: "zeros", text: strings.Repeat("\x00", 4<<20)}))
-	if _, err := Inspect(bytes.NewReader(bomb), Limits{Bytes: 1 << 20, Entries: 10}); err == nil || !strings.Contains(err.Error(), "limit") {
+	if _, err := Inspect(t.Context(), bytes.NewReader(bomb), Limits{Bytes: 1 << 20, Entries: 10}); err == nil || !strings.Contains(err.Error(), "limit") {
 		t.Errorf("a bomb: %v", err)
 	}
 	many := tarOf(slices.Repeat([]file{{name: "x"}}, 11)...)
-	if _, err := Inspect(bytes.NewReader(many), Limits{Bytes: 1 << 20, Entries: 10}); err == nil || !strings.Contains(err.Error(), "10 entries") {
+	if _, err := Inspect(t.Context(), bytes.NewReader(many), Limits{Bytes: 1 << 20, Entries: 10}); err == nil || !strings.Contains(err.Error(), "10 entries") {
 		t.Errorf("many entries: %v", err)
 	}
-	if _, err := Inspect(bytes.NewReader(many), Limits{Bytes: 1 << 20, Entries: 11}); err != nil {
+	if _, err := Inspect(t.Context(), bytes.NewReader(many), Limits{Bytes: 1 << 20, Entries: 11}); err != nil {
 		t.Errorf("as many as allowed: %v", err)
 	}
 }

@@ -138,7 +138,7 @@ func platform(arch string) string {
 
 // layer stores an archive and returns what Inspect found.
 func (m *memory) layer(data []byte) Layer {
-	found, err := Inspect(bytes.NewReader(data), DefaultLimits)
+	found, err := Inspect(context.Background(), bytes.NewReader(data), DefaultLimits)
 	if err != nil {
 		panic(err)
 	}

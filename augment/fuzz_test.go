@@ -133,7 +133,7 @@ func FuzzInspect(f *testing.F) {
 	f.Add([]byte{0x28, 0xb5, 0x2f, 0xfd, 0})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		limits := Limits{Bytes: 1 << 20, Entries: 100}
-		found, err := Inspect(bytes.NewReader(data), limits)
+		found, err := Inspect(t.Context(), bytes.NewReader(data), limits)
 		if err != nil {
 			if _, ok := errors.AsType[*Error](err); !ok {
 				t.Fatalf("bytes in memory gave %v", err)
@@ -148,7 +148,7 @@ func FuzzInspect(f *testing.F) {
 		if l, err = repack(t.Context(), m, []Layer{l}, map[string]string{"bin": "usr/bin"}); err != nil {
 			return
 		}
-		if again, err := Inspect(bytes.NewReader(m.archives[l.Digest]), DefaultLimits); err != nil || again.DiffID != l.DiffID {
+		if again, err := Inspect(t.Context(), bytes.NewReader(m.archives[l.Digest]), DefaultLimits); err != nil || again.DiffID != l.DiffID {
 			t.Fatalf("the repacked layer: %v", err)
 		}
 	})

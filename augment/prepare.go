@@ -61,7 +61,7 @@ func (w *walk) baseLinks(ctx context.Context, base []ocispec.Descriptor, layers 
 		return nil, err
 	}
 	defer r.Close()
-	links, err := readLinks(r, roots)
+	links, err := readLinks(ctx, r, roots)
 	if err != nil {
 		return nil, err
 	}

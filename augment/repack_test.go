@@ -43,7 +43,7 @@ func TestReadLinks(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			plain := tarOf(bases[test.base]...)
 			for _, data := range [][]byte{plain, gzipOf(plain), zstdOf(t, plain)} {
-				got, err := readLinks(bytes.NewReader(data), test.want)
+				got, err := readLinks(t.Context(), bytes.NewReader(data), test.want)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -63,13 +63,13 @@ func TestReadLinksStops(t *testing.T) {
 	big := append(bases["debian"][:1:1], file{name: "usr/big", text: strings.Repeat("incompressible?", 1<<20)})
 	m := newMemory()
 	data := tarOf(big...)
-	if _, err := readLinks(&counter{m, bytes.NewReader(data)}, []string{"bin"}); err != nil {
+	if _, err := readLinks(t.Context(), &counter{m, bytes.NewReader(data)}, []string{"bin"}); err != nil {
 		t.Fatal(err)
 	}
 	if m.read > 64<<10 {
 		t.Errorf("%d bytes of %d were read to find the first entry", m.read, len(data))
 	}
-	if _, err := readLinks(bytes.NewReader(gzipOf(data)[:100]), []string{"lib"}); err == nil {
+	if _, err := readLinks(t.Context(), bytes.NewReader(gzipOf(data)[:100]), []string{"lib"}); err == nil {
 		t.Error("a base layer that is cut off was taken for one without links")
 	} else if _, ok := errors.AsType[*Error](err); !ok {
 		t.Errorf("error %v, want a refusal", err)
@@ -184,7 +184,7 @@ func TestKeep(t *testing.T) {
 	for name, data := range map[string][]byte{"gzip": gzipOf(plain), "zstd": zstdOf(t, plain), "plain": plain} {
 		t.Run(name, func(t *testing.T) {
 			m := newMemory()
-			found, err := Inspect(bytes.NewReader(data), DefaultLimits)
+			found, err := Inspect(t.Context(), bytes.NewReader(data), DefaultLimits)
 			if err != nil {
 				t.Fatal(err)
 			}

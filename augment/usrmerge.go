@@ -3,6 +3,7 @@ package augment
 import (
 	"archive/tar"
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -39,8 +40,8 @@ func usrMergeRoot(h *tar.Header) string {
 // the wanted roots are symbolic links, and returns where those lead, relative
 // to the root. A link to another root (sbin -> usr/sbin -> bin on Fedora) is
 // followed.
-func readLinks(r io.Reader, want []string) (map[string]string, error) {
-	src := &source{r: r}
+func readLinks(ctx context.Context, r io.Reader, want []string) (map[string]string, error) {
+	src := &source{ctx: ctx, r: r}
 	in, _, err := decompress(bufio.NewReader(src))
 	if err != nil {
 		return nil, baseLayerError(src, err)

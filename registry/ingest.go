@@ -181,7 +181,7 @@ func keep(ctx context.Context, store blobstore.Store, r io.ReadSeeker, want Expe
 	if _, err := r.Seek(0, io.SeekStart); err != nil {
 		return augment.Layer{}, fmt.Errorf("read layer: %w", err)
 	}
-	found, err := augment.Inspect(contextReader{ctx, r}, augment.DefaultLimits)
+	found, err := augment.Inspect(ctx, r, augment.DefaultLimits)
 	// What the bytes are is told before what is wrong with them: a layer that
 	// is not an archive is most often one that is not what was meant.
 	if err != nil {
@@ -196,19 +196,6 @@ func keep(ctx context.Context, store blobstore.Store, r io.ReadSeeker, want Expe
 		return augment.Layer{}, mismatch("tarDigest", want.DiffID, found.DiffID)
 	}
 	return augment.Keep(ctx, store, r, found)
-}
-
-// contextReader ends a read of many bytes when nobody waits for it any more.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c contextReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }
 
 func mismatch(member string, want, found any) error {

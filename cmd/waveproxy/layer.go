@@ -115,7 +115,7 @@ func packLayer(ctx context.Context, spec string) ([]byte, augment.Layer, error) 
 
 // checkArchive inspects an archive and returns it as gzip.
 func checkArchive(ctx context.Context, data []byte) ([]byte, augment.Layer, error) {
-	found, err := augment.Inspect(bytes.NewReader(data), augment.DefaultLimits)
+	found, err := augment.Inspect(ctx, bytes.NewReader(data), augment.DefaultLimits)
 	if err != nil {
 		return nil, augment.Layer{}, err
 	}
