@@ -21,7 +21,7 @@ import (
 
 // clientRequests has bodies that Nextflow and the wave CLI sent, as they were
 // received.
-const clientRequests = "testdata/client-requests"
+const clientRequests = "../api/testdata"
 
 // standIn pushes a test image under other names: "ubuntu:latest" in library/,
 // "org/tool:1" as it stands.
