@@ -35,7 +35,8 @@ type call struct {
 
 	// The token cache sets these, in the goroutine that made the call.
 	token      string // in use, if any; when it was refused, a new one must differ
-	credential string // Source of the credential behind the token
+	reused     bool   // whether the token is of an earlier call
+	credential string // the credential behind the token, for messages
 }
 
 type callKey struct{}
@@ -52,6 +53,9 @@ var errStalled = errors.New("nothing arrived for too long")
 // closed.
 func (c *Client) do(req *http.Request, cl *call, send func(*http.Request) (*http.Response, error)) (*http.Response, error) {
 	cl.host, cl.listed = req.URL.Host, c.hops.guard.listed[address(req.URL)]
+	if err := c.permitted(cl, req.URL); err != nil {
+		return nil, err
+	}
 	cl.retryUntil = time.Now().Add(retryBudget)
 	ctx, cancel := context.WithCancelCause(context.WithValue(req.Context(), callKey{}, cl))
 	stall := time.AfterFunc(c.answerTimeout, func() { cancel(errStalled) })
@@ -79,14 +83,27 @@ func (c *Client) authorized(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if resp.StatusCode == http.StatusUnauthorized && resp.Header.Get("Www-Authenticate") == "" && cl.token != "" {
-		// A registry that refuses an expired token without a challenge, as dhi.io
-		// did, still sends one when it is asked without a token.
+	if cl.reused && resp.Request.URL.Host == req.URL.Host && mayHaveExpired(resp) {
+		// What refuses an expired login without a challenge still sends one when it
+		// is asked without a login.
 		c.tokens.drop(cl, req.URL.Host)
 		discard(resp.Body)
 		return c.login.Do(req)
 	}
 	return resp, nil
+}
+
+// mayHaveExpired reports whether a login of an earlier call was refused in one
+// of the ways that oras does not answer. An expired one gets 401 without a
+// challenge from dhi.io, 400 from public.ecr.aws, 403 from ECR and GHCR.
+func mayHaveExpired(resp *http.Response) bool {
+	switch resp.StatusCode {
+	case http.StatusUnauthorized:
+		return resp.Header.Get("Www-Authenticate") == ""
+	case http.StatusBadRequest, http.StatusForbidden:
+		return true
+	}
+	return false
 }
 
 // body is the body of a response. It cannot stall for ever, its errors say what

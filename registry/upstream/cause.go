@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"regexp"
+	"strings"
 	"syscall"
 
 	orasauth "oras.land/oras-go/v2/registry/remote/auth"
@@ -68,9 +69,13 @@ func (c *call) failed(ctx context.Context, err error) error {
 		e.Host = resp.URL.Host
 		return e.withStatus(resp.StatusCode, e.Host)
 	}
+	oras := orasRefusal(err)
 	policy, isPolicy := errors.AsType[*policyError](err)
 	keychain, isKeychain := errors.AsType[*keychainError](err)
 	switch {
+	case errors.Is(err, errQueued):
+		e.Kind = Timeout
+		e.detail = e.Host + " did not answer in time what this server had asked it before; try again later"
 	case errors.Is(context.Cause(ctx), errStalled):
 		e.Kind, e.Err = Timeout, errStalled
 	case errors.Is(err, orasauth.ErrBasicCredentialNotFound):
@@ -78,6 +83,9 @@ func (c *call) failed(ctx context.Context, err error) error {
 	case isPolicy:
 		e.Kind, e.Err = policy.kind, policy
 		e.detail = fmt.Sprintf("%s leads to where this server does not go: %s", e.Host, policy.reason)
+	case oras != "":
+		e.Kind = Forbidden
+		e.detail = fmt.Sprintf("%s leads to where this server does not go: %s", e.Host, oras)
 	case isKeychain:
 		e.Err = keychain
 		e.detail = "this server could not find out whether it has a credential for " + c.target.Registry
@@ -97,6 +105,21 @@ func (c *call) failed(ctx context.Context, err error) error {
 		e.detail = "the request failed: " + query.ReplaceAllString(err.Error(), "")
 	}
 	return e
+}
+
+// orasRefusal says what oras refused for safety. Those errors have no type, and
+// are known by their texts; tests tell when these change.
+func orasRefusal(err error) string {
+	for text, reason := range map[string]string{
+		"uses http but registry was contacted over https": "a login service without TLS",
+		"uses unsupported scheme":                         wantURL,
+		"refusing to resend a token request body":         "a login service that hands credentials on to another host",
+	} {
+		if strings.Contains(err.Error(), text) {
+			return reason
+		}
+	}
+	return ""
 }
 
 // broken returns the error for a body that could not be read to its end.

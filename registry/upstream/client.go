@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -38,12 +39,20 @@ type Options struct {
 	Registries map[string]Registry // by host as in image names: "docker.io", "registry.local:5000"
 	Keychain   auth.Keychain       // nil asks everybody anonymously
 	UserAgent  string
+	// Allow and Deny are patterns of the repositories that may be read. Deny
+	// wins, and an empty Allow allows all. A registry that Deny covers as a whole
+	// is no host for layer URLs either.
+	Allow, Deny []auth.Pattern
+	// Concurrency bounds the requests to one host that wait for its answer at a
+	// time, without those whose body is being read. 0 is 64.
+	Concurrency int
 }
 
 // Client speaks to registries. It is safe for concurrent use.
 type Client struct {
 	registries map[string]*url.URL // by host in image names, lower case
 	keychain   auth.Keychain
+	policy     policy
 	tokens     *tokenCache
 	login      *orasauth.Client // answers challenges
 	plain      *http.Client     // does not
@@ -54,8 +63,15 @@ type Client struct {
 
 // New returns a Client. It reads the CA files and connects to nobody.
 func New(o Options) (*Client, error) {
+	if o.Concurrency < 0 {
+		return nil, fmt.Errorf("concurrency %d: want a positive number, or 0 for %d", o.Concurrency, defaultConcurrency)
+	}
+	permissions, err := newPolicy(o.Allow, o.Deny)
+	if err != nil {
+		return nil, err
+	}
 	c := &Client{
-		registries: map[string]*url.URL{}, keychain: o.Keychain, tokens: newTokenCache(),
+		registries: map[string]*url.URL{}, keychain: o.Keychain, policy: permissions, tokens: newTokenCache(),
 		answerTimeout: answerTimeout, idleTimeout: idleTimeout,
 	}
 	listed := map[string]bool{}
@@ -77,8 +93,8 @@ func New(o Options) (*Client, error) {
 			}
 		}
 	}
-	c.hops = newHops(newGuard(listed), pools, o.UserAgent)
-	c.plain = &http.Client{Transport: c.hops, CheckRedirect: checkRedirect}
+	c.hops = newHops(newGuard(listed), pools, o.UserAgent, newQueue(cmp.Or(o.Concurrency, defaultConcurrency)))
+	c.plain = &http.Client{Transport: c.hops, CheckRedirect: c.checkRedirect}
 	c.login = &orasauth.Client{
 		Client:     c.plain,
 		ClientID:   "waveproxy",

@@ -10,16 +10,20 @@
 //	fetch.go       a layer at a URL
 //	checklogin.go  whether a registry accepts a password
 //	client.go      what is configured
+//	policy.go      which repositories may be read
 //	call.go        one question with its deadlines, whatever it takes
 //	tokencache.go  logins, shared by concurrent calls of one identity
+//	tokenlife.go   how long they last
 //	transport.go   redirects, and one hop of a call
 //	retry.go       which failures of a hop are worth another try
+//	queue.go       how many requests a host gets at a time, and whose
 //	guard.go       which addresses may be connected to
 //	errors.go      what went wrong, told to people; cause.go finds it out
 //
-// The package must never connect an unlisted host at an address that is not
-// public, follow one to a listed host at such an address, send a credential to
-// another origin than the one that it was asked for, give one identity's token
-// to another, call something absent because it could not be reached, or put a
-// secret, an answer's body or a URL's query string into an error.
+// The package must never ask anybody about a repository that the configuration
+// denies, connect an unlisted host at an address that is not public, follow one
+// to a listed host at such an address, send a credential to another origin than
+// the one that it was asked for, give one identity's token to another, call
+// something absent because it could not be reached, or put a secret, an answer's
+// body or a URL's query string into an error.
 package upstream

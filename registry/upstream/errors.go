@@ -30,12 +30,12 @@ const (
 // do. It holds no secret, no query string and nothing of an answer's body.
 type Error struct {
 	Kind       Kind
-	Op         string        // "pull manifest", "pull blob", "fetch layer", "log in to"
+	Op         string        // "pull manifest", "pull blob", "pull from", "fetch layer", "log in to"
 	Registry   string        // host as in image names; empty for URLs
 	Host       string        // that was asked last: a registry, a login or a storage service
 	Name       string        // library/ubuntu:24.04, library/ubuntu@sha256:…, or a URL; empty for a registry
 	Status     int           // 0 if there was no answer
-	Credential string        // where the credential that was used is configured; empty: anonymous
+	Credential string        // that was used and where it is configured: user "ci" from registries.quay.io; empty: anonymous
 	RetryAfter time.Duration // as the registry asked, or 0
 	Err        error         // the cause; nil when there is no more to say
 
@@ -67,11 +67,11 @@ func (e *Error) explain() string {
 		}
 		return text
 	case Rejected:
-		return fmt.Sprintf("%s with the credential from %s: that is wrong, has expired or does not cover this name", e.answered(), e.Credential)
+		return fmt.Sprintf("%s to %s: the credential is wrong, has expired or does not cover this name", e.answered(), e.Credential)
 	case RateLimited:
 		who, when := "anonymous requests", "later"
 		if e.Credential != "" {
-			who = "requests with the credential from " + e.Credential
+			who = "requests of " + e.Credential
 		}
 		if e.RetryAfter > 0 {
 			when = "in " + e.RetryAfter.String()

@@ -15,7 +15,7 @@ import (
 func (c *Client) Fetch(ctx context.Context, rawURL string) (io.ReadCloser, int64, error) {
 	cl := &call{op: "fetch layer", name: RedactURL(rawURL)}
 	u, err := url.Parse(rawURL)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
+	if err != nil || !isPlain(u) {
 		e := cl.newError(Forbidden)
 		e.detail = wantURL
 		return nil, 0, e

@@ -110,36 +110,47 @@ func TestListedAddresses(t *testing.T) {
 
 func TestListedRegistrySendsUsToUnlistedHost(t *testing.T) {
 	internal := newServer(t, serveManifest)
+	challenge := func(w http.ResponseWriter, realm string) {
+		w.Header().Set("Www-Authenticate", fmt.Sprintf(`Bearer realm="%s",service="s"`, realm))
+		w.WriteHeader(http.StatusUnauthorized)
+	}
+	redirect := func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, internal.URL+"/admin?signature=1", http.StatusTemporaryRedirect)
+	}
 	tests := map[string]http.HandlerFunc{
-		"redirect": func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, internal.URL+"/admin?signature=1", http.StatusTemporaryRedirect)
-		},
-		"realm": func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Www-Authenticate", fmt.Sprintf(`Bearer realm="%s/admin",service="s"`, internal.URL))
-			w.WriteHeader(http.StatusUnauthorized)
+		"redirect": redirect,
+		"realm":    func(w http.ResponseWriter, _ *http.Request) { challenge(w, internal.URL+"/admin") },
+		"realm that redirects": func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/token" {
+				redirect(w, r)
+			} else {
+				challenge(w, "http://"+r.Host+"/token")
+			}
 		},
 	}
 	for name, handler := range tests {
-		t.Run(name, func(t *testing.T) {
-			s := newServer(t, handler)
-			o := listed(s)
-			o.Keychain = keychain(auth.Credential{Username: "ci", Password: "hunter2"})
-			c, delays := newClient(t, o)
-			forbidden(t, c, delays, internal.host(), func() error { return manifestError(t, c, image) })
-			forbidden(t, c, delays, internal.host(), func() error {
-				ctx := WithTarget(t.Context(), image)
-				req, _ := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/v2/team/app/blobs/sha256:0", nil)
-				_, err := c.Transport().RoundTrip(req)
-				return err
-			})
-			if name == "redirect" {
+		for _, credential := range []auth.Credential{{}, {Username: "ci", Password: "hunter2"}} {
+			t.Run(fmt.Sprint(name, ", ", credential), func(t *testing.T) {
+				s := newServer(t, handler)
+				o := listed(s)
+				o.Keychain = keychain(credential)
+				c, delays := newClient(t, o)
+				forbidden(t, c, delays, internal.host(), func() error { return manifestError(t, c, image) })
 				forbidden(t, c, delays, internal.host(), func() error {
-					_, _, err := c.Fetch(t.Context(), s.URL+"/layer")
+					ctx := WithTarget(t.Context(), image)
+					req, _ := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/v2/team/app/blobs/sha256:0", nil)
+					_, err := c.Transport().RoundTrip(req)
 					return err
 				})
-			}
-			internal.wantSeen(t)
-		})
+				if name == "redirect" {
+					forbidden(t, c, delays, internal.host(), func() error {
+						_, _, err := c.Fetch(t.Context(), s.URL+"/layer")
+						return err
+					})
+				}
+				internal.wantSeen(t)
+			})
+		}
 	}
 }
 

@@ -197,3 +197,29 @@ func TestFailingStorage(t *testing.T) {
 		}
 	}
 }
+
+// Nor does it say anything about a login that was good a moment ago.
+func TestFailingStorageCostsNoLogin(t *testing.T) {
+	for _, code := range []int{400, 401, 403} {
+		s3 := storage(t, status(code))
+		b := &bearer{}
+		registry := newServer(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == blobPath && r.Header.Get("Authorization") == "Bearer t1" {
+				http.Redirect(w, r, s3.URL+"/data?signature=1", http.StatusTemporaryRedirect)
+			} else {
+				b.serve(w, r)
+			}
+		})
+		b.realm = registry.URL + "/token"
+		c, _ := newClient(t, Options{Registries: map[string]Registry{
+			"example.org": {URL: registry.URL}, "s3.example.org": {URL: s3.URL},
+		}})
+		for range 3 {
+			_, err := c.Repository(image).Layer(t.Context(), blobDesc)
+			wantError(t, err, Failed, s3.host(), fmt.Sprint(code))
+		}
+		if n := len(registry.seen()); n != 5 || b.issued != 1 {
+			t.Errorf("%d: %d requests with %d logins, want 5 with 1", code, n, b.issued)
+		}
+	}
+}

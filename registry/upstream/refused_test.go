@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"testing"
 
 	"github.com/waveproxy/waveproxy/auth"
@@ -36,7 +37,7 @@ func TestRefusedLogin(t *testing.T) {
 		status     int
 		says       string
 	}{
-		{"token service refuses the password", withToken(status(401)), wrong, Rejected, 401, "credential from registries.example.org"},
+		{"token service refuses the password", withToken(status(401)), wrong, Rejected, 401, `user "ci" from registries.example.org`},
 		{"token service refuses everybody", withToken(status(403)), auth.Credential{}, Unauthorized, 403, "without credentials"},
 		{"token service limits", withToken(status(429)), wrong, RateLimited, 429, "registries.example.org"},
 		{"token service is down", withToken(status(503)), auth.Credential{}, Failed, 503, "503 Service Unavailable"},
@@ -78,5 +79,39 @@ func TestFailingKeychain(t *testing.T) {
 	e := wantError(t, manifestError(t, c, image), Failed, "whether it has a credential for example.org")
 	if !errors.Is(e, cause) {
 		t.Errorf("cause is lost: %v", e.Err)
+	}
+}
+
+// What a person can do about an image that cannot be pulled differs; so must
+// what they are told.
+func TestEveryTroubleHasItsMessage(t *testing.T) {
+	private, empty := newServer(t, ecr), newServer(t, status(404))
+	down, secure := newServer(t, serveManifest), startServer(t, serveManifest, (*httptest.Server).StartTLS)
+	down.Close()
+	wrong := auth.Credential{Username: "ci", Password: "s3cr3t"}
+	texts := map[string]string{}
+	for name, test := range map[string]struct {
+		url        string
+		credential auth.Credential
+		want       Kind
+		says       []string
+	}{
+		"no credentials configured": {private.URL, auth.Credential{}, Unauthorized, []string{"401 Unauthorized without credentials", "configure credentials for example.org"}},
+		"credentials rejected":      {private.URL, wrong, Rejected, []string{`401 Unauthorized to user "ci" from registries.example.org`, "the credential is wrong, has expired"}},
+		"another source":            {private.URL, auth.Credential{Username: "ci", Password: "s3cr3t", Source: "docker config"}, Rejected, []string{`to user "ci" from docker config`}},
+		"absent":                    {empty.URL, wrong, NotFound, []string{"404 Not Found: it does not exist", "check the name"}},
+		"unreachable":               {down.URL, wrong, Unreachable, []string{"no connection to " + down.host() + " (connection refused)"}},
+		"not trusted":               {secure.URL, wrong, Untrusted, []string{"no trusted connection", "unknown authority", "give that as ca under registries"}},
+		"no such host":              {"http://registry.invalid", wrong, Unresolvable, []string{"registry.invalid cannot be resolved (no such host)", "check the name, and DNS"}},
+	} {
+		c, _ := newClient(t, Options{Registries: map[string]Registry{"example.org": {URL: test.url}}, Keychain: keychain(test.credential)})
+		c.hops.guard.plain.Resolver = nameServer(t)
+		e := wantError(t, manifestError(t, c, image), test.want, append(test.says, "pull manifest example.org/team/app:1.0: ")...)
+		for other, text := range texts {
+			if text == e.Error() {
+				t.Errorf("%s reads like %s: %s", name, other, text)
+			}
+		}
+		texts[name] = e.Error()
 	}
 }

@@ -22,7 +22,7 @@ const (
 func (h *hops) retry(transport http.RoundTripper, req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
 	for attempt := 1; ; attempt++ {
-		resp, err := transport.RoundTrip(req)
+		resp, err := h.send(transport, req)
 		if attempt == maxAttempts || !repeatable(req) || ctx.Err() != nil || !transient(resp, err) {
 			return resp, err
 		}

@@ -15,24 +15,34 @@ import (
 )
 
 const (
-	// tokenTTL is below the 300 s of Docker Hub's tokens. A registry whose tokens
-	// live shorter answers 401, which costs one more login.
-	tokenTTL     = 240 * time.Second
+	// loginTTL is for logins without a token server's answer: Basic, and tokens
+	// that the keychain has. It is how long a changed credential may go unnoticed.
+	loginTTL     = 240 * time.Second
 	tokenTimeout = 30 * time.Second
 	cachedTokens = 4096
 )
 
 // tokenCache keeps what was last sent to log in, and lets concurrent logins
 // share one request. It implements oras' Cache, for calls only.
-//
-// The scope that oras gives is not part of the key: the target has the identity
-// and the repository, and the one action is pull. Registries that challenge
-// with a scope of their own (GHCR's placeholder) would miss the cache each time.
 type tokenCache struct {
 	logins  *expirable.LRU[loginKey, login]
 	flights singleflight.Group
+	now     func() time.Time
 }
 
+// loginKey has all that a login is good for. The keychain decides by the target
+// alone, so one key never has two credentials, and the host is where the login
+// is sent to.
+//
+// The scope that oras gives is not part of it: the target has the repository,
+// and the one action is pull. Registries that challenge with a scope of their
+// own (GHCR's placeholder) would miss the cache each time.
+//
+// Realm and service are not either. They are the host's own words about where
+// to get what it will accept, and they come only with a refusal, too late for
+// finding a login to send first. When they change, the host refuses the login
+// that it no longer takes, and a refused login is never found again: the call
+// logs in where the new words say.
 type loginKey struct {
 	target auth.Target
 	host   string
@@ -41,34 +51,49 @@ type loginKey struct {
 type login struct {
 	scheme     orasauth.Scheme
 	token      string // for Basic: the encoded user and password
-	credential string // Source; empty for anonymous logins
+	credential string // for messages; empty for anonymous logins
+	until      time.Time
 }
+
+// pending is what becomes known in the course of a login. It travels in the
+// context of the login's requests.
+type pending struct {
+	credential string
+	life       time.Duration
+}
+
+type pendingKey struct{}
 
 var _ orasauth.Cache = (*tokenCache)(nil)
 
 func newTokenCache() *tokenCache {
-	return &tokenCache{logins: expirable.NewLRU[loginKey, login](cachedTokens, nil, tokenTTL)}
+	return &tokenCache{logins: expirable.NewLRU[loginKey, login](cachedTokens, nil, maxTokenLife), now: time.Now}
+}
+
+func (t *tokenCache) get(key loginKey) (login, bool) {
+	l, ok := t.logins.Get(key)
+	return l, ok && t.now().Before(l.until)
 }
 
 func (t *tokenCache) GetScheme(ctx context.Context, host string) (orasauth.Scheme, error) {
-	l, ok := t.logins.Get(loginKey{callOf(ctx).target, host})
+	l, ok := t.get(loginKey{callOf(ctx).target, host})
 	if !ok {
 		return orasauth.SchemeUnknown, errdef.ErrNotFound
 	}
 	return l.scheme, nil
 }
 
+// GetToken finds no token that the call has sent already: oras asks again when
+// the challenge names another scope, after that token was refused.
 func (t *tokenCache) GetToken(ctx context.Context, host string, scheme orasauth.Scheme, _ string) (string, error) {
 	c := callOf(ctx)
-	l, ok := t.logins.Get(loginKey{c.target, host})
-	if !ok || l.scheme != scheme {
+	l, ok := t.get(loginKey{c.target, host})
+	if !ok || l.scheme != scheme || l.token == c.token {
 		return "", errdef.ErrNotFound
 	}
-	c.token, c.credential = l.token, l.credential
+	c.token, c.credential, c.reused = l.token, l.credential, true
 	return l.token, nil
 }
-
-type credentialKey struct{}
 
 // Set logs in, unless someone else did since the call's token was refused. The
 // login goes on when its first caller leaves, for the others.
@@ -77,16 +102,16 @@ func (t *tokenCache) Set(ctx context.Context, host string, scheme orasauth.Schem
 	key, refused := loginKey{c.target, host}, c.token
 	shared := context.WithoutCancel(ctx)
 	done := t.flights.DoChan(fmt.Sprintf("%q %d %q", key, scheme, refused), func() (any, error) {
-		if l, ok := t.logins.Get(key); ok && l.scheme == scheme && l.token != refused {
+		if l, ok := t.get(key); ok && l.scheme == scheme && l.token != refused {
 			return l, nil
 		}
 		ctx, cancel := context.WithTimeout(shared, tokenTimeout)
 		defer cancel()
-		l := login{scheme: scheme}
-		var err error
-		l.token, err = fetch(context.WithValue(ctx, credentialKey{}, &l.credential))
-		if err == nil {
-			t.logins.Add(key, l)
+		p := pending{life: loginTTL}
+		token, err := fetch(context.WithValue(ctx, pendingKey{}, &p))
+		l := login{scheme, token, p.credential, t.now().Add(p.life)}
+		if _, given := ctx.Value(givenKey{}).(auth.Credential); err == nil && !given {
+			t.logins.Add(key, l) // nobody asks again for the login of a CheckLogin
 		}
 		return l, err
 	})
@@ -95,7 +120,7 @@ func (t *tokenCache) Set(ctx context.Context, host string, scheme orasauth.Schem
 		return "", ctx.Err()
 	case res := <-done:
 		l := res.Val.(login)
-		c.token, c.credential = l.token, l.credential
+		c.token, c.credential, c.reused = l.token, l.credential, false
 		return l.token, res.Err
 	}
 }
@@ -106,7 +131,7 @@ func (t *tokenCache) drop(c *call, host string) {
 	if l, ok := t.logins.Peek(key); ok && l.token == c.token {
 		t.logins.Remove(key)
 	}
-	c.token = ""
+	c.token, c.reused = "", false
 }
 
 // keychainError keeps our own trouble apart from the registry's.
@@ -124,8 +149,9 @@ func (c *Client) credential(ctx context.Context, _ string) (orasauth.Credential,
 			return orasauth.EmptyCredential, &keychainError{err}
 		}
 	}
-	if source, ok := ctx.Value(credentialKey{}).(*string); ok && !found.IsZero() {
-		*source = cmp.Or(found.Source, "this server")
+	if p, ok := ctx.Value(pendingKey{}).(*pending); ok && !found.IsZero() {
+		found.Source = cmp.Or(found.Source, "this server")
+		p.credential = found.String()
 	}
 	return orasauth.Credential{
 		Username: found.Username, Password: found.Password,

@@ -19,7 +19,7 @@ func TestConcurrentCallsLogInOnce(t *testing.T) {
 	s := b.start(t)
 	c, _ := newClient(t, listed(s))
 	var wg sync.WaitGroup
-	for range 50 {
+	for range 100 {
 		wg.Go(func() {
 			if _, err := c.Repository(image).Manifest(t.Context(), "1.0"); err != nil {
 				t.Error(err)
@@ -32,7 +32,7 @@ func TestConcurrentCallsLogInOnce(t *testing.T) {
 	}
 	// All of them hold the expired token now. One logs in for all.
 	b.revoked = true
-	for range 50 {
+	for range 100 {
 		wg.Go(func() {
 			if _, err := c.Repository(image).Manifest(t.Context(), "1.0"); err != nil {
 				t.Error(err)
@@ -46,20 +46,76 @@ func TestConcurrentCallsLogInOnce(t *testing.T) {
 }
 
 func TestExpiredTokenIsReplacedOnce(t *testing.T) {
-	for _, bare := range []bool{false, true} {
-		t.Run(fmt.Sprintf("without challenge %v", bare), func(t *testing.T) {
-			b := &bearer{bare: bare}
+	const t1, plain, token, t2 = "GET " + manifestPath + " Bearer t1", "GET " + manifestPath, "GET /token", "GET " + manifestPath + " Bearer t2"
+	for name, test := range map[string]struct {
+		bearer *bearer
+		want   []string
+	}{
+		"401 with a challenge":       {&bearer{}, []string{t1, token, t2}},
+		"401 that has another scope": {&bearer{scope: "repository:user/image:pull"}, []string{t1, token, t2}},
+		// It has to be asked for the challenge.
+		"401 without a challenge": {&bearer{bare: 401}, []string{t1, plain, token, t2}},
+		"400":                     {&bearer{bare: 400}, []string{t1, plain, token, t2}},
+		"403":                     {&bearer{bare: 403}, []string{t1, plain, token, t2}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := test.bearer
 			s := b.start(t)
 			c, _ := newClient(t, listed(s))
 			wantManifest(t, c, image)
 			s.seen()
 			b.revoked = true
 			wantManifest(t, c, image)
-			want := []string{"GET " + manifestPath + " Bearer t1", "GET /token", "GET " + manifestPath + " Bearer t2"}
-			if bare { // it has to be asked for the challenge
-				want = append(want[:1], append([]string{"GET " + manifestPath}, want[1:]...)...)
+			s.wantSeen(t, test.want...)
+		})
+	}
+}
+
+// A token that is refused although it is new is not replaced in the same call.
+func TestFreshTokenIsRefusedOnce(t *testing.T) {
+	for _, bare := range []int{0, 400, 401, 403} {
+		t.Run(fmt.Sprint(bare), func(t *testing.T) {
+			b := &bearer{bare: bare}
+			s := newServer(t, func(w http.ResponseWriter, r *http.Request) {
+				b.serve(w, r)
+				b.revoked = true
+			})
+			b.realm = s.URL + "/token"
+			c, _ := newClient(t, listed(s))
+			for call := range 3 {
+				_ = manifestError(t, c, image)
+				if b.issued != call+1 {
+					t.Errorf("%d logins in %d calls", b.issued, call+1)
+				}
 			}
-			s.wantSeen(t, want...)
+		})
+	}
+}
+
+// That a server's tokens live for seconds, by its own words or in fact, makes
+// pulls slower at most.
+func TestShortLivedTokens(t *testing.T) {
+	for _, seconds := range []int{-1, 0, 1, 5} {
+		t.Run(fmt.Sprint(seconds), func(t *testing.T) {
+			b := &bearer{answer: fmt.Sprintf(`{"token":"%%[1]s","expires_in":%d}`, seconds)}
+			s := b.start(t)
+			c, _ := newClient(t, listed(s))
+			now := time.Now()
+			c.tokens.now = func() time.Time { return now }
+			for range 20 {
+				wantManifest(t, c, image)
+				now = now.Add(minTokenLife / 21)
+			}
+			if n := len(s.seen()); n != 22 || b.issued != 1 {
+				t.Errorf("%d requests with %d logins, want 22 with 1", n, b.issued)
+			}
+			for call := range 5 {
+				b.revoked = true
+				wantManifest(t, c, image)
+				if n := len(s.seen()); n != 3 || b.issued != call+2 {
+					t.Errorf("%d requests, %d logins so far", n, b.issued)
+				}
+			}
 		})
 	}
 }
@@ -148,5 +204,70 @@ func TestTargetsShareNoToken(t *testing.T) {
 	}
 	if int(issued.Load()) != len(targets) {
 		t.Errorf("%d tokens issued, want %d", issued.Load(), len(targets))
+	}
+}
+
+// Two tenants of one registry with one user name there: the login service
+// answers only when both are asking, so neither can have used the other's login.
+func TestTenantsWithTheSameUserShareNothing(t *testing.T) {
+	var both sync.WaitGroup
+	both.Add(2)
+	var s *server
+	s = newServer(t, func(w http.ResponseWriter, r *http.Request) {
+		_, password, _ := r.BasicAuth()
+		switch given := r.Header.Get("Authorization"); {
+		case r.URL.Path == "/token":
+			both.Done()
+			both.Wait()
+			fmt.Fprintf(w, `{"token":"for-%s","expires_in":300}`, password)
+		case given == "":
+			w.Header().Set("Www-Authenticate", fmt.Sprintf(`Bearer realm="%s/token",service="s"`, s.URL))
+			w.WriteHeader(http.StatusUnauthorized)
+		default:
+			fmt.Fprint(w, given)
+		}
+	})
+	o := listed(s)
+	o.Keychain = keychainFunc(func(t auth.Target) (auth.Credential, error) {
+		return auth.Credential{Username: "ci", Password: "password-of-" + t.Identity}, nil
+	})
+	c, _ := newClient(t, o)
+	for range 2 { // with the second round from the cache
+		var wg sync.WaitGroup
+		for _, identity := range []string{"anna", "ben"} {
+			wg.Go(func() {
+				target := image
+				target.Identity = identity
+				o, err := c.Repository(target).Manifest(t.Context(), "1.0")
+				if want := "Bearer for-password-of-" + identity; err != nil || string(o.Data) != want {
+					t.Errorf("%s used %q, want %q: %v", identity, o.Data, want, err)
+				}
+			})
+		}
+		wg.Wait()
+	}
+	if n := len(s.seen()); n != 8 {
+		t.Errorf("%d requests, want 8: two logins with three each, and two", n)
+	}
+}
+
+func TestCheckLoginIsNotKept(t *testing.T) {
+	b := &bearer{password: "hunter2"}
+	s := newServer(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v2/" {
+			b.registry(w, r)
+		} else {
+			b.login(w, r)
+		}
+	})
+	b.realm = s.URL + "/token"
+	c, _ := newClient(t, listed(s))
+	for range 2 {
+		if ok, err := c.CheckLogin(t.Context(), "example.org", "ci", "hunter2"); !ok || err != nil {
+			t.Errorf("%v, %v", ok, err)
+		}
+	}
+	if c.tokens.logins.Len() != 0 || b.issued != 2 {
+		t.Errorf("%d logins kept of %d", c.tokens.logins.Len(), b.issued)
 	}
 }

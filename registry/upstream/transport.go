@@ -6,11 +6,15 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"path"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/waveproxy/waveproxy/auth"
 )
@@ -22,12 +26,13 @@ type hops struct {
 	listed    *http.Transport            // for the others
 	withCA    map[string]*http.Transport // by host:port, in place of listed
 	userAgent string
+	queue     *queue
 	wait      func(context.Context, time.Duration) error
 }
 
-func newHops(g *guard, pools map[string]*x509.CertPool, userAgent string) *hops {
+func newHops(g *guard, pools map[string]*x509.CertPool, userAgent string, q *queue) *hops {
 	h := &hops{
-		guard: g, userAgent: userAgent, wait: wait,
+		guard: g, userAgent: userAgent, queue: q, wait: wait,
 		public: newTransport(g.public.DialContext, nil),
 		listed: newTransport(g.DialContext, nil),
 		withCA: map[string]*http.Transport{},
@@ -77,10 +82,17 @@ type policyError struct {
 
 func (e *policyError) Error() string { return e.reason }
 
-const wantURL = "want http:// or https:// and a host, without a user name"
+const wantURL = "want http:// or https:// and a host in ASCII, without a user name"
+
+// isPlain reports whether the URL names its host in the letters that DNS gets.
+// net/http would take others for them ("ｑuay.io"), behind the policy's back.
+func isPlain(u *url.URL) bool {
+	return (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil &&
+		!strings.ContainsFunc(u.Host, func(r rune) bool { return r > unicode.MaxASCII })
+}
 
 func (h *hops) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.URL.Scheme != "http" && req.URL.Scheme != "https" || req.URL.Host == "" || req.URL.User != nil {
+	if !isPlain(req.URL) {
 		if req.Body != nil {
 			req.Body.Close()
 		}
@@ -93,10 +105,28 @@ func (h *hops) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, &hopError{req.URL.Host, err}
 	}
-	if resp.StatusCode == http.StatusUnauthorized {
-		keepConnection(resp)
+	switch p, ok := req.Context().Value(pendingKey{}).(*pending); {
+	case resp.StatusCode == http.StatusUnauthorized:
+		// Every login begins with a 401, whose body nobody reads, and closing it
+		// unread would close the connection.
+		readAhead(resp, maxErrorBody)
+	case ok && resp.StatusCode == http.StatusOK:
+		p.life = tokenLife(resp.Header, readAhead(resp, maxTokenAnswer))
 	}
 	return resp, nil
+}
+
+var errQueued = errors.New("no turn in time")
+
+// send sends one request when it is its turn, and returns when the headers of
+// the response are here.
+func (h *hops) send(transport http.RoundTripper, req *http.Request) (*http.Response, error) {
+	host := address(req.URL)
+	if err := h.queue.enter(req.Context(), host, callOf(req.Context()).target); err != nil {
+		return nil, fmt.Errorf("%w: %w", errQueued, err)
+	}
+	defer h.queue.leave(host)
+	return transport.RoundTrip(req)
 }
 
 // transport keeps strangers from sending us to a listed host, where all of its
@@ -120,14 +150,14 @@ func (h *hops) CloseIdleConnections() {
 	}
 }
 
-// keepConnection reads the response ahead. Every login begins with a 401, whose
-// body nobody reads, and closing it unread would close the connection.
-func keepConnection(resp *http.Response) {
-	ahead, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody)) // who reads on meets the error again
+// readAhead returns the beginning of the body, which stays in the response.
+func readAhead(resp *http.Response, limit int64) []byte {
+	ahead, _ := io.ReadAll(io.LimitReader(resp.Body, limit)) // who reads on meets the error again
 	resp.Body = struct {
 		io.Reader
 		io.Closer
 	}{io.MultiReader(bytes.NewReader(ahead), resp.Body), resp.Body}
+	return ahead
 }
 
 const maxRedirects = 10
@@ -135,13 +165,21 @@ const maxRedirects = 10
 // checkRedirect is for http.Client, which resolves relative locations. The
 // login client drops Authorization when a chain leaves its origin, which is
 // stricter than net/http.
-func checkRedirect(req *http.Request, via []*http.Request) error {
+func (c *Client) checkRedirect(req *http.Request, via []*http.Request) error {
 	req.Header.Del("Referer")
 	if len(via) > maxRedirects {
 		return &policyError{Failed, "more than 10 redirects in a row"}
 	}
-	if via[0].URL.Scheme == "https" && req.URL.Scheme == "http" && !callOf(req.Context()).verified {
+	cl := callOf(req.Context())
+	_, isLogin := req.Context().Value(pendingKey{}).(*pending)
+	if via[0].URL.Scheme == "https" && req.URL.Scheme == "http" && (isLogin || !cl.verified) {
 		return &policyError{Forbidden, "a redirect from https to http"}
+	}
+	// Where a registry keeps its blobs is its own matter.
+	if cl.target.Registry == "" {
+		if reason := c.refusedHost(req.URL); reason != "" {
+			return &policyError{Forbidden, reason}
+		}
 	}
 	return nil
 }

@@ -112,7 +112,7 @@ func TestBlobError(t *testing.T) {
 	}{
 		{status(404), wrong, NotFound, "does not exist"},
 		{status(403), auth.Credential{}, Unauthorized, "without credentials"},
-		{ecr, wrong, Rejected, "credential from registries.example.org"},
+		{ecr, wrong, Rejected, `user "AWS" from registries.example.org`},
 		{limited("3600"), auth.Credential{}, RateLimited, "1h0m0s"},
 		{status(500), auth.Credential{}, Failed, "500 Internal Server Error"},
 		{status(418), auth.Credential{}, Failed, "418"},

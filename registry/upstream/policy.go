@@ -1,0 +1,119 @@
+package upstream
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/waveproxy/waveproxy/auth"
+)
+
+// policy says which repositories may be read at all, by their names. Where a
+// host may be is the guard's matter.
+type policy struct {
+	allow, deny []auth.Pattern
+	mentioned   []auth.Pattern // the registries of allow, each as a whole
+}
+
+func newPolicy(allow, deny []auth.Pattern) (policy, error) {
+	p := policy{allow: allow, deny: deny}
+	for _, a := range allow {
+		host, _, _ := strings.Cut(a.String(), "/")
+		whole, err := auth.ParsePattern(host)
+		if err != nil {
+			return p, fmt.Errorf("upstreams.allow: %w", err)
+		}
+		p.mentioned = append(p.mentioned, whole)
+	}
+	return p, nil
+}
+
+// refusal says why a repository is not read, or nothing. Without a repository
+// the question is whether the registry has any that may be.
+//
+// deny holds for every spelling of a registry's name, or a port would be the
+// way around it. allow holds for the name as it is written.
+func (p policy) refusal(registry, repository string) string {
+	name := strings.TrimSuffix(registry+"/"+repository, "/")
+	for _, r := range spellings(registry) {
+		if p.deniesAll(r) || repository != "" && auth.MatchAny(p.deny, r, repository) {
+			return denied(name)
+		}
+	}
+	allow := p.allow
+	if repository == "" {
+		allow = p.mentioned
+	}
+	if len(allow) > 0 && !auth.MatchAny(allow, registry, repository) {
+		return "this server does not pull from " + name + ": upstreams.allow in its configuration does not name it"
+	}
+	return ""
+}
+
+func denied(name string) string {
+	return "this server does not pull from " + name + ": upstreams.deny in its configuration forbids it"
+}
+
+func (p policy) deniesAll(registry string) bool {
+	return slices.ContainsFunc(p.deny, func(d auth.Pattern) bool { return d.MatchRegistry(registry) })
+}
+
+// dockerHub are the names that Docker Hub's registry answers to.
+var dockerHub = []string{"docker.io", "registry-1.docker.io", "index.docker.io", "registry.hub.docker.com"}
+
+// spellings are the ways to write a registry's host in image names and URLs:
+// with a default port or none, and with the dot that ends a full domain name.
+func spellings(host string) []string {
+	host = strings.TrimSuffix(strings.ReplaceAll(strings.ToLower(host), ".:", ":"), ".")
+	bare := strings.TrimSuffix(strings.TrimSuffix(host, ":443"), ":80")
+	names := []string{bare, bare + ":443", bare + ":80"}
+	if slices.Contains(dockerHub, bare) {
+		names = append(names, dockerHub...)
+	}
+	return names
+}
+
+// permitted is the one place that applies the policy: to a call's target, or to
+// the URL of a call that has none.
+func (c *Client) permitted(cl *call, u *url.URL) error {
+	reason := ""
+	if t := cl.target; t.Registry != "" {
+		reason = c.policy.refusal(t.Registry, t.Repository)
+	} else {
+		reason = c.refusedHost(u)
+	}
+	if reason == "" {
+		return nil
+	}
+	e := cl.newError(Forbidden)
+	e.detail = reason
+	return e
+}
+
+// refusedHost says why nothing is fetched from a URL's host: because it is a
+// registry that is denied as a whole. A plain URL has no repository, so
+// patterns with a path cannot tell.
+func (c *Client) refusedHost(u *url.URL) string {
+	names := spellings(u.Host)
+	for name, base := range c.registries {
+		if address(base) == address(u) {
+			names = append(names, name)
+		}
+	}
+	for _, name := range names {
+		if c.policy.deniesAll(name) {
+			return denied(u.Host)
+		}
+	}
+	return ""
+}
+
+// Allowed reports, as an *Error of kind Forbidden, that a repository of a
+// registry, both as in image names, is not to be read by Options.Allow and
+// Options.Deny. With an empty repository the question is about the registry.
+// Every call asks this itself before it does anything else.
+func (c *Client) Allowed(registry, repository string) error {
+	t := auth.Target{Registry: registry, Repository: repository}
+	return c.permitted(c.Repository(t).call("pull from", ""), nil)
+}
