@@ -15,18 +15,24 @@ const module = "github.com/waveproxy/waveproxy/"
 // allowed says what each package may import of ours, directly or not. Imports
 // point one way: cmd -> api -> registry -> {auth, augment, blobstore, upstream}.
 var allowed = map[string][]string{
-	"augment":              {},
-	"blobstore":            {},
-	"blobstore/storetest":  {"blobstore"},
-	"auth":                 {"augment"},
-	"registry/upstream":    {"auth", "augment"},
-	"registry":             {"auth", "augment", "blobstore", "registry/upstream"},
-	"api":                  {"registry", "auth", "augment", "blobstore", "registry/upstream"},
-	"cmd/waveproxy/demo":   {},
-	"cmd/waveproxy":        {"api", "registry", "auth", "augment", "blobstore", "registry/upstream", "cmd/waveproxy/demo"},
-	"integration":          {},
-	"integration/engine":   {},
-	"integration/upstream": {},
+	"augment":             {},
+	"blobstore":           {},
+	"blobstore/storetest": {"blobstore"},
+	"auth":                {"augment"},
+	// Clouds: their SDKs reach nobody but cmd.
+	"auth/internal/cloud":           {"auth", "augment"},
+	"auth/internal/cloud/cloudtest": {"auth/internal/cloud", "auth", "augment"},
+	"auth/ecr":                      {"auth/internal/cloud", "auth", "augment"},
+	"auth/gar":                      {"auth/internal/cloud", "auth", "augment"},
+	"auth/acr":                      {"auth/internal/cloud", "auth", "augment"},
+	"registry/upstream":             {"auth", "augment"},
+	"registry":                      {"auth", "augment", "blobstore", "registry/upstream"},
+	"api":                           {"registry", "auth", "augment", "blobstore", "registry/upstream"},
+	"cmd/waveproxy/demo":            {},
+	"cmd/waveproxy":                 {"api", "registry", "auth", "augment", "blobstore", "registry/upstream", "cmd/waveproxy/demo"},
+	"integration":                   {},
+	"integration/engine":            {},
+	"integration/upstream":          {},
 }
 
 // forbidden are packages that some of ours must not reach at all.

@@ -1,0 +1,4 @@
+// Package cloudtest is for the tests of the clouds' keychains: stand-ins of
+// cloud APIs on loopback, an environment without the machine's own identities,
+// and connections that never leave the machine.
+package cloudtest
