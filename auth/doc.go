@@ -1,5 +1,6 @@
-// Package auth answers two questions about a pull: what does this token mean,
-// and whose credentials reach the upstream registry.
+// Package auth answers three questions: what does this token mean, whose
+// credentials reach the upstream registry, and who may ask for images, and for
+// which.
 //
 // A token is a signed, expiring name for a grant; the grant says which image,
 // pinned by digest, and what was added to it. Tokens mints, opens and revokes
@@ -14,6 +15,13 @@
 //	tokens.go       minting, opening, revoking
 //	keychain.go     credentials by registry
 //	dockerconfig.go credentials from Docker's config.json
+//	caller.go       who asks, and the tokens they log in with
+//	passwords.go    users and passwords, from htpasswd files
+//	policy.go       what a caller may do
+//	pattern.go      which repositories something is about
+//
+// The packages below this one log in to cloud registries and check the tokens of
+// identity providers, with the libraries of those. Only cmd imports them.
 //
 // The package must never log or return a token, a key or a password in an
 // error, never touch a store for a token whose signature does not verify, and

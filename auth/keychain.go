@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 )
 
 // Target is a repository that a credential is wanted for.
@@ -70,16 +71,17 @@ func (f firstOf) Credential(ctx context.Context, target Target) (Credential, err
 	return Credential{}, nil
 }
 
-// Static is a keychain of one credential per registry, named as in image names
-// ("docker.io", "registry.local:5000"), whatever the identity and repository.
-// Credentials without a Source get "registries.<name>".
-func Static(byRegistry map[string]Credential) Keychain {
-	s := make(static, len(byRegistry))
-	for registry, c := range byRegistry {
+// Static is a keychain of credentials by registry ("quay.io") or by registry and
+// path ("quay.io/team"), whatever the identity. A path is that of a repository or
+// of those below it; the longest one counts. Credentials without a Source get
+// "registries.<name>".
+func Static(byPrefix map[string]Credential) Keychain {
+	s := make(static, len(byPrefix))
+	for prefix, c := range byPrefix {
 		if c.Source == "" {
-			c.Source = "registries." + registry
+			c.Source = "registries." + prefix
 		}
-		s[registry] = c
+		s[prefix] = c
 	}
 	return s
 }
@@ -87,5 +89,43 @@ func Static(byRegistry map[string]Credential) Keychain {
 type static map[string]Credential
 
 func (s static) Credential(_ context.Context, target Target) (Credential, error) {
-	return s[target.Registry], nil
+	prefix := target.Registry + "/" + target.Repository
+	for {
+		if c, ok := s[prefix]; ok && !c.IsZero() {
+			return c, nil
+		}
+		if prefix == target.Registry {
+			return Credential{}, nil
+		}
+		prefix = prefix[:strings.LastIndexByte(prefix, '/')]
+	}
+}
+
+// ByIdentity asks the keychain of the target's identity. A nil one has nothing.
+func ByIdentity(of func(identity string) Keychain) Keychain { return byIdentity(of) }
+
+type byIdentity func(identity string) Keychain
+
+func (b byIdentity) Credential(ctx context.Context, target Target) (Credential, error) {
+	k := b(target.Identity)
+	if k == nil {
+		return Credential{}, nil
+	}
+	return k.Credential(ctx, target)
+}
+
+// Matching asks the keychain for those repositories alone that a pattern
+// matches.
+func Matching(patterns []Pattern, k Keychain) Keychain { return matching{patterns, k} }
+
+type matching struct {
+	patterns []Pattern
+	keychain Keychain
+}
+
+func (m matching) Credential(ctx context.Context, target Target) (Credential, error) {
+	if !MatchAny(m.patterns, target.Registry, target.Repository) {
+		return Credential{}, nil
+	}
+	return m.keychain.Credential(ctx, target)
 }
