@@ -43,6 +43,9 @@ type Options struct {
 	// wins, and an empty Allow allows all. A registry that Deny covers as a whole
 	// is no host for layer URLs either.
 	Allow, Deny []auth.Pattern
+	// Permit tells, with the error for who asked, which repositories an identity
+	// may have read for it. Nil permits all.
+	Permit func(auth.Target) error
 	// Concurrency bounds the requests to one host that wait for its answer at a
 	// time, without those whose body is being read. 0 is 64.
 	Concurrency int
@@ -53,6 +56,7 @@ type Client struct {
 	registries map[string]*url.URL // by host in image names, lower case
 	keychain   auth.Keychain
 	policy     policy
+	permit     func(auth.Target) error // nil permits all
 	tokens     *tokenCache
 	login      *orasauth.Client // answers challenges
 	plain      *http.Client     // does not
@@ -71,7 +75,7 @@ func New(o Options) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{
-		registries: map[string]*url.URL{}, keychain: o.Keychain, policy: permissions, tokens: newTokenCache(),
+		registries: map[string]*url.URL{}, keychain: o.Keychain, policy: permissions, permit: o.Permit, tokens: newTokenCache(),
 		answerTimeout: answerTimeout, idleTimeout: idleTimeout,
 	}
 	listed := map[string]bool{}

@@ -84,6 +84,9 @@ func (c *Client) permitted(cl *call, u *url.URL) error {
 		reason = c.refusedHost(u)
 	}
 	if reason == "" {
+		if c.permit != nil && cl.target.Repository != "" {
+			return c.permit(cl.target)
+		}
 		return nil
 	}
 	e := cl.newError(Forbidden)
@@ -107,13 +110,4 @@ func (c *Client) refusedHost(u *url.URL) string {
 		}
 	}
 	return ""
-}
-
-// Allowed reports, as an *Error of kind Forbidden, that a repository of a
-// registry, both as in image names, is not to be read by Options.Allow and
-// Options.Deny. With an empty repository the question is about the registry.
-// Every call asks this itself before it does anything else.
-func (c *Client) Allowed(registry, repository string) error {
-	t := auth.Target{Registry: registry, Repository: repository}
-	return c.permitted(c.Repository(t).call("pull from", ""), nil)
 }

@@ -31,7 +31,7 @@ const (
 	byDeny  = "upstreams.deny in its configuration forbids it"
 )
 
-func TestAllowed(t *testing.T) {
+func TestPolicy(t *testing.T) {
 	type question struct{ registry, repository, says string }
 	for name, test := range map[string]struct {
 		allow, deny []string
@@ -72,7 +72,7 @@ func TestAllowed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c, _ := newClient(t, Options{Allow: patterns(t, test.allow...), Deny: patterns(t, test.deny...)})
 			for _, q := range test.questions {
-				err := c.Allowed(q.registry, q.repository)
+				err := c.permitted(c.Repository(auth.Target{Registry: q.registry, Repository: q.repository}).call("pull from", ""), nil)
 				if q.says == "" {
 					if err != nil {
 						t.Errorf("%s/%s: %v", q.registry, q.repository, err)
@@ -185,4 +185,29 @@ func TestPatternThatIsNone(t *testing.T) {
 	if _, err := New(Options{Allow: make([]auth.Pattern, 1)}); err == nil {
 		t.Error("the zero pattern is taken")
 	}
+}
+
+// TestPermit: what an identity may have read for it is asked before any I/O.
+func TestPermit(t *testing.T) {
+	s := newServer(t, status(500))
+	o := listed(s)
+	refusal := errors.New("not for you")
+	var asked []auth.Target
+	o.Permit = func(target auth.Target) error {
+		asked = append(asked, target)
+		return refusal
+	}
+	c, _ := newClient(t, o)
+	target := image
+	target.Identity = "team-a"
+	if _, err := c.Repository(target).Manifest(t.Context(), "latest"); !errors.Is(err, refusal) {
+		t.Errorf("manifest: %v", err)
+	}
+	if _, err := c.Repository(target).Layer(t.Context(), blobDesc); !errors.Is(err, refusal) {
+		t.Errorf("layer: %v", err)
+	}
+	if len(asked) != 2 || asked[0] != target || asked[1] != target {
+		t.Errorf("asked about %v", asked)
+	}
+	s.wantSeen(t)
 }
