@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"regexp"
 	"time"
 
@@ -15,7 +16,10 @@ import (
 // record is what handlers note about a request for its one log line.
 type record struct {
 	err    error
+	kind   string // what was asked for, of few words
 	source string // where a blob came from
+	client netip.Addr
+	user   string // who logged in, if anybody had to
 }
 
 type recordKey struct{}
@@ -30,10 +34,12 @@ func note(ctx context.Context) *record {
 
 // AccessLog logs each request once, when it has ended, with the full chain of
 // its error. Tokens in paths appear as their hash, query strings not at all.
-func AccessLog(log *slog.Logger, next http.Handler) http.Handler {
+// Requests come from clients, or through proxies. observe, if not nil, is told
+// of each as well.
+func AccessLog(log *slog.Logger, proxies Proxies, observe func(Request), next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		rec := new(record)
+		rec := &record{client: proxies.Client(r), kind: "api"}
 		r = r.WithContext(context.WithValue(r.Context(), recordKey{}, rec))
 		counted := &response{ResponseWriter: w, status: http.StatusOK}
 		finished := false
@@ -46,7 +52,10 @@ func AccessLog(log *slog.Logger, next http.Handler) http.Handler {
 				slog.String("method", r.Method), slog.String("path", RedactPath(r.URL.Path)),
 				slog.Int("status", counted.status), slog.Int64("bytes", counted.bytes),
 				slog.Duration("took", time.Since(start).Round(time.Microsecond)),
-				slog.String("client", r.RemoteAddr), slog.String("agent", r.UserAgent()),
+				slog.String("client", rec.client.String()), slog.String("agent", r.UserAgent()),
+			}
+			if rec.user != "" {
+				attrs = append(attrs, slog.String("user", rec.user))
 			}
 			if rec.source != "" {
 				attrs = append(attrs, slog.String("source", rec.source))
@@ -58,11 +67,30 @@ func AccessLog(log *slog.Logger, next http.Handler) http.Handler {
 				attrs = append(attrs, slog.String("error", rec.err.Error()))
 			}
 			log.LogAttrs(r.Context(), level, "request", attrs...)
+			if observe != nil {
+				status := counted.status
+				if !counted.wrote && r.Context().Err() != nil {
+					status = statusLeft
+				}
+				observe(Request{rec.kind, rec.source, status, counted.bytes, time.Since(start)})
+			}
 		}()
 		next.ServeHTTP(counted, r)
 		finished = true
 	})
 }
+
+// Request is one that has ended.
+type Request struct {
+	Kind   string // "ping", "manifest", "blob", "tags", "referrers", "other" or "api"
+	Source string // of a blob: "injected" or "upstream"
+	Status int    // 499 if the client left before there was one
+	Bytes  int64  // of the body
+	Took   time.Duration
+}
+
+// statusLeft is nginx's for clients that do not wait for an answer.
+const statusLeft = 499
 
 // isFailure tells what an operator should look at from what a client did.
 func isFailure(err error) bool {

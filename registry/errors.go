@@ -29,12 +29,14 @@ type Refusal struct {
 	status  int
 	code    errcode.ErrorCode
 	message string
+	// retryAfter is how long the client is told to wait, if at all.
+	retryAfter time.Duration
 }
 
 func (r *Refusal) Error() string { return r.message }
 
-func refuse(status int, code errcode.ErrorCode, format string, args ...any) error {
-	return &Refusal{status, code, fmt.Sprintf(format, args...)}
+func refuse(status int, code errcode.ErrorCode, format string, args ...any) *Refusal {
+	return &Refusal{status: status, code: code, message: fmt.Sprintf(format, args...)}
 }
 
 // Refuse returns an error whose text the client gets with the status. Handlers
@@ -49,7 +51,7 @@ func Refuse(status int, format string, args ...any) error {
 // fail. Errors that nobody mapped are 500 without their text.
 func ProblemOf(err error) Problem {
 	if p, ok := errors.AsType[*Refusal](err); ok {
-		return Problem{Status: p.status, Code: code(p.code), Message: p.message}
+		return Problem{Status: p.status, Code: code(p.code), Message: p.message, RetryAfter: p.retryAfter}
 	}
 	if u, ok := errors.AsType[*upstream.Error](err); ok {
 		return upstreamProblem(u)
@@ -60,7 +62,14 @@ func ProblemOf(err error) Problem {
 	if a, ok := errors.AsType[*auth.Error](err); ok {
 		return Problem{Status: http.StatusBadRequest, Code: code(errcode.ErrorCodeUnsupported), Message: a.Error()}
 	}
+	if d, ok := errors.AsType[*auth.Denied](err); ok {
+		return Problem{Status: http.StatusForbidden, Code: code(errcode.ErrorCodeDenied), Message: d.Error()}
+	}
 	switch {
+	case errors.Is(err, auth.ErrNoLogin):
+		return Problem{Status: http.StatusUnauthorized, Code: code(errcode.ErrorCodeUnauthorized), Message: "this server wants a login, and none was sent"}
+	case errors.Is(err, auth.ErrWrongLogin):
+		return Problem{Status: http.StatusUnauthorized, Code: code(errcode.ErrorCodeUnauthorized), Message: "wrong user, password or token"}
 	case errors.Is(err, auth.ErrUnknownToken):
 		return Problem{Status: http.StatusNotFound, Code: code(errcode.ErrorCodeNameUnknown),
 			Message: "unknown token: the image name is mistyped, or was made by another server; request a new one"}

@@ -44,6 +44,7 @@ func (f fakeTokens) Open(_ context.Context, t auth.Token) (*auth.Grant, error) {
 // fixture is a server with one augmented image whose base is at an upstream
 // that serves blobs as the test says.
 type fixture struct {
+	server   *Server
 	proxy    *httptest.Server
 	upstream *httptest.Server
 	blob     []byte // the base image's layer
@@ -106,8 +107,8 @@ func newFixture(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	server := New(Options{Tokens: fakeTokens{&f.grant}, Store: store, Upstream: client, Log: log})
-	f.proxy = httptest.NewServer(AccessLog(log, server))
+	f.server = New(Options{Tokens: fakeTokens{&f.grant}, Store: store, Upstream: client, Log: log})
+	f.proxy = httptest.NewServer(AccessLog(log, nil, nil, f.server))
 	t.Cleanup(func() {
 		f.proxy.Close()
 		f.upstream.Close()

@@ -22,7 +22,7 @@ const (
 )
 
 func (k kind) String() string {
-	return [...]string{"", "ping", "manifest", "blob", "tags", "referrers"}[k]
+	return [...]string{"other", "ping", "manifest", "blob", "tags", "referrers"}[k]
 }
 
 // route is a parsed path. token and name are empty for a ping; tag or digest

@@ -14,6 +14,7 @@ import (
 
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/ratelimit"
 	"github.com/waveproxy/waveproxy/registry/upstream"
 )
 
@@ -29,6 +30,13 @@ type Options struct {
 	Store    blobstore.Store
 	Upstream *upstream.Client
 	Log      *slog.Logger
+	// Passwords are those of the users who may pull, on top of the token in the
+	// image's name; nil for everybody who has a token.
+	Passwords Passwords
+	Guesses   *Guesses // of Passwords
+	// Pulls is how often a user, or an address if nobody logs in, may pull; nil
+	// for any number of times.
+	Pulls *ratelimit.Limiter
 }
 
 // Server answers the registry protocol. It is safe for concurrent use.
@@ -62,18 +70,27 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	rt, ok := parseRoute(r.URL.Path)
+	note(r.Context()).kind = rt.kind.String()
+	user := ""
+	if s.Passwords != nil {
+		var err error
+		if user, err = BasicLogin(w, r, s.Passwords, s.Guesses); err != nil {
+			writeError(w, r, err)
+			return
+		}
+	}
 	if !ok {
 		writeError(w, r, refuse(http.StatusNotFound, errcode.ErrorCodeNameUnknown,
 			"no such repository: image names on this server start with wt/<token>/, and the API or \"waveproxy augment\" hands them out"))
 		return
 	}
-	if err := s.serve(w, r, rt); err != nil {
+	if err := s.serve(w, r, rt, user); err != nil {
 		writeError(w, r, err)
 	}
 }
 
 // serve writes a whole response, or nothing and returns an error.
-func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt route) error {
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt route, user string) error {
 	if rt.kind == kindPing {
 		return serveJSON(w, r, "application/json", struct{}{})
 	}
@@ -86,6 +103,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt route) error {
 	}
 	switch rt.kind {
 	case kindManifest:
+		if err := s.countPull(r.Context(), user, rt.token); err != nil {
+			return err
+		}
 		return s.serveManifest(w, r, img, rt)
 	case kindBlob:
 		return s.serveBlob(w, r, img, rt.digest)
@@ -94,6 +114,21 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt route) error {
 	default:
 		return serveReferrers(w, r)
 	}
+}
+
+// countPull counts all questions about manifests of one pull once. Blobs count
+// never: who has the manifest must get them.
+func (s *Server) countPull(ctx context.Context, user string, t auth.Token) error {
+	client := "user " + user
+	who := client
+	if user == "" {
+		client = ClientOf(ctx)
+		who = "address " + client
+	}
+	if wait := s.Pulls.TakeOnce(client, string(t)); wait > 0 {
+		return Limited(wait, "too many pulls by the %s: at most %s are allowed", who, s.Pulls.Rate())
+	}
+	return nil
 }
 
 // image opens the token and loads its image, once for any number of concurrent

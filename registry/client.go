@@ -1,0 +1,54 @@
+package registry
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/waveproxy/waveproxy/ratelimit"
+)
+
+// Proxies are the addresses of the reverse proxies in front of this server.
+// Only what they say about who is behind them is believed.
+type Proxies []netip.Prefix
+
+// Client is the address of who sent the request: of the connection or, if that
+// is a proxy's, the last one in X-Forwarded-For that is not. The addresses
+// before that one are what the client says, and anybody can say anything.
+func (p Proxies) Client(r *http.Request) netip.Addr {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{} // not a network connection
+	}
+	client := peer.Addr().Unmap()
+	forwarded := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for _, hop := range slices.Backward(forwarded) {
+		if !p.contain(client) {
+			break
+		}
+		addr, err := forwardedAddr(strings.TrimSpace(hop))
+		if err != nil {
+			break
+		}
+		client = addr.Unmap()
+	}
+	return client
+}
+
+// forwardedAddr reads an address with or without a port, as proxies write both.
+func forwardedAddr(text string) (netip.Addr, error) {
+	if ap, err := netip.ParseAddrPort(text); err == nil {
+		return ap.Addr(), nil
+	}
+	return netip.ParseAddr(strings.Trim(text, "[]"))
+}
+
+func (p Proxies) contain(a netip.Addr) bool {
+	return slices.ContainsFunc(p, func(prefix netip.Prefix) bool { return prefix.Contains(a) })
+}
+
+// ClientOf names the client of a request that came through AccessLog, as limits
+// count clients.
+func ClientOf(ctx context.Context) string { return ratelimit.AddressKey(note(ctx).client) }
