@@ -14,6 +14,7 @@ import (
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/ratelimit"
 	"github.com/waveproxy/waveproxy/registry"
 )
 
@@ -63,9 +64,19 @@ type Options struct {
 	Commit     string
 	// Ready reports why requests cannot be served; nil means they can.
 	Ready func(context.Context) error
-	// Admins may end tokens: bcrypt hashes of passwords by user. Without any,
-	// nobody may.
-	Admins map[string]string
+	// Passwords are those of the callers; nil if they do not log in by password.
+	Passwords registry.Passwords
+	// Bearer knows the tokens of callers; nil if they have none. Not both.
+	Bearer auth.Bearer
+	// Policies are what callers may do.
+	Policies *auth.Policies
+	// Submits is how often a caller, or an address if nobody logs in, may make the
+	// server work; nil for any number of times.
+	Submits *ratelimit.Limiter
+	// Guesses limits wrong logins.
+	Guesses *registry.Guesses
+	// Admins are the passwords of those who may end tokens; nil for nobody.
+	Admins registry.Passwords
 	// Forward is a Wave server, as a base URL without a path, that gets the
 	// requests this one does not serve. Nil refuses them.
 	Forward *url.URL
@@ -74,10 +85,7 @@ type Options struct {
 	Client *http.Client
 }
 
-type server struct {
-	Options
-	admins *admins
-}
+type server struct{ Options }
 
 // New returns the handler of all API endpoints.
 func New(o Options) http.Handler {
@@ -87,8 +95,7 @@ func New(o Options) http.Handler {
 	}
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	o.Client = &client
-	s := server{Options: o, admins: newAdmins(o.Admins)}
-	return serve(s.routes())
+	return serve(server{o}.routes())
 }
 
 // endpoint answers with what a handler returns: an answer as it is, the JSON

@@ -1,26 +1,96 @@
 package api
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"fmt"
 	"net/http"
 	"strings"
+
+	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/registry"
 )
 
-// identity names whose upstream credentials a request may use: nobody's in
-// particular ("") without a token of Seqera Platform, else one that stands for
-// the token and cannot be turned back into it. Nextflow sends the token twice;
-// the one in the body counts, as for Wave.
-func identity(platformToken string, r *http.Request) string {
-	if platformToken == "" {
-		scheme, credential, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-		if strings.EqualFold(scheme, "Bearer") {
-			platformToken = strings.TrimSpace(credential)
+// admit refuses by its headers a request that would be refused anyway, before
+// its body is read.
+func (s server) admit(w http.ResponseWriter, r *http.Request) error {
+	identity := ""
+	if s.Passwords != nil || s.Bearer != nil && bearerToken(r) != "" {
+		var err error
+		if identity, err = s.identify(w, r, ""); err != nil {
+			return err
 		}
 	}
-	if platformToken == "" {
+	client := cmp.Or(identity, registry.ClientOf(r.Context()))
+	if wait := s.Submits.Wait(client); wait > 0 {
+		return registry.Limited(wait, "too many requests by %s: at most %s are allowed", client, s.Submits.Rate())
+	}
+	return nil
+}
+
+// caller tells who sent a request that makes us work, and counts the request.
+// platformToken is what its body has as the token of Seqera Platform.
+func (s server) caller(w http.ResponseWriter, r *http.Request, platformToken string) (auth.Caller, error) {
+	identity, err := s.identify(w, r, platformToken)
+	if err != nil {
+		return auth.Caller{}, err
+	}
+	client := registry.ClientOf(r.Context())
+	if s.Passwords != nil || s.Bearer != nil {
+		client = identity
+	}
+	if wait := s.Submits.Take(client); wait > 0 {
+		return auth.Caller{}, registry.Limited(wait, "too many requests by %s: at most %s are allowed", client, s.Submits.Rate())
+	}
+	return auth.Caller{Identity: identity, Policy: s.Policies.Of(identity)}, nil
+}
+
+// identify returns the caller's name: the user or the holder of the token where
+// callers log in. Where they do not it is nobody's in particular ("") without a
+// token of Seqera Platform, else one that stands for the token and cannot be
+// turned back into it. Nextflow sends its token twice; the one in the body
+// counts, as for Wave.
+func (s server) identify(w http.ResponseWriter, r *http.Request, platformToken string) (string, error) {
+	token := cmp.Or(platformToken, bearerToken(r))
+	switch {
+	case s.Passwords != nil:
+		return registry.BasicLogin(w, r, s.Passwords, s.Guesses)
+	case s.Bearer != nil:
+		return s.bearerLogin(w, r, token)
+	case token == "":
+		return "", nil
+	}
+	sum := sha256.Sum256([]byte(token))
+	return "platform:" + hex.EncodeToString(sum[:8]), nil
+}
+
+func (s server) bearerLogin(w http.ResponseWriter, r *http.Request, token string) (identity string, err error) {
+	if token == "" {
+		err = auth.ErrNoLogin
+	} else {
+		err = s.Guesses.Try(r.Context(), func() (err error) {
+			identity, err = s.Bearer.Identity(r.Context(), token)
+			return err
+		})
+	}
+	_, refused := errors.AsType[*registry.Refusal](err)
+	switch {
+	case err == nil:
+		registry.SetUser(r.Context(), identity)
+	case errors.Is(err, auth.ErrNoLogin), errors.Is(err, auth.ErrWrongLogin):
+		w.Header().Set("WWW-Authenticate", `Bearer realm="waveproxy"`)
+	case !refused && r.Context().Err() == nil:
+		err = fmt.Errorf("%w: %w", registry.Refuse(http.StatusServiceUnavailable, "your token cannot be checked now: the identity provider could not be asked; try again"), err)
+	}
+	return identity, err
+}
+
+func bearerToken(r *http.Request) string {
+	scheme, credential, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
 		return ""
 	}
-	sum := sha256.Sum256([]byte(platformToken))
-	return "platform:" + hex.EncodeToString(sum[:8])
+	return strings.TrimSpace(credential)
 }

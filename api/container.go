@@ -31,14 +31,17 @@ func (s server) postContainer(w http.ResponseWriter, r *http.Request) (any, erro
 	if err != nil {
 		return nil, err
 	}
-	if err := req.unsupported(); err != nil {
-		return s.elsewhere(r, body, err)
-	}
-	sub, err := s.check(&req)
+	caller, err := s.caller(w, r, req.TowerAccessToken)
 	if err != nil {
 		return nil, err
 	}
-	sub.identity = identity(req.TowerAccessToken, r)
+	if err := req.unsupported(); err != nil {
+		return s.elsewhere(r, body, err)
+	}
+	sub, err := s.check(&req, caller)
+	if err != nil {
+		return nil, err
+	}
 	staged := blobstore.NewMem()
 	if err := s.takeLayers(r.Context(), staged, &sub); err != nil {
 		return nil, err
@@ -77,11 +80,12 @@ type submission struct {
 }
 
 // check reads the request in the order that the package comment promises.
-func (s server) check(req *SubmitRequest) (sub submission, err error) {
+func (s server) check(req *SubmitRequest, caller auth.Caller) (sub submission, err error) {
+	sub.identity = caller.Identity
 	if sub.ref, err = s.parseImages(req, &sub.includes); err != nil {
 		return sub, err
 	}
-	if sub.platforms, err = augment.ParsePlatforms(req.ContainerPlatform); err != nil {
+	if sub.platforms, err = allowedPlatforms(req.ContainerPlatform, caller.Policy); err != nil {
 		return sub, err
 	}
 	if c := req.ContainerConfig; c != nil {
@@ -96,7 +100,27 @@ func (s server) check(req *SubmitRequest) (sub submission, err error) {
 	if sub.ttl, err = parseTTL(req.TTL); err != nil {
 		return sub, err
 	}
+	if sub.ttl, err = caller.Policy.CheckTTL(sub.ttl); err != nil {
+		return sub, err
+	}
 	return sub, s.Tokens.CheckTTL(sub.ttl)
+}
+
+// allowedPlatforms reads the platforms to augment: those that are asked for, or
+// all that the caller may have.
+func allowedPlatforms(asked string, policy auth.Policy) ([]ocispec.Platform, error) {
+	platforms, err := augment.ParsePlatforms(asked)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, p := range platforms {
+		names = append(names, augment.FormatPlatform(p))
+	}
+	if names, err = policy.CheckPlatforms(names); err != nil {
+		return nil, err
+	}
+	return augment.ParsePlatforms(strings.Join(names, ","))
 }
 
 // takeLayers takes in the recipe's layers, those of the request below those of

@@ -24,6 +24,9 @@ func (s server) decode(w http.ResponseWriter, r *http.Request, v any) ([]byte, e
 			return nil, registry.Refuse(http.StatusUnsupportedMediaType, "content type %.100q: want application/json", t)
 		}
 	}
+	if err := s.admit(w, r); err != nil {
+		return nil, err
+	}
 	// The server has no deadline of its own, for blobs take what they take.
 	// Writers that have no connection, in tests, cannot set one.
 	control := http.NewResponseController(w)

@@ -120,6 +120,10 @@ func (s server) postInspect(w http.ResponseWriter, r *http.Request) (any, error)
 	if _, err := s.decode(w, r, &req); err != nil {
 		return nil, err
 	}
+	caller, err := s.caller(w, r, req.TowerAccessToken)
+	if err != nil {
+		return nil, err
+	}
 	ref, err := parseImage("containerImage", req.ContainerImage)
 	if err != nil {
 		return nil, err
@@ -132,7 +136,7 @@ func (s server) postInspect(w http.ResponseWriter, r *http.Request) (any, error)
 	if len(platforms) > 1 {
 		return nil, registry.Refuse(http.StatusBadRequest, "platform %.100q: one image can be inspected at a time", wanted)
 	}
-	found, err := s.Registries.Inspect(r.Context(), identity(req.TowerAccessToken, r), ref, platforms)
+	found, err := s.Registries.Inspect(r.Context(), caller.Identity, ref, platforms)
 	if err != nil {
 		return nil, err
 	}

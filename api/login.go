@@ -29,7 +29,7 @@ func (s server) postLogin(w http.ResponseWriter, r *http.Request) (any, error) {
 	if _, err := s.decode(w, r, &req); err != nil {
 		return nil, err
 	}
-	return s.checkLogin(r, req)
+	return s.checkLogin(w, r, req)
 }
 
 func (s server) postWrappedLogin(w http.ResponseWriter, r *http.Request) (any, error) {
@@ -37,10 +37,13 @@ func (s server) postWrappedLogin(w http.ResponseWriter, r *http.Request) (any, e
 	if _, err := s.decode(w, r, &req); err != nil {
 		return nil, err
 	}
-	return s.checkLogin(r, req.Request)
+	return s.checkLogin(w, r, req.Request)
 }
 
-func (s server) checkLogin(r *http.Request, req LoginRequest) (any, error) {
+func (s server) checkLogin(w http.ResponseWriter, r *http.Request, req LoginRequest) (any, error) {
+	if _, err := s.caller(w, r, ""); err != nil {
+		return nil, err
+	}
 	for _, f := range []struct{ member, value string }{{"userName", req.UserName}, {"password", req.Password}} {
 		if strings.TrimSpace(f.value) == "" {
 			return nil, registry.Refuse(http.StatusBadRequest, "%s is missing or blank", f.member)

@@ -17,6 +17,7 @@ import (
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/ratelimit"
 	"github.com/waveproxy/waveproxy/registry"
 )
 
@@ -110,6 +111,7 @@ func (f *fakes) Revoke(_ context.Context, t auth.Token) error {
 func newAPI(options ...func(*Options)) (*fakes, http.Handler) {
 	f := &fakes{description: auth.Description{Grant: &auth.Grant{Image: "docker.io/library/a"}}}
 	o := Options{Resolver: f, Registries: f, Layers: f, Tokens: f, Host: "proxy.test:9090", MaxBody: 1 << 20,
+		Policies: auth.NewPolicies(nil), Guesses: registry.NewGuesses(ratelimit.Rate{}),
 		Version: "1.37.0", Commit: "abc", Ready: func(context.Context) error { return f.ready }}
 	for _, set := range options {
 		set(&o)

@@ -121,7 +121,7 @@ func (s server) ours(describe func(auth.Token, auth.Description) any) endpoint {
 // deleteToken ends a token for everybody who holds it: the same request gets
 // the same token, whoever makes it.
 func (s server) deleteToken(w http.ResponseWriter, r *http.Request) (any, error) {
-	if err := s.admins.check(w, r); err != nil {
+	if err := s.checkAdmin(w, r); err != nil {
 		return nil, err
 	}
 	if err := s.Tokens.Revoke(r.Context(), auth.Token(r.PathValue("id"))); err != nil {

@@ -1,0 +1,219 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/ratelimit"
+	"github.com/waveproxy/waveproxy/registry"
+)
+
+// passwords are fixed, and not hashed.
+type passwords map[string]string
+
+func (p passwords) Check(_ context.Context, user, password string) error {
+	if want, known := p[user]; !known || want != password {
+		return auth.ErrWrongLogin
+	}
+	return nil
+}
+
+var errIssuerDown = errors.New("issuer down, having seen hunter2")
+
+func withPasswords(o *Options) { o.Passwords = passwords{"ann": "hunter2", "bob": "hunter3"} }
+
+func withTokens(t *testing.T) func(*Options) {
+	t.Helper()
+	static, err := auth.StaticTokens(map[string]string{"ci": "hunter2hunter2hunter2", "team-a": "hunter3hunter3hunter3"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(o *Options) { o.Bearer = auth.FirstBearer(static, issuerDown{}) }
+}
+
+// issuerDown cannot check what looks like a JSON web token.
+type issuerDown struct{}
+
+func (issuerDown) Identity(_ context.Context, token string) (string, error) {
+	if strings.Count(token, ".") == 2 {
+		return "", errIssuerDown
+	}
+	return "", auth.ErrWrongLogin
+}
+
+func TestCallerLogin(t *testing.T) {
+	const plain = `{"containerImage": "a"}`
+	for name, test := range map[string]struct {
+		with   func(*Options)
+		header string // Authorization
+		body   string
+		status int
+		want   string // whose call it is
+	}{
+		"nobody has to":           {func(*Options) {}, "", plain, 200, ""},
+		"a Platform token":        {func(*Options) {}, "Bearer x", plain, 200, "platform:2d711642b726b044"},
+		"a password":              {withPasswords, basic("ann", "hunter2"), plain, 200, "ann"},
+		"another's password":      {withPasswords, basic("ann", "hunter3"), plain, 401, ""},
+		"no password":             {withPasswords, "", plain, 401, ""},
+		"a token for a password":  {withPasswords, "Bearer hunter2", plain, 401, ""},
+		"a token":                 {withTokens(t), "Bearer hunter2hunter2hunter2", plain, 200, "ci"},
+		"a token in the body":     {withTokens(t), "", `{"containerImage": "a", "towerAccessToken": "hunter3hunter3hunter3"}`, 200, "team-a"},
+		"a wrong token":           {withTokens(t), "Bearer hunter2", plain, 401, ""},
+		"a wrong one in the body": {withTokens(t), "", `{"containerImage": "a", "towerAccessToken": "hunter3"}`, 401, ""},
+		"no token":                {withTokens(t), "", plain, 401, ""},
+		"a password for a token":  {withTokens(t), basic("ci", "hunter2hunter2hunter2"), plain, 401, ""},
+		"the issuer is down":      {withTokens(t), "Bearer a.b.c", plain, 503, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, h := newAPI(test.with)
+			for _, path := range []string{"/v1alpha2/container", "/container-token"} {
+				f.calls, f.resolved = nil, nil
+				w := call(h, "POST", path, test.body, "Authorization", test.header)
+				if w.Code != test.status || strings.Contains(w.Body.String(), "hunter") {
+					t.Fatalf("%s: %d %s, want %d", path, w.Code, w.Body, test.status)
+				}
+				if test.status != 200 {
+					if len(f.calls) != 0 {
+						t.Errorf("went on to %q", f.calls)
+					}
+					if challenge := w.Header().Get("WWW-Authenticate"); (challenge != "") != (test.status == 401) {
+						t.Errorf("challenge %q", challenge)
+					}
+					continue
+				}
+				if len(f.resolved) != 1 || f.resolved[0].Identity != test.want {
+					t.Errorf("%s: resolved %v, want for %q", path, f.resolved, test.want)
+				}
+			}
+		})
+	}
+}
+
+// TestEveryEndpointThatWorksWantsALogin: what makes the server do something for
+// somebody is for callers; reading about a token takes the token.
+func TestEveryEndpointThatWorksWantsALogin(t *testing.T) {
+	for _, r := range (server{}).routes() {
+		f, h := newAPI(withPasswords)
+		path := strings.NewReplacer("{id}", string(token), "{part}", "status").Replace(r.path)
+		w := call(h, r.method, path, "{}")
+		if want := r.method == http.MethodPost; (w.Code == http.StatusUnauthorized) != want {
+			t.Errorf("%s %s: %d %s", r.method, r.path, w.Code, w.Body)
+		}
+		if r.method == http.MethodPost && len(f.calls) != 0 {
+			t.Errorf("%s %s went on to %q", r.method, r.path, f.calls)
+		}
+	}
+}
+
+// TestNoBodyIsReadWithoutALogin: 32 MiB from everybody is what a login is to
+// prevent.
+func TestNoBodyIsReadWithoutALogin(t *testing.T) {
+	_, h := newAPI(withPasswords)
+	body := &countingReader{}
+	r := httptest.NewRequest("POST", "/v1alpha2/container", body)
+	r.SetBasicAuth("ann", "wrong")
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	if w.Code != http.StatusUnauthorized || body.read != 0 {
+		t.Errorf("status %d after %d bytes", w.Code, body.read)
+	}
+}
+
+type countingReader struct{ read int }
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	c.read += len(p)
+	return len(p), nil
+}
+
+func TestPolicy(t *testing.T) {
+	policies := auth.NewPolicies(map[string]auth.Policy{
+		"ann": {Platforms: []string{"linux/amd64", "linux/arm64"}, TTL: time.Hour},
+	})
+	with := func(o *Options) {
+		withPasswords(o)
+		o.Policies = policies
+	}
+	for name, test := range map[string]struct {
+		user, body string
+		status     int
+		platforms  int
+	}{
+		"nothing asked":         {"ann", `{"containerImage": "a"}`, 200, 2},
+		"a platform":            {"ann", `{"containerImage": "a", "containerPlatform": "arm64"}`, 200, 1},
+		"another platform":      {"ann", `{"containerImage": "a", "containerPlatform": "linux/s390x"}`, 403, 0},
+		"a lifetime":            {"ann", `{"containerImage": "a", "ttl": "60m"}`, 200, 2},
+		"too long a lifetime":   {"ann", `{"containerImage": "a", "ttl": "61m"}`, 403, 0},
+		"nobody's platform":     {"bob", `{"containerImage": "a", "containerPlatform": "linux/s390x", "ttl": "2h"}`, 200, 1},
+		"everything by default": {"bob", `{"containerImage": "a"}`, 200, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, h := newAPI(with)
+			password := map[string]string{"ann": "hunter2", "bob": "hunter3"}[test.user]
+			w := call(h, "POST", "/v1alpha2/container", test.body, "Authorization", basic(test.user, password))
+			if w.Code != test.status {
+				t.Fatalf("%d %s, want %d", w.Code, w.Body, test.status)
+			}
+			if test.status != 200 {
+				checkError(t, w, test.status, "api.identities")
+				return
+			}
+			if got := len(f.resolved[0].Platforms); got != test.platforms {
+				t.Errorf("%d platforms, want %d", got, test.platforms)
+			}
+		})
+	}
+}
+
+func TestLimits(t *testing.T) {
+	three := func(o *Options) { o.Submits = ratelimit.New(ratelimit.Rate{Events: 3, Per: time.Hour}) }
+	_, h := newAPI(three)
+	const body = `{"containerImage": "a"}`
+	for i := range 5 {
+		w := call(h, "POST", "/v1alpha2/container", body)
+		if i < 3 {
+			if w.Code != 200 {
+				t.Fatalf("request %d: %d %s", i, w.Code, w.Body)
+			}
+			continue
+		}
+		checkError(t, w, http.StatusTooManyRequests, "at most 3/h are allowed")
+		if got := w.Header().Get("Retry-After"); got != "1200" {
+			t.Errorf("Retry-After %q, want 1200", got)
+		}
+	}
+	// Users count, not the address they share.
+	_, h = newAPI(three, withPasswords)
+	for i := range 4 {
+		ann := call(h, "POST", "/v1alpha2/container", body, "Authorization", basic("ann", "hunter2"))
+		bob := call(h, "POST", "/v1alpha2/container", body, "Authorization", basic("bob", "hunter3"))
+		want := map[bool]int{true: 200, false: 429}[i < 3]
+		if ann.Code != want || bob.Code != want {
+			t.Errorf("round %d: %d and %d, want %d", i, ann.Code, bob.Code, want)
+		}
+	}
+}
+
+func TestGuessing(t *testing.T) {
+	_, h := newAPI(withPasswords, func(o *Options) { o.Guesses = registry.NewGuesses(ratelimit.Rate{Events: 3, Per: time.Hour}) })
+	const body = `{"containerImage": "a"}`
+	for range 5 {
+		if w := call(h, "POST", "/v1alpha2/container", body, "Authorization", basic("ann", "hunter2")); w.Code != 200 {
+			t.Fatalf("a right login: %d %s", w.Code, w.Body)
+		}
+	}
+	for i := range 5 {
+		w := call(h, "POST", "/v1alpha2/container", body, "Authorization", basic("ann", "guess"))
+		if want := map[bool]int{true: 401, false: 429}[i < 3]; w.Code != want {
+			t.Errorf("guess %d: %d, want %d", i, w.Code, want)
+		}
+	}
+	w := call(h, "POST", "/v1alpha2/container", body, "Authorization", basic("ann", "hunter2"))
+	checkError(t, w, http.StatusTooManyRequests, "too many wrong logins")
+}
