@@ -1,0 +1,66 @@
+// Package metrics counts what the server does, for Prometheus.
+//
+// Labels have few values: no image, client, token or upstream host may become
+// one, for those are chosen by who asks, and the counts are kept for ever.
+package metrics
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/waveproxy/waveproxy/registry"
+)
+
+// Metrics is a set of counters. It is safe for concurrent use.
+type Metrics struct {
+	registry *prometheus.Registry
+	requests *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+	bytes    *prometheus.CounterVec
+}
+
+// New returns counters at zero, with those of the Go runtime and the process.
+func New(version string) *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "waveproxy_http_requests_total",
+			Help: "Requests answered, by what was asked for and status. Status 499 is a client that left before.",
+		}, []string{"kind", "status"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "waveproxy_http_request_seconds",
+			Help:    "Time to the end of the answer, by what was asked for. Blobs take as long as clients read.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 4, 9), // 1 ms to 65 s
+		}, []string{"kind"}),
+		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "waveproxy_blob_bytes_total",
+			Help: "Bytes of blobs sent to clients, by where they came from.",
+		}, []string{"source"}),
+	}
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "waveproxy_build_info", Help: "1, with the version.", ConstLabels: prometheus.Labels{"version": version},
+	})
+	build.Set(1)
+	m.registry.MustRegister(m.requests, m.seconds, m.bytes, build,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Observe counts a request that has ended.
+func (m *Metrics) Observe(r registry.Request) {
+	m.requests.WithLabelValues(r.Kind, strconv.Itoa(r.Status)).Inc()
+	m.seconds.WithLabelValues(r.Kind).Observe(r.Took.Seconds())
+	if r.Source != "" {
+		m.bytes.WithLabelValues(r.Source).Add(float64(r.Bytes))
+	}
+}
+
+// Handler answers with the counters as Prometheus reads them.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Timeout: 10 * time.Second})
+}
