@@ -26,13 +26,19 @@ var allowed = map[string][]string{
 	"auth/gar":                      {"auth/internal/cloud", "auth", "augment"},
 	"auth/acr":                      {"auth/internal/cloud", "auth", "augment"},
 	"registry/upstream":             {"auth", "augment"},
-	"registry":                      {"auth", "augment", "blobstore", "registry/upstream"},
-	"api":                           {"registry", "auth", "augment", "blobstore", "registry/upstream"},
+	"auth/oidc":                     {"auth", "augment"},
+	"ratelimit":                     {},
+	"registry":                      {"auth", "augment", "blobstore", "ratelimit", "registry/upstream"},
+	"metrics":                       {"registry", "auth", "augment", "blobstore", "ratelimit", "registry/upstream"},
+	"api":                           {"registry", "auth", "augment", "blobstore", "ratelimit", "registry/upstream"},
 	"cmd/waveproxy/demo":            {},
-	"cmd/waveproxy":                 {"api", "registry", "auth", "augment", "blobstore", "registry/upstream", "cmd/waveproxy/demo"},
-	"integration":                   {},
-	"integration/engine":            {},
-	"integration/upstream":          {},
+	"cmd/waveproxy": {
+		"api", "registry", "auth", "augment", "blobstore", "metrics", "ratelimit", "registry/upstream", "cmd/waveproxy/demo",
+		"auth/ecr", "auth/gar", "auth/acr", "auth/internal/cloud", "auth/oidc",
+	},
+	"integration":          {},
+	"integration/engine":   {},
+	"integration/upstream": {},
 }
 
 // forbidden are packages that some of ours must not reach at all.

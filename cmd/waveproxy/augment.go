@@ -31,6 +31,8 @@ func augmentCommand() *cobra.Command {
 		Short: "Ask a server for an augmented image and print the name to pull",
 		Example: "  docker run --rm $(waveproxy augment alpine:3.20 --layer ./scripts:/usr/local/bin --env GREETING=hello) greet\n" +
 			"  waveproxy augment ubuntu:24.04 --layer https://example.org/agent.tar.gz -o json",
+		Long: "Ask a server for an augmented image and print the name to pull. Servers that want a\n" +
+			"login get the one in WAVEPROXY_LOGIN: user:password, or a token.",
 		Args: cobra.ExactArgs(1),
 	}
 	f := cmd.Flags()
@@ -93,6 +95,12 @@ func submit(ctx context.Context, server string, request api.SubmitRequest) (answ
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", userAgent)
+	switch user, password, basic := strings.Cut(os.Getenv("WAVEPROXY_LOGIN"), ":"); {
+	case basic:
+		req.SetBasicAuth(user, password)
+	case user != "":
+		req.Header.Set("Authorization", "Bearer "+user)
+	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return answer, nil, fmt.Errorf("no answer from the server; is \"waveproxy serve\" running, or should --server name another? %w", err)

@@ -2,13 +2,16 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/ratelimit"
 )
 
 // Config is the configuration file; the comments of its fields are the
@@ -43,6 +46,16 @@ type Config struct {
 			// Key is a PEM file: the private key of the certificate.
 			Key string `yaml:"key"`
 		} `yaml:"tls"`
+		// Debug is a second listener, for the operator alone.
+		Debug struct {
+			// Addr is the TCP address that answers /metrics, for Prometheus, and
+			// /debug/pprof/. Default: none; nothing listens.
+			Addr string `yaml:"addr"`
+		} `yaml:"debug"`
+		// Proxies are the addresses (10.0.0.7) and networks (10.0.0.0/8) of reverse
+		// proxies in front of this server. Their X-Forwarded-For says who the client
+		// is; nobody else's does. Default: none.
+		Proxies []string `yaml:"proxies"`
 	} `yaml:"http"`
 
 	Storage struct {
@@ -63,9 +76,11 @@ type Config struct {
 	} `yaml:"tokens"`
 
 	// Registries says how to reach and log in to registries, by the host that image
-	// names have: "docker.io", "quay.io", "registry.local:5000". Listed hosts may
-	// be at private addresses; all others must be at public ones. Credentials given
-	// here serve everybody who may ask for a token. Default: none; every public
+	// names have: "docker.io", "quay.io", "registry.local:5000". A path behind the
+	// host, "quay.io/team", gives other credentials for the repositories below it;
+	// the longest path counts. Listed hosts may be at private addresses; all others
+	// must be at public ones. Credentials given here serve everybody who may ask for
+	// a token, unless api.identities says otherwise. Default: none; every public
 	// registry is reached over HTTPS and pulled from anonymously.
 	Registries map[string]Registry `yaml:"registries"`
 
@@ -76,22 +91,34 @@ type Config struct {
 	// is named. Default: none.
 	DockerConfig string `yaml:"docker_config"`
 
-	API struct {
-		// MaxBody is the largest request body the API takes, at least 1KiB. Inline
-		// layers count as base64, a third larger than they are. Default: 32MiB.
-		MaxBody size `yaml:"max_body"`
-		// Admins may end tokens before their time, with HTTP Basic: bcrypt hashes of
-		// passwords by user. "htpasswd -nB USER" prints one after the colon. Default:
-		// none; nobody may.
-		Admins map[string]secret `yaml:"admins"`
-		Builds struct {
-			// Forward is the URL of a Wave server that gets the requests for builds,
-			// copies and scans, which this server does not make, and the questions
-			// about them: https://wave.seqera.io. They go there whole, with the
-			// credentials clients put into them. Default: none; they are refused.
-			Forward string `yaml:"forward"`
-		} `yaml:"builds"`
-	} `yaml:"api"`
+	// Clouds logs in to the registries of cloud providers with what the machine or
+	// pod is, or with keys, when neither registries nor docker_config has a
+	// credential. These, too, serve everybody. Default: none.
+	Clouds Clouds `yaml:"clouds"`
+
+	// Credentials are further sets of logins, by a name that
+	// api.identities.<name>.credentials uses. Default: none.
+	Credentials map[string]CredentialSet `yaml:"credentials"`
+
+	// Upstreams says which images may be used at all: those of allow, or of every
+	// registry if that is empty, without those of deny. Patterns are a registry
+	// ("quay.io"), or a registry and a path ("docker.io/library/*"); * stands for
+	// anything but the slash behind the registry. Default: any public registry.
+	Upstreams struct {
+		Allow []string `yaml:"allow"`
+		Deny  []string `yaml:"deny"`
+	} `yaml:"upstreams"`
+
+	API API `yaml:"api"`
+
+	Registry struct {
+		// Auth is what pulling takes besides the token in the image's name: none, or
+		// basic, the login that "docker login" stores. Default: none.
+		Auth string `yaml:"auth"`
+		// Htpasswd is the file of users for basic, as api.htpasswd has it. Default:
+		// api.htpasswd.
+		Htpasswd string `yaml:"htpasswd"`
+	} `yaml:"registry"`
 
 	Layers struct {
 		// MaxSize is the largest layer, compressed, that is fetched from the URL or
@@ -99,11 +126,27 @@ type Config struct {
 		MaxSize size `yaml:"max_size"`
 	} `yaml:"layers"`
 
+	// Limits are counted for each user that logs in, and for each address (IPv6:
+	// each /64) otherwise. Who exceeds one gets 429 with Retry-After. 600/m lets
+	// 600 pass at once, and ten more each second; 0 is no limit.
 	Limits struct {
 		// Layers is the largest number of layers an image may have. Above it the
 		// injected layers are merged into one. At least 1. Default: 125, the most
 		// that Docker's own store takes.
 		Layers int `yaml:"layers"`
+		// Submits is how many requests the API takes that make it work: images to
+		// augment or inspect, logins to check. Default: 600/m.
+		Submits ratelimit.Rate `yaml:"submits"`
+		// Pulls is how many images may be pulled. All questions about the manifests
+		// of one image count once in a minute, blobs never. Default: 6000/m.
+		Pulls ratelimit.Rate `yaml:"pulls"`
+		// WrongLogins is how many wrong logins an address may send before it is
+		// refused unheard, for the API and for pulls. Default: 30/m.
+		WrongLogins ratelimit.Rate `yaml:"wrong_logins"`
+		// Upstream is how many requests may wait at once for the answer of one
+		// upstream host, at least 1; others queue, and repositories take turns. Blobs
+		// that are streaming do not count. Default: 64.
+		Upstream int `yaml:"upstream"`
 	} `yaml:"limits"`
 }
 
@@ -127,14 +170,8 @@ type Registry struct {
 	PlainHTTP bool `yaml:"plain_http"`
 	// CA is a PEM file of certificates to trust for this registry, besides the
 	// system's. Default: none.
-	CA string `yaml:"ca"`
-	// Username logs in to the registry; it needs one of the passwords. Default:
-	// anonymous.
-	Username string `yaml:"username"`
-	// Password of the user, or an access token.
-	Password secret `yaml:"password"`
-	// PasswordFile holds the password. A line break at its end is not part of it.
-	PasswordFile string `yaml:"password_file"`
+	CA    string `yaml:"ca"`
+	Login `yaml:",inline"`
 }
 
 func defaults() *Config {
@@ -145,7 +182,11 @@ func defaults() *Config {
 	c.Tokens.TTL = auth.DefaultTTL
 	c.API.MaxBody = 32 << 20
 	c.Layers.MaxSize = 2 << 30
-	c.Limits.Layers = 125
+	c.API.Auth, c.Registry.Auth = "none", "none"
+	c.Limits.Layers, c.Limits.Upstream = 125, 64
+	c.Limits.Submits = ratelimit.Rate{Events: 600, Per: time.Minute}
+	c.Limits.Pulls = ratelimit.Rate{Events: 6000, Per: time.Minute}
+	c.Limits.WrongLogins = ratelimit.Rate{Events: 30, Per: time.Minute}
 	return c
 }
 
@@ -194,13 +235,34 @@ func (c *Config) normalize(p *problems) {
 		c.Registries[host] = r
 	}
 	c.API.Builds.Forward = strings.TrimSuffix(c.API.Builds.Forward, "/")
-	const hub, legacyHub = "docker.io", "index.docker.io"
-	if r, ok := c.Registries[legacyHub]; ok {
-		if _, both := c.Registries[hub]; both {
-			p.add("registries", legacyHub, "is the same registry as "+hub+", which is given too")
+	if c.Registry.Auth == "basic" && c.Registry.Htpasswd == "" {
+		c.Registry.Htpasswd = c.API.Htpasswd
+	}
+	for name, i := range c.API.Identities {
+		if i.Credentials == nil {
+			i.Credentials = []string{shared} // said, because none at all means something else
+			c.API.Identities[name] = i
 		}
-		delete(c.Registries, legacyHub)
-		c.Registries[hub] = r
+	}
+	oneHub(c.Registries, "registries", p)
+	for name, set := range c.Credentials {
+		oneHub(set.Registries, "credentials."+name+".registries", p)
+	}
+}
+
+// oneHub gives Docker Hub's repositories the host that image names have.
+func oneHub[T any](byPrefix map[string]T, key string, p *problems) {
+	for _, name := range slices.Sorted(maps.Keys(byPrefix)) {
+		path, legacy := strings.CutPrefix(name, "index.docker.io")
+		if !legacy || path != "" && path[0] != '/' {
+			continue
+		}
+		hub := "docker.io" + path
+		if _, both := byPrefix[hub]; both {
+			p.add(key, name, "is the same as "+hub+", which is given too")
+		}
+		byPrefix[hub] = byPrefix[name]
+		delete(byPrefix, name)
 	}
 }
 

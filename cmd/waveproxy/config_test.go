@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -80,6 +81,12 @@ func completeExample(t *testing.T) string {
 	text = regexp.MustCompile(`(?m)^( *)#((  )*[^ #\n])`).ReplaceAll(text, []byte("$1$2"))
 	text = bytes.ReplaceAll(text, []byte("the output of that command"), []byte(testKey))
 	text = bytes.ReplaceAll(text, []byte("the hash that it prints"), []byte(testHash))
+	// Given, logins must be asked for.
+	text = bytes.Replace(text, []byte("auth: none"), []byte("auth: bearer"), 1)
+	text = bytes.Replace(text, []byte("auth: none"), []byte("auth: basic"), 1)
+	for _, variable := range regexp.MustCompile(`_env: ([A-Z_]+)`).FindAllSubmatch(text, -1) {
+		t.Setenv(string(variable[1]), "a secret of some length")
+	}
 	dir := t.TempDir()
 	return regexp.MustCompile(`(/run|/etc)/[a-z/.-]+`).ReplaceAllStringFunc(string(text), func(path string) string {
 		path = filepath.Join(dir, filepath.Base(path))
@@ -90,14 +97,19 @@ func completeExample(t *testing.T) string {
 	})
 }
 
+// loggingIn leaves out what callers cannot have when they log in.
+func loggingIn(text string) string {
+	return regexp.MustCompile(`(?m)^  builds:\n    forward:.*\n`).ReplaceAllString(text, "")
+}
+
 func TestExampleHoldsEveryKey(t *testing.T) {
 	text := completeExample(t)
-	c, err := loadConfig(write(t, "complete.yml", text), nil)
+	c, err := loadConfig(write(t, "complete.yml", loggingIn(text)), nil)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
-	if len(c.Tokens.Keys) != 2 || len(c.Registries) != 3 {
-		t.Errorf("%d keys and %d registries, want 2 and 3", len(c.Tokens.Keys), len(c.Registries))
+	if len(c.Tokens.Keys) != 2 || len(c.Registries) != 7 {
+		t.Errorf("%d keys and %d registries, want 2 and 7", len(c.Tokens.Keys), len(c.Registries))
 	}
 	var document yaml.Node
 	if err := yaml.Unmarshal([]byte(text), &document); err != nil {
@@ -116,10 +128,12 @@ func TestExampleHoldsEveryKey(t *testing.T) {
 func allKeys(prefix string, section reflect.Type) []string {
 	var keys []string
 	for name, v := range fieldsOf(reflect.New(section).Elem()) {
-		switch v.Kind() {
-		case reflect.Struct:
+		switch kind := v.Kind(); {
+		case isSection(v):
 			keys = append(keys, allKeys(prefix+name+".", v.Type())...)
-		case reflect.Map, reflect.Slice:
+		case (kind == reflect.Map || kind == reflect.Slice) && v.Type().Elem() == reflect.TypeFor[Login]():
+			keys = append(keys, prefix+name+".*") // what a login is stands under registries
+		case kind == reflect.Map || kind == reflect.Slice:
 			if v.Type().Elem().Kind() == reflect.Struct {
 				keys = append(keys, allKeys(prefix+name+".*.", v.Type().Elem())...)
 				continue
@@ -176,9 +190,9 @@ func TestBadFile(t *testing.T) {
 		want       []string // the lines of the error, after the directory
 	}{
 		{"unknown keys", "htp: {}\nhttp:\n  adr: :80\nregistries:\n  quay.io: {user: x}\n", []string{
-			"c.yml:1: htp: unknown key, want one of api, docker_config, http, layers, limits, log, registries, storage, tokens",
-			"c.yml:3: http.adr: unknown key, want one of addr, host, tls",
-			"c.yml:5: registries.quay.io.user: unknown key, want one of ca, password, password_file, plain_http, url, username",
+			"c.yml:1: htp: unknown key, want one of api, clouds, credentials, docker_config, http, layers, limits, log, registries, registry, storage, tokens, upstreams",
+			"c.yml:3: http.adr: unknown key, want one of addr, debug, host, proxies, tls",
+			"c.yml:5: registries.quay.io.user: unknown key, want one of ca, identity_token, identity_token_env, identity_token_file, password, password_env, password_file, plain_http, url, username",
 		}},
 		{"bad scalars", "tokens: {ttl: soon}\napi: {max_body: 32M}\nlimits: {layers: 1.5}\nregistries: {quay.io: {plain_http: maybe}}\n", []string{
 			`c.yml:1: tokens.ttl: "soon" is not a duration such as 36h or 90m`,
@@ -195,7 +209,7 @@ func TestBadFile(t *testing.T) {
 		{"two documents", "log: {level: info}\n---\nlog: {level: warn}\n", []string{"c.yml:2: more than one YAML document"}},
 		{"syntax", "log: [\n", []string{"c.yml: yaml: line 1: did not find expected node content"}},
 		{"both names of Docker Hub", "registries: {docker.io: {}, index.docker.io: {}}\n", []string{
-			`registries: "index.docker.io": is the same registry as docker.io, which is given too`,
+			`registries: "index.docker.io": is the same as docker.io, which is given too`,
 		}},
 	}
 	for _, test := range tests {
@@ -223,7 +237,7 @@ func checkLines(t *testing.T, err error, prefix string, want []string) {
 
 func TestValidate(t *testing.T) {
 	const noPath = "want https://host or http://host:port, without user, path or query"
-	const badHost = `want a host as image names have it: "docker.io", "registry.local:5000"`
+	const badHost = `want a host as image names have it, "docker.io" or "registry.local:5000", and a path below it or none`
 	tests := []struct {
 		text string
 		want []string
@@ -251,10 +265,13 @@ func TestValidate(t *testing.T) {
 			`tokens.keys[2].key: "***": key has 3 bytes, want at least 32: make one with openssl rand -base64 32`,
 			`tokens.keys[3]: "absent": give either file or key`,
 		}},
-		{"registries: {quay: {}, quay.io/org: {}, 'https://quay.io': {}, 'u:p@quay.io': {}}", []string{
+		{"registries: {quay: {}, quay.io/org: {ca: config.go}, quay.io/Org: {}, 'quay.io/org:1': {}, quay.io/: {}, 'https://quay.io': {}, 'u:p@quay.io': {}}", []string{
 			`registries: "https://quay.io": ` + badHost,
 			`registries: "quay": ` + badHost,
-			`registries: "quay.io/org": ` + badHost,
+			`registries: "quay.io/": ` + badHost,
+			`registries: "quay.io/Org": ` + badHost,
+			`registries.quay.io/org: "quay.io/org": has a path and so takes credentials only: how to reach the registry is said for its host`,
+			`registries: "quay.io/org:1": ` + badHost,
 			`registries: "***@quay.io": ` + badHost,
 		}},
 		{"registries: {a.io: {url: 'ftp://a'}, b.io: {url: 'https://u:p@b'}, c.io: {url: 'https://c', plain_http: true}, d.io: {ca: absent}}", []string{
@@ -264,11 +281,64 @@ func TestValidate(t *testing.T) {
 			`registries.d.io.ca: "absent": no such file or directory`,
 		}},
 		{"registries: {a.io: {username: u}, b.io: {password: p}, c.io: {username: u, password: p, password_file: f}, d.io: {username: u, password_file: absent}, e.io: {username: u, password_file: /dev/null}}", []string{
-			`registries.a.io.username: "u": a username needs password or password_file`,
+			`registries.a.io.username: "u": a username needs a password, password_file or password_env`,
 			`registries.b.io.username: "": a password needs a username`,
-			`registries.c.io.password_file: "f": give either password or password_file`,
+			`registries.c.io.password_file: "f": give it in one way: as it is, in a file, or in an environment variable`,
 			`registries.d.io.password_file: "absent": no such file or directory`,
 			`registries.e.io.password_file: "/dev/null": the file is empty`,
+		}},
+		{"registries: {a.io: {username: u, password: p, identity_token: i}, b.io: {username: u, password_env: NOT_SET_ANYWHERE}, c.io: {identity_token_file: absent}}", []string{
+			`registries.a.io.identity_token: "***": give either a password or an identity token`,
+			`registries.b.io.password_env: "NOT_SET_ANYWHERE": the environment variable is not set, or empty`,
+			`registries.c.io.identity_token_file: "absent": no such file or directory`,
+		}},
+		{"credentials: {shared: {}, a: {registries: {quay: {}, quay.io: {username: u}}, docker_config: absent}}", []string{
+			`credentials.a.registries: "quay": ` + badHost,
+			`credentials.a.registries.quay.io.username: "u": a username needs a password, password_file or password_env`,
+			`credentials.a.docker_config: "absent": no such file or directory`,
+			`credentials: "shared": is the name of what registries, docker_config and clouds have`,
+		}},
+		{"clouds: {ecr: [{registries: ['https://x'], access_key_id: a, external_id: e, endpoint: ecr}], gar: [{key_file: absent}], acr: [{client_secret: s}]}", []string{
+			`clouds.ecr[0].registries[0]: "https://x": pattern "https://x" is a URL: want a registry, and a path or none`,
+			`clouds.ecr[0].access_key_id: "a": give both the id and the secret of the key, or neither`,
+			`clouds.ecr[0].external_id: "e": is for a role, and none is given`,
+			`clouds.ecr[0].endpoint: "ecr": ` + noPath,
+			`clouds.gar[0].key_file: "absent": no such file or directory`,
+			`clouds.acr[0].client_id: "": a client secret needs tenant and client_id`,
+		}},
+		{"upstreams: {allow: ['docker.io/library/*', Quay.io], deny: ['quay.io/a:1']}", []string{
+			`upstreams.allow[1]: "Quay.io": pattern "Quay.io": names have lower-case letters, digits and ._-:/ only, and * is the one wildcard`,
+			`upstreams.deny[0]: "quay.io/a:1": pattern "quay.io/a:1" has a tag: patterns are about repositories`,
+		}},
+		{"http: {proxies: [10.0.0.1, 10.0.0.0/8, 'fd00::/8', proxy.local]}", []string{
+			`http.proxies[3]: "proxy.local": want an address or a network such as 10.0.0.0/8`,
+		}},
+		{"http: {debug: {addr: '9090'}}", []string{`http.debug.addr: "9090": want host:port or :port, with a port from 0 to 65535`}},
+		{"limits: {submits: many, pulls: 0/m, upstream: 0}", []string{
+			`c.yml:1: limits.submits: "many" is not a rate such as 600/m, or 0 for none`,
+			`c.yml:1: limits.pulls: "0/m" is not a rate such as 600/m, or 0 for none`,
+		}},
+		{"api: {auth: digest}\nregistry: {auth: basic}\nlimits: {upstream: 0}", []string{
+			`api.auth: "digest": want one of none, basic, bearer`,
+			`registry.htpasswd: "": registry.auth basic needs a file of users`,
+			`limits.upstream: "0": want at least 1`,
+		}},
+		{"api: {auth: basic, builds: {forward: 'https://wave.example.org'}}", []string{
+			`api.htpasswd: "": api.auth basic needs a file of users`,
+			`api.builds.forward: "https://wave.example.org": would get the logins to this server: set api.auth to none, or leave it out`,
+		}},
+		{"api: {auth: bearer}", []string{`api.auth: "bearer": needs api.tokens or api.oidc`}},
+		{"api: {tokens: {ci: {token: 0123456789abcdef}}}", []string{`api.auth: "none": nobody has to log in, though api.htpasswd, api.tokens or api.oidc is given`}},
+		{"api: {auth: bearer, oidc: {issuer: login.example.org, ca: absent}}", []string{
+			`api.oidc.issuer: "login.example.org": want the issuer's URL`,
+			`api.oidc.audience: "": want what the issuer puts into aud for this server: without it, tokens for any other would be good here`,
+			`api.oidc.ca: "absent": no such file or directory`,
+		}},
+		{"api: {identities: {'*': {images: ['a b'], platforms: [linux], ttl: 37h, credentials: [team-a]}, ci: {}}}", []string{
+			`api.identities.*.images[0]: "a b": pattern "a b": names have lower-case letters, digits and ._-:/ only, and * is the one wildcard`,
+			`api.identities.*.ttl: "37h0m0s": want a duration from 1m to tokens.ttl`,
+			`api.identities.*.credentials: "team-a": no such name in credentials`,
+			`api.identities: "ci": nobody is known by name with api.auth none: want * only`,
 		}},
 		{"docker_config: absent.json", []string{`docker_config: "absent.json": no such file or directory`}},
 		{"api: {max_body: 32}\nlayers: {max_size: -1}\nlimits: {layers: 0}", []string{
@@ -337,7 +407,7 @@ func TestEnvironment(t *testing.T) {
 	want.Storage.Dir = "null"
 	want.Tokens.TTL = 90 * time.Minute
 	want.Tokens.Keys = []TokenKey{}
-	want.Registries = map[string]Registry{"docker.io": {PlainHTTP: true, Username: "u", Password: "1234"}}
+	want.Registries = map[string]Registry{"docker.io": {PlainHTTP: true, Login: Login{Username: "u", Password: "1234"}}}
 	want.DockerConfig = "config.go"
 	want.API.MaxBody = 10e6
 	want.API.Admins = map[string]secret{"ops": testHash}
@@ -360,7 +430,7 @@ func TestBadEnvironment(t *testing.T) {
 		"WAVEPROXY_HTTP_PORT: unknown variable: no key of the configuration has this name",
 		`WAVEPROXY_LIMITS_LAYERS: limits.layers: "many" is not a whole number`,
 		"WAVEPROXY_PASSWORD: unknown variable: no key of the configuration has this name",
-		"WAVEPROXY_REGISTRIES:1: registries.quay.io.pasword: unknown key, want one of ca, password, password_file, plain_http, url, username",
+		"WAVEPROXY_REGISTRIES:1: registries.quay.io.pasword: unknown key, want one of ca, identity_token, identity_token_env, identity_token_file, password, password_env, password_file, plain_http, url, username",
 		"WAVEPROXY_TOKENS_KEYS:1: tokens.keys: want a list",
 	})
 }
@@ -407,7 +477,7 @@ func TestNoDockerConfigByDefault(t *testing.T) {
 
 func TestPasswordFile(t *testing.T) {
 	path := write(t, "password", " hunter2 \r\n")
-	password, err := Registry{Username: "u", PasswordFile: path}.password()
+	password, err := Login{Username: "u", PasswordFile: path}.password().read()
 	if err != nil || password != " hunter2 " {
 		t.Errorf("got %q, %v", password, err)
 	}
@@ -429,6 +499,11 @@ func TestNoSecretInErrors(t *testing.T) {
 		"registries: {quay.io: {username: u, password: %s: x}}",
 		"registries: {quay.io: {username: u, password: %s, password_file: f}}",
 		"registries: {quay.io: 'u:%s'}",
+		"registries: {quay.io: {identity_token: %s, x: y}}",
+		"registries: {quay.io: {identity_token: %s, username: u, password: %[1]s}}",
+		"credentials: {a: {registries: {quay.io: {password: %s}}}}",
+		"clouds: {ecr: [{secret_access_key: %s}]}",
+		"clouds: {acr: [{client_secret: %s}]}",
 		"registries: 'quay.io:u:%s'",
 		"registries: {quay.io: {url: 'https://u:%s@quay.io'}}",
 		"registries: {quay.io: {url: 'https://u:%s%%zz@quay.io'}}",
@@ -471,7 +546,7 @@ func TestNoSecretInErrors(t *testing.T) {
 }
 
 func TestNoSecretInPrintedConfig(t *testing.T) {
-	c, err := loadConfig(write(t, "c.yml", completeExample(t)), []string{
+	c, err := loadConfig(write(t, "c.yml", loggingIn(completeExample(t))), []string{
 		`WAVEPROXY_REGISTRIES={"quay.io": {"username": "u", "password": "hunter2"}}`,
 	})
 	if err != nil {
@@ -512,7 +587,7 @@ func TestPrintedConfigLoads(t *testing.T) {
 	}
 	want.Registries = map[string]Registry{"localhost:5000": {PlainHTTP: true, URL: "http://127.0.0.1:5000"}}
 	want.Tokens.Keys = []TokenKey{{File: write(t, "key", testKey)}}
-	want.API.Admins = map[string]secret{}
+	want.API.Identities = map[string]Identity{"*": {Credentials: []string{}}}
 	printed, err := yaml.Marshal(want)
 	if err != nil {
 		t.Fatal(err)
@@ -521,10 +596,13 @@ func TestPrintedConfigLoads(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, printed)
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if got.API.Identities["*"].Credentials == nil {
+		t.Error("nobody's credentials became the shared ones")
+	}
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	for _, line := range []string{"max_body: 32MiB", "ttl: 36h0m0s", "registries:"} {
+	for _, line := range []string{"max_body: 32MiB", "ttl: 36h0m0s", "registries:", "submits: 600/m"} {
 		if !slices.ContainsFunc(strings.Split(string(printed), "\n"), func(l string) bool { return strings.TrimSpace(l) == line }) {
 			t.Errorf("%q is not a line of\n%s", line, printed)
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/waveproxy/waveproxy/ratelimit"
 )
 
 // decoder fills a Config from YAML values. It exists because the library's own
@@ -61,8 +64,8 @@ func (d *decoder) decode(key string, n *yaml.Node, v reflect.Value) {
 	if n.ShortTag() == "!!null" {
 		return
 	}
-	switch v.Kind() {
-	case reflect.Struct:
+	switch kind := v.Kind(); {
+	case isSection(v):
 		fields := fieldsOf(v)
 		d.mapping(key, n, func(name, path string, k, value *yaml.Node) {
 			if field, ok := fields[name]; ok {
@@ -71,14 +74,14 @@ func (d *decoder) decode(key string, n *yaml.Node, v reflect.Value) {
 				d.problem(k, path, "unknown key, want one of %s", strings.Join(slices.Sorted(maps.Keys(fields)), ", "))
 			}
 		})
-	case reflect.Map:
+	case kind == reflect.Map:
 		v.Set(reflect.MakeMap(v.Type()))
 		d.mapping(key, n, func(name, path string, _, value *yaml.Node) {
 			element := reflect.New(v.Type().Elem()).Elem()
 			d.decode(path, value, element)
 			v.SetMapIndex(reflect.ValueOf(name), element)
 		})
-	case reflect.Slice:
+	case kind == reflect.Slice:
 		if n.Kind != yaml.SequenceNode {
 			d.problem(n, key, "want a list")
 			return
@@ -132,6 +135,9 @@ func (d *decoder) scalar(key string, n *yaml.Node, v reflect.Value) {
 	case *time.Duration:
 		*to, err = time.ParseDuration(n.Value)
 		want = "a duration such as 36h or 90m"
+	case *ratelimit.Rate:
+		err = to.UnmarshalText([]byte(n.Value))
+		want = "a rate such as 600/m, or 0 for none"
 	case *size:
 		err = to.UnmarshalText([]byte(n.Value))
 		want = "a size such as 32MiB, 10MB or 4096"
@@ -147,7 +153,7 @@ const envPrefix = "WAVEPROXY_"
 
 // foreignEnv are variables that are not keys: those of the commands and tests,
 // and those Kubernetes sets in every pod beside a Service named waveproxy.
-var foreignEnv = regexp.MustCompile(`^WAVEPROXY_(SERVER|CONFIG|REQUIRE_ENGINES)=` +
+var foreignEnv = regexp.MustCompile(`^WAVEPROXY_(SERVER|LOGIN|CONFIG|REQUIRE_ENGINES)=` +
 	`|_SERVICE_HOST=|_SERVICE_PORT(_[A-Z0-9_]+)?=[0-9]+$` +
 	`|_PORT(_[0-9]+_(TCP|UDP|SCTP))?=(tcp|udp|sctp)://|_PORT_[0-9]+_(TCP|UDP|SCTP)_(ADDR|PORT|PROTO)=`)
 
@@ -188,7 +194,7 @@ func (s setting) variable() string {
 func settings(prefix string, section reflect.Value) []setting {
 	var list []setting
 	for name, v := range fieldsOf(section) {
-		if v.Kind() == reflect.Struct {
+		if isSection(v) {
 			list = append(list, settings(prefix+name+".", v)...)
 		} else {
 			list = append(list, setting{prefix + name, v})
@@ -201,9 +207,19 @@ func settings(prefix string, section reflect.Value) []setting {
 func fieldsOf(v reflect.Value) map[string]reflect.Value {
 	fields := map[string]reflect.Value{}
 	for i := range v.NumField() {
+		if v.Type().Field(i).Anonymous { // inline
+			maps.Copy(fields, fieldsOf(v.Field(i)))
+			continue
+		}
 		fields[v.Type().Field(i).Tag.Get("yaml")] = v.Field(i)
 	}
 	return fields
+}
+
+// isSection tells structs with keys from those that are values.
+func isSection(v reflect.Value) bool {
+	_, value := v.Interface().(encoding.TextMarshaler)
+	return v.Kind() == reflect.Struct && !value
 }
 
 // secret is a password or key. Formatted, logged or encoded it is *** or, if

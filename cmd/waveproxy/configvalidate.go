@@ -1,13 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"maps"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"slices"
@@ -16,8 +16,6 @@ import (
 	"time"
 
 	"github.com/distribution/reference"
-	"golang.org/x/crypto/bcrypt"
-
 	"github.com/waveproxy/waveproxy/auth"
 )
 
@@ -27,8 +25,9 @@ func (c *Config) validate() error {
 	var p problems
 	p.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	p.oneOf("log.format", c.Log.Format, "text", "json")
-	if _, port, err := net.SplitHostPort(c.HTTP.Addr); err != nil || !isPort(port) {
-		p.add("http.addr", c.HTTP.Addr, "want host:port or :port, with a port from 0 to 65535")
+	p.addr("http.addr", c.HTTP.Addr)
+	if c.HTTP.Debug.Addr != "" {
+		p.addr("http.debug.addr", c.HTTP.Debug.Addr)
 	}
 	if c.HTTP.Host != "" {
 		u := p.url("http.host", c.HTTP.Host)
@@ -51,27 +50,42 @@ func (c *Config) validate() error {
 	for i, k := range c.Tokens.Keys {
 		k.validate(fmt.Sprintf("tokens.keys[%d]", i), &p)
 	}
-	for _, host := range slices.Sorted(maps.Keys(c.Registries)) {
-		if !isRegistryHost(host) {
-			p.add("registries", host, `want a host as image names have it: "docker.io", "registry.local:5000"`)
+	for i, text := range c.HTTP.Proxies {
+		if _, err := parseNetwork(text); err != nil {
+			p.add(fmt.Sprintf("http.proxies[%d]", i), text, "want an address or a network such as 10.0.0.0/8")
 		}
-		c.Registries[host].validate("registries."+withoutUser(host), &p)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Registries)) {
+		p.prefix("registries", name)
+		c.Registries[name].validate(name, &p)
 	}
 	p.readable("docker_config", c.DockerConfig)
-	if c.API.MaxBody < 1<<10 {
-		p.add("api.max_body", c.API.MaxBody, "want at least 1KiB")
+	c.Clouds.validate(&p)
+	for _, name := range slices.Sorted(maps.Keys(c.Credentials)) {
+		if name == shared {
+			p.add("credentials", name, "is the name of what registries, docker_config and clouds have")
+		}
+		c.Credentials[name].validate("credentials."+name, &p)
 	}
-	for _, user := range slices.Sorted(maps.Keys(c.API.Admins)) {
-		p.admin(user, c.API.Admins[user])
+	p.patterns("upstreams.allow", c.Upstreams.Allow)
+	p.patterns("upstreams.deny", c.Upstreams.Deny)
+	c.API.validate(c, &p)
+	p.oneOf("registry.auth", c.Registry.Auth, "none", "basic")
+	p.readable("registry.htpasswd", c.Registry.Htpasswd)
+	if c.Registry.Auth == "none" && c.Registry.Htpasswd != "" {
+		p.add("registry.auth", c.Registry.Auth, "nobody has to log in, though registry.htpasswd is given")
 	}
-	if c.API.Builds.Forward != "" {
-		p.url("api.builds.forward", c.API.Builds.Forward)
+	if c.Registry.Auth == "basic" && c.Registry.Htpasswd == "" {
+		p.add("registry.htpasswd", "", "registry.auth basic needs a file of users")
 	}
 	if c.Layers.MaxSize < 1<<10 {
 		p.add("layers.max_size", c.Layers.MaxSize, "want at least 1KiB")
 	}
 	if c.Limits.Layers < 1 {
 		p.add("limits.layers", c.Limits.Layers, "want at least 1")
+	}
+	if c.Limits.Upstream < 1 {
+		p.add("limits.upstream", c.Limits.Upstream, "want at least 1")
 	}
 	return p.err()
 }
@@ -101,38 +115,18 @@ func (k TokenKey) parse() (auth.Key, error) {
 	return auth.ParseKey(text)
 }
 
-func (r Registry) validate(key string, p *problems) {
+func (r Registry) validate(name string, p *problems) {
+	key := "registries." + withoutUser(name)
+	if strings.Contains(name, "/") && (r.URL != "" || r.PlainHTTP || r.CA != "") {
+		p.add(key, name, "has a path and so takes credentials only: how to reach the registry is said for its host")
+	}
 	if r.URL != "" {
 		if u := p.url(key+".url", r.URL); u != nil && u.Scheme == "https" && r.PlainHTTP {
 			p.add(key+".plain_http", r.PlainHTTP, "contradicts url, which begins with https")
 		}
 	}
 	p.readable(key+".ca", r.CA)
-	switch given := r.Password != "" || r.PasswordFile != ""; {
-	case r.Password != "" && r.PasswordFile != "":
-		p.add(key+".password_file", r.PasswordFile, "give either password or password_file")
-	case given && r.Username == "":
-		p.add(key+".username", r.Username, "a password needs a username")
-	case !given && r.Username != "":
-		p.add(key+".username", r.Username, "a username needs password or password_file")
-	default:
-		if _, err := r.password(); err != nil {
-			p.add(key+".password_file", r.PasswordFile, cause(err))
-		}
-	}
-}
-
-// password is the password, wherever it is given; empty without credentials.
-func (r Registry) password() (string, error) {
-	if r.PasswordFile == "" {
-		return string(r.Password), nil
-	}
-	text, err := readSecret(r.PasswordFile)
-	text = bytes.TrimRight(text, "\r\n")
-	if err == nil && len(text) == 0 {
-		err = errors.New("the file is empty")
-	}
-	return string(text), err
+	r.Login.validate(key, p)
 }
 
 func readSecret(path string) ([]byte, error) {
@@ -156,6 +150,20 @@ func isRegistryHost(host string) bool {
 	return err == nil && reference.Domain(named) == host
 }
 
+// isRepository tells whether a path can be below a registry's host.
+func isRepository(path string) bool {
+	named, err := reference.ParseNormalizedNamed("registry.local/" + path)
+	return err == nil && reference.IsNameOnly(named) && reference.Path(named) == path
+}
+
+// parseNetwork reads an address as the network of it alone.
+func parseNetwork(text string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(text); err == nil {
+		return a.Prefix(a.BitLen())
+	}
+	return netip.ParsePrefix(text)
+}
+
 // problems are what is wrong with a configuration, one error for each key.
 type problems []error
 
@@ -171,6 +179,12 @@ func (p *problems) oneOf(key, value string, want ...string) {
 	}
 }
 
+func (p *problems) addr(key, value string) {
+	if _, port, err := net.SplitHostPort(value); err != nil || !isPort(port) {
+		p.add(key, value, "want host:port or :port, with a port from 0 to 65535")
+	}
+}
+
 // url returns nil for what is not a plain base URL.
 func (p *problems) url(key, value string) *url.URL {
 	u, err := url.Parse(value)
@@ -179,25 +193,6 @@ func (p *problems) url(key, value string) *url.URL {
 		return nil
 	}
 	return u
-}
-
-// maxCost keeps one comparison of a password under about a second.
-const maxCost = 14
-
-// admin tells no more of a user than could be one: people paste htpasswd's
-// whole line.
-func (p *problems) admin(user string, hash secret) {
-	name, _, pasted := strings.Cut(user, ":")
-	key := "api.admins." + withoutUser(name)
-	cost, err := bcrypt.Cost([]byte(hash))
-	switch {
-	case name == "" || pasted:
-		p.add(key, secret(user), "want a user name, without a colon, and its hash as the value")
-	case err != nil:
-		p.add(key, hash, "want a bcrypt hash, as htpasswd -nB prints it after the colon")
-	case cost > maxCost:
-		p.add(key, hash, fmt.Sprintf("the hash has cost %d: comparing it would take seconds, want at most %d", cost, maxCost))
-	}
 }
 
 func (p *problems) readable(key, path string) {

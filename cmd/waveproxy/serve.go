@@ -7,9 +7,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/waveproxy/waveproxy/metrics"
 )
 
 // shutdownTimeout is how long running pulls may go on after a signal.
@@ -48,20 +51,23 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, ready func(baseUR
 	if err != nil {
 		return err
 	}
-	handler, err := newHandler(ctx, cfg, host, log)
+	counts := metrics.New(version)
+	handler, err := newHandler(ctx, cfg, host, log, counts.Observe)
 	if err != nil {
 		return err
 	}
-	server := &http.Server{
-		Handler: handler,
-		// Clients that send one byte a second must not hold connections; there
-		// is no WriteTimeout, for large blobs on slow links take what they take.
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	server := newServer(handler, log)
+	failed := make(chan error, 2)
+	if cfg.HTTP.Debug.Addr != "" {
+		debug, err := net.Listen("tcp", cfg.HTTP.Debug.Addr)
+		if err != nil {
+			return fmt.Errorf("http.debug.addr: %w", err)
+		}
+		operator := newServer(debugHandler(counts), log)
+		defer operator.Close()
+		go func() { failed <- operator.Serve(debug) }()
+		log.Info("serving metrics", "addr", debug.Addr().String())
 	}
-	failed := make(chan error, 1)
 	go func() {
 		if tls := cfg.HTTP.TLS; tls.Certificate != "" {
 			failed <- server.ServeTLS(listener, tls.Certificate, tls.Key)
@@ -87,4 +93,28 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, ready func(baseUR
 		return fmt.Errorf("serve: %w", err)
 	}
 	return nil
+}
+
+func newServer(handler http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler: handler,
+		// Clients that send one byte a second must not hold connections; there
+		// is no WriteTimeout, for large blobs on slow links take what they take.
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}
+
+// debugHandler answers the operator.
+func debugHandler(counts *metrics.Metrics) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", counts.Handler())
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return mux
 }

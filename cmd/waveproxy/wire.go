@@ -15,8 +15,8 @@ import (
 	"github.com/waveproxy/waveproxy/api"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/ratelimit"
 	"github.com/waveproxy/waveproxy/registry"
-	"github.com/waveproxy/waveproxy/registry/upstream"
 )
 
 // userAgent names us to upstream registries.
@@ -66,39 +66,9 @@ func loadKeys(cfg *Config) ([]auth.Key, error) {
 	return keys, nil
 }
 
-// newUpstream returns the client for other registries. Hosts in named are
-// reached at private addresses, too, besides those in the configuration.
-func newUpstream(cfg *Config, named map[string]upstream.Registry) (*upstream.Client, error) {
-	registries := named
-	if registries == nil {
-		registries = map[string]upstream.Registry{}
-	}
-	static := map[string]auth.Credential{}
-	for host, r := range cfg.Registries {
-		registries[host] = upstream.Registry{URL: r.URL, PlainHTTP: r.PlainHTTP, CA: r.CA}
-		if r.Username == "" {
-			continue
-		}
-		password, err := r.password()
-		if err != nil {
-			return nil, fmt.Errorf("registries.%s.password_file: %w", host, err)
-		}
-		static[host] = auth.Credential{Username: r.Username, Password: password, Source: "registries." + host}
-	}
-	keychain := auth.Static(static)
-	if cfg.DockerConfig != "" {
-		docker, err := auth.DockerConfig(cfg.DockerConfig)
-		if err != nil {
-			return nil, fmt.Errorf("docker_config: %w", err)
-		}
-		keychain = auth.FirstOf(keychain, docker)
-	}
-	return upstream.New(upstream.Options{Registries: registries, Keychain: keychain, UserAgent: userAgent})
-}
-
 // newHandler puts the server together. host is the registry host in the image
 // names that are handed out; ctx ends what runs beside requests.
-func newHandler(ctx context.Context, cfg *Config, host string, log *slog.Logger) (http.Handler, error) {
+func newHandler(ctx context.Context, cfg *Config, host string, log *slog.Logger, observe func(registry.Request)) (http.Handler, error) {
 	tokens, store, err := openTokens(cfg)
 	if err != nil {
 		return nil, err
@@ -112,14 +82,20 @@ func newHandler(ctx context.Context, cfg *Config, host string, log *slog.Logger)
 			log.Warn("leftovers of crashed writers stay", "error", err)
 		}
 	}()
-	images := registry.New(registry.Options{Tokens: tokens, Store: store, Upstream: client, Log: log})
+	guesses := registry.NewGuesses(cfg.Limits.WrongLogins)
+	pulling := registry.Options{
+		Tokens: tokens, Store: store, Upstream: client, Log: log,
+		Guesses: guesses, Pulls: ratelimit.New(cfg.Limits.Pulls),
+	}
+	if cfg.Registry.Auth == "basic" {
+		if pulling.Passwords, err = openHtpasswd(cfg.Registry.Htpasswd, log); err != nil {
+			return nil, fmt.Errorf("registry.htpasswd: %w", err)
+		}
+	}
+	images := registry.New(pulling)
 	layers := registry.NewLayers(store, store, client, cfg.Storage.Dir, int64(cfg.Layers.MaxSize))
 	resolver := registry.NewResolver(client, layers, store, cfg.Limits.Layers)
-	forward, err := forwardTo(cfg)
-	if err != nil {
-		return nil, err
-	}
-	control := api.New(api.Options{
+	asking := api.Options{
 		Resolver:   resolver,
 		Registries: resolver,
 		Layers:     layers,
@@ -129,21 +105,62 @@ func newHandler(ctx context.Context, cfg *Config, host string, log *slog.Logger)
 		Version:    version,
 		Commit:     commit(),
 		Ready:      func(ctx context.Context) error { return storageReady(ctx, store) },
-		Admins:     hashes(cfg.API.Admins),
-		Forward:    forward,
+		Policies:   newPolicies(cfg),
+		Submits:    ratelimit.New(cfg.Limits.Submits),
+		Guesses:    guesses,
 		// Not the client for registries: the administrator named this host, so it
 		// may be at a private address.
 		Client: &http.Client{},
-	})
+	}
+	if err := addLogins(cfg, &asking, log); err != nil {
+		return nil, err
+	}
+	if asking.Forward, err = forwardTo(cfg); err != nil {
+		return nil, err
+	}
+	control := api.New(asking)
 	// Not a ServeMux: that would answer "//" and ".." in image names itself,
 	// with a redirect to a page.
-	return registry.AccessLog(log, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return registry.AccessLog(log, proxies(cfg), observe, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if p := r.URL.Path; p == "/v2" || strings.HasPrefix(p, "/v2/") || strings.HasPrefix(p, "/wt/") {
 			images.ServeHTTP(w, r)
 			return
 		}
 		control.ServeHTTP(w, r)
 	})), nil
+}
+
+// addLogins says how callers and admins of the API log in.
+func addLogins(cfg *Config, o *api.Options, log *slog.Logger) (err error) {
+	if cfg.API.Auth == "basic" {
+		if o.Passwords, err = openHtpasswd(cfg.API.Htpasswd, log); err != nil {
+			return fmt.Errorf("api.htpasswd: %w", err)
+		}
+	}
+	if o.Bearer, err = newBearer(cfg); err != nil {
+		return err
+	}
+	if len(cfg.API.Admins) > 0 {
+		hashes := map[string]string{}
+		for user, hash := range cfg.API.Admins {
+			hashes[user] = string(hash)
+		}
+		if o.Admins, err = auth.NewPasswords(hashes); err != nil {
+			return fmt.Errorf("api.admins: %w", err)
+		}
+	}
+	return nil
+}
+
+// proxies are validated when the configuration is loaded.
+func proxies(cfg *Config) registry.Proxies {
+	var list registry.Proxies
+	for _, text := range cfg.HTTP.Proxies {
+		if network, err := parseNetwork(text); err == nil {
+			list = append(list, network)
+		}
+	}
+	return list
 }
 
 // forwardTo is where requests go that this server does not serve; nil for
@@ -157,14 +174,6 @@ func forwardTo(cfg *Config) (*url.URL, error) {
 		return nil, fmt.Errorf("api.builds.forward: %w", err)
 	}
 	return u, nil
-}
-
-func hashes(admins map[string]secret) map[string]string {
-	plain := map[string]string{}
-	for user, hash := range admins {
-		plain[user] = string(hash)
-	}
-	return plain
 }
 
 // storageReady reads a record that does not exist, which fails otherwise only
