@@ -58,7 +58,8 @@ type proxy struct {
 	Dir  string // its storage
 	Log  *logBuffer
 
-	stop func()
+	debug string // URL of /metrics
+	stop  func()
 }
 
 // logBuffer holds the server's log.
@@ -98,7 +99,7 @@ func startProxy(t *testing.T, dir string, env map[string]string) *proxy {
 	p := &proxy{Dir: dir, Log: &logBuffer{}}
 	settings := map[string]string{
 		"WAVEPROXY_HTTP_ADDR": "127.0.0.1:0", "WAVEPROXY_STORAGE_DIR": dir,
-		"WAVEPROXY_LOG_FORMAT": "json", "WAVEPROXY_LOG_LEVEL": "debug",
+		"WAVEPROXY_LOG_FORMAT": "json", "WAVEPROXY_LOG_LEVEL": "debug", "WAVEPROXY_HTTP_DEBUG_ADDR": "127.0.0.1:0",
 	}
 	maps.Copy(settings, env)
 	cmd := exec.Command(path, "serve")
@@ -128,7 +129,9 @@ func startProxy(t *testing.T, dir string, env map[string]string) *proxy {
 		})
 	}
 	t.Cleanup(func() {
+		metrics := p.metrics(t)
 		p.stop()
+		p.checkLeaks(t, metrics)
 		if t.Failed() {
 			t.Logf("log of the server:\n%s", p.Log)
 		}
@@ -151,11 +154,33 @@ func (p *proxy) follow(r io.Reader, ready chan<- string, drained chan<- struct{}
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		p.Log.add(lines.Text())
-		var line struct{ Msg, Host string }
-		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "serving" {
+		var line struct{ Msg, Host, Addr string }
+		if json.Unmarshal(lines.Bytes(), &line) != nil {
+			continue
+		}
+		switch line.Msg {
+		case "serving metrics":
+			p.debug = "http://" + line.Addr // before anybody learns that the server is ready
+		case "serving":
 			ready <- line.Host
 		}
 	}
+}
+
+// metrics returns what the operator's listener says, nothing once the server has
+// been stopped.
+func (p *proxy) metrics(t *testing.T) []byte {
+	t.Helper()
+	resp, err := http.Get(p.debug + "/metrics")
+	if err != nil {
+		return nil
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK || !bytes.Contains(text, []byte("waveproxy_http_requests_total")) {
+		t.Errorf("metrics: %s, %v\n%.300s", resp.Status, err, text)
+	}
+	return text
 }
 
 // answer is what the API says to a submission.
@@ -188,6 +213,11 @@ func (p *proxy) call(ctx context.Context, method, path, body string, header ...s
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(resp.Body)
+	if resp.StatusCode >= http.StatusBadRequest {
+		if found := leaks(data); len(found) > 0 {
+			err = fmt.Errorf("the error has a secret: %s", found)
+		}
+	}
 	return response{resp.StatusCode, resp.Header, string(data)}, err
 }
 

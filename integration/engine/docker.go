@@ -71,6 +71,12 @@ func (d *Docker) Pull(ctx context.Context, ref string) (string, error) {
 	return stdout + stderr, err
 }
 
+// Login is docker login.
+func (d *Docker) Login(ctx context.Context, host, user, password string) error {
+	_, _, err := d.cli.run(ctx, "login", "--username="+user, "--password="+password, host)
+	return err
+}
+
 func (d *Docker) Run(ctx context.Context, ref string, options RunOptions) (string, error) {
 	stdout, _, err := d.cli.run(ctx, options.arguments(ref)...)
 	return stdout, err

@@ -31,8 +31,13 @@ type Server struct {
 // distribution itself, it knows Range requests and has no referrers API.
 func Registry(t testing.TB) *Server {
 	t.Helper()
+	return serve(t, withSchema1(distribution(t, nil)))
+}
+
+func serve(t testing.TB, h http.Handler) *Server {
+	t.Helper()
 	s := &Server{}
-	server := httptest.NewServer(s.record(withSchema1(distribution(t))))
+	server := httptest.NewServer(s.record(h))
 	t.Cleanup(server.Close)
 	s.Host, s.URL = strings.TrimPrefix(server.URL, "http://"), server.URL
 	return s
@@ -66,9 +71,10 @@ func (s *Server) record(next http.Handler) http.Handler {
 // the package that could hand it another one is internal.
 var silence = sync.OnceFunc(func() { logrus.SetOutput(io.Discard) })
 
-func distribution(t testing.TB) http.Handler {
+func distribution(t testing.TB, auth configuration.Auth) http.Handler {
 	silence()
 	app := handlers.NewApp(context.WithoutCancel(t.Context()), &configuration.Configuration{
+		Auth: auth,
 		Storage: configuration.Storage{
 			"inmemory": {},
 			"delete":   {"enabled": true},

@@ -1,0 +1,112 @@
+package integration
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"testing"
+)
+
+// canary is in every secret that the tests use, so that one can be found
+// wherever it should not be.
+const canary = "wpcanary"
+
+// secretFor makes a password or token that nothing else has.
+func secretFor(label string) string {
+	random := make([]byte, 8)
+	_, _ = rand.Read(random) // never fails
+	return fmt.Sprintf("%s-%s-%x", canary, label, random)
+}
+
+// fixed is in the passwords of tests that need the same one each time.
+const fixed = "hunter"
+
+// canaries are the forms in which a secret may be written down: plain,
+// URL-encoded, hexadecimal, and base64 in each of its three alignments.
+var canaries = func() [][]byte {
+	var forms []string
+	for _, word := range []string{canary, fixed} {
+		forms = append(forms, word, url.QueryEscape(word), hex.EncodeToString([]byte(word)))
+		for shift := range 3 {
+			padded := append(make([]byte, shift), word...)
+			// The characters that do not depend on what stands around.
+			first, last := (shift*8+5)/6, len(padded)*8/6
+			for _, encoding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+				forms = append(forms, encoding.EncodeToString(padded)[first:last])
+			}
+		}
+	}
+	slices.Sort(forms)
+	var list [][]byte
+	for _, form := range slices.Compact(forms) {
+		list = append(list, []byte(form))
+	}
+	return list
+}()
+
+// imageToken is what an image name has behind wt/. Logs and files have its hash.
+var imageToken = regexp.MustCompile(`\bwt/[a-z2-7]{39}\b`)
+
+// leaks returns the places of a text where a secret is.
+func leaks(text []byte) []string {
+	var found []string
+	for _, form := range canaries {
+		if i := bytes.Index(text, form); i >= 0 {
+			found = append(found, fmt.Sprintf("%q", text[max(0, i-60):min(len(text), i+100)]))
+		}
+	}
+	for _, match := range imageToken.FindAll(text, 1) {
+		found = append(found, string(match))
+	}
+	return found
+}
+
+// checkLeaks looks for secrets in what the server has logged and stored, and in
+// its metrics.
+func (p *proxy) checkLeaks(t *testing.T, metrics []byte) {
+	t.Helper()
+	for _, leak := range leaks([]byte(p.Log.String())) {
+		t.Errorf("the log has a secret: %s", leak)
+	}
+	for _, leak := range leaks(metrics) {
+		t.Errorf("the metrics have a secret: %s", leak)
+	}
+	err := filepath.WalkDir(p.Dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, leak := range leaks(text) {
+			t.Errorf("%s has a secret: %s", path, leak)
+		}
+		return err
+	})
+	if err != nil {
+		t.Errorf("look for secrets: %v", err)
+	}
+}
+
+func TestLeaksAreFound(t *testing.T) {
+	secret := secretFor("label")
+	for _, text := range []string{
+		secret, "user:" + secret, url.QueryEscape(secret), hex.EncodeToString([]byte(secret)),
+		base64.StdEncoding.EncodeToString([]byte(secret)), base64.StdEncoding.EncodeToString([]byte("u:" + secret)),
+		base64.URLEncoding.EncodeToString([]byte("us:" + secret)), base64.StdEncoding.EncodeToString([]byte("ci:" + secret)),
+		"GET /v2/wt/" + "abcdefghijklmnopqrstuvwxyz234567abcdefg" + "/library/x",
+	} {
+		if len(leaks([]byte("before "+text+" after"))) == 0 {
+			t.Errorf("%q is not found", text)
+		}
+	}
+	if found := leaks([]byte("GET /v2/wt/~0123456789ab/library/x canary")); len(found) != 0 {
+		t.Errorf("found %q where nothing is", found)
+	}
+}
