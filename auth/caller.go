@@ -10,7 +10,8 @@ import (
 	"slices"
 )
 
-// Errors of logins. Neither says more, for who guesses would learn from it.
+// Errors of logins. What wraps them may say more, for the log: who guesses would
+// learn from it. It never has the password or the token.
 var (
 	ErrNoLogin    = errors.New("no login was sent")
 	ErrWrongLogin = errors.New("wrong user, password or token")
@@ -35,11 +36,11 @@ const minStatic = 16
 
 // StaticTokens is a Bearer of tokens by identity, at least 16 characters each.
 func StaticTokens(byIdentity map[string]string) (Bearer, error) {
-	s := staticTokens{}
+	byHash := map[[sha256.Size]byte]string{}
 	for _, identity := range slices.Sorted(maps.Keys(byIdentity)) {
 		token := byIdentity[identity]
 		sum := sha256.Sum256([]byte(token))
-		switch other, taken := s[sum]; {
+		switch other, taken := byHash[sum]; {
 		case identity == "":
 			return nil, errors.New("a token needs the name of its identity")
 		case len(token) < minStatic:
@@ -47,18 +48,20 @@ func StaticTokens(byIdentity map[string]string) (Bearer, error) {
 		case taken:
 			return nil, fmt.Errorf("%q and %q have the same token", other, identity)
 		}
-		s[sum] = identity
+		byHash[sum] = identity
 	}
-	return s, nil
+	return staticTokens{hide(byHash)}, nil
 }
 
 // staticTokens are found by their hash, so how long it takes says nothing about
-// how much of a token is right.
-type staticTokens map[[sha256.Size]byte]string
+// how much of a token is right. The hash of a weak token is enough to guess it.
+type staticTokens struct {
+	byHash hidden[map[[sha256.Size]byte]string]
+}
 
 func (s staticTokens) Identity(_ context.Context, token string) (string, error) {
 	sum := sha256.Sum256([]byte(token))
-	for known, identity := range s {
+	for known, identity := range s.byHash() {
 		if subtle.ConstantTimeCompare(known[:], sum[:]) == 1 {
 			return identity, nil
 		}

@@ -16,7 +16,9 @@
 //	keychain.go     credentials by registry
 //	dockerconfig.go credentials from Docker's config.json
 //	caller.go       who asks, and the tokens they log in with
-//	passwords.go    users and passwords, from htpasswd files
+//	passwords.go    users and passwords
+//	htpasswd.go     the file they come from
+//	hidden.go       what keeps secrets out of printed values
 //	policy.go       what a caller may do
 //	pattern.go      which repositories something is about
 //

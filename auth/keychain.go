@@ -76,22 +76,22 @@ func (f firstOf) Credential(ctx context.Context, target Target) (Credential, err
 // of those below it; the longest one counts. Credentials without a Source get
 // "registries.<name>".
 func Static(byPrefix map[string]Credential) Keychain {
-	s := make(static, len(byPrefix))
+	own := make(map[string]Credential, len(byPrefix))
 	for prefix, c := range byPrefix {
 		if c.Source == "" {
 			c.Source = "registries." + prefix
 		}
-		s[prefix] = c
+		own[prefix] = c
 	}
-	return s
+	return static{hide(own)}
 }
 
-type static map[string]Credential
+type static struct{ byPrefix hidden[map[string]Credential] }
 
 func (s static) Credential(_ context.Context, target Target) (Credential, error) {
 	prefix := target.Registry + "/" + target.Repository
 	for {
-		if c, ok := s[prefix]; ok && !c.IsZero() {
+		if c, ok := s.byPrefix()[prefix]; ok && !c.IsZero() {
 			return c, nil
 		}
 		if prefix == target.Registry {

@@ -41,12 +41,16 @@ func (p Policy) CheckPlatforms(asked []string) ([]string, error) {
 		return slices.Clone(p.Platforms), nil
 	}
 	for _, platform := range asked {
-		if !slices.Contains(p.Platforms, platform) {
+		if !slices.ContainsFunc(p.Platforms, func(allowed string) bool { return includes(allowed, platform) }) {
 			return nil, deny("you may not ask for the platform %s, only for %s: ask the administrator of this server (api.identities)", platform, strings.Join(p.Platforms, ", "))
 		}
 	}
 	return asked, nil
 }
+
+// includes reports whether all that is asked for is in the allowed platform.
+// Augment takes one without a variant for every variant.
+func includes(allowed, asked string) bool { return strings.HasPrefix(asked+"/", allowed+"/") }
 
 // CheckTTL returns the lifetime to mint a token with: what is asked for or, for
 // 0, the longest that is allowed. A longer one is a *Denied.

@@ -1,8 +1,12 @@
 // Package oidc checks the JSON web tokens of an OpenID Connect issuer, with
 // coreos/go-oidc.
 //
+// The issuer is asked for its keys when the first token comes, once an hour from
+// then on, and for tokens with a key that is not among them; tokens are sent
+// nowhere.
+//
 // It must never accept a token that is not for this server (audience), nor put
-// one into an error.
+// one into an error, nor let forged tokens become as many requests to the issuer.
 package oidc
 
 import (
@@ -16,8 +20,11 @@ import (
 	"sync"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/go-jose/go-jose/v4"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/waveproxy/waveproxy/auth"
 )
@@ -25,35 +32,32 @@ import (
 // Options say whose tokens are good, and what in them names the caller.
 type Options struct {
 	Issuer   string       // URL, as in the tokens' "iss"
-	Audience string       // must be in the tokens' "aud"
+	Audience string       // must be in the tokens' "aud"; without one none is good
 	Claim    string       // that names the caller; default "sub"
-	Client   *http.Client // that asks the issuer for its keys; nil: a plain one
+	Client   *http.Client // that asks the issuer for its keys, following no redirect; nil: a plain one
 }
 
 const (
-	// discoveryTimeout bounds each request to the issuer.
-	discoveryTimeout = 10 * time.Second
-	// retryAfter is how long an issuer that could not be asked is left alone.
-	retryAfter = 5 * time.Second
-	maxAnswer  = 1 << 20 // bytes of the issuer's
-	maxName    = 256
+	maxToken = 16 << 10 // bytes
+	// leeway is for clocks that differ: how long a token is good after its end.
+	leeway    = time.Minute
+	maxName   = 256 // characters
+	maxReason = 300
 )
 
 // algorithms are those whose keys the issuer can publish. HMAC's it cannot.
-var algorithms = []string{
-	oidc.RS256, oidc.RS384, oidc.RS512, oidc.ES256, oidc.ES384, oidc.ES512, oidc.PS256, oidc.PS384, oidc.PS512, oidc.EdDSA,
+var algorithms = []jose.SignatureAlgorithm{
+	jose.RS256, jose.RS384, jose.RS512, jose.ES256, jose.ES384, jose.ES512, jose.PS256, jose.PS384, jose.PS512, jose.EdDSA,
 }
 
-// Verifier is an auth.Bearer. It asks the issuer for its keys when it sees the
-// first token, and again for tokens with a new key. It is safe for concurrent
-// use.
+// Verifier is an auth.Bearer. It is safe for concurrent use.
 type Verifier struct {
-	Options
+	options Options
+	config  *oidc.Config
+	loads   singleflight.Group
 
-	mu       sync.Mutex
-	verifier *oidc.IDTokenVerifier // nil until the issuer was asked
-	failed   error
-	failedAt time.Time
+	mu    sync.Mutex
+	state state
 }
 
 var _ auth.Bearer = (*Verifier)(nil)
@@ -64,86 +68,102 @@ func New(o Options) *Verifier {
 	if o.Client != nil {
 		client = *o.Client
 	}
-	client.Timeout = discoveryTimeout
-	client.Transport = bounded{cmp.Or(client.Transport, http.DefaultTransport)}
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	o.Client = &client
 	o.Claim = cmp.Or(o.Claim, "sub")
-	return &Verifier{Options: o}
+	config := &oidc.Config{ClientID: o.Audience, Now: func() time.Time { return time.Now().Add(-leeway) }}
+	for _, a := range algorithms {
+		config.SupportedSigningAlgs = append(config.SupportedSigningAlgs, string(a))
+	}
+	return &Verifier{options: o, config: config}
 }
 
 // Identity returns what the claim of a good token says. Signature, issuer,
-// audience and expiry are checked. A token that is not good is
-// auth.ErrWrongLogin; other errors mean that the issuer could not be asked.
+// audience and expiry are checked, the latter with a minute of leeway. A token
+// that is not good is auth.ErrWrongLogin, with the reason; other errors are ctx's
+// or mean that the issuer could not be asked.
 func (v *Verifier) Identity(ctx context.Context, token string) (string, error) {
-	if strings.Count(token, ".") != 2 {
-		return "", auth.ErrWrongLogin // not a JSON web token
+	if len(token) > maxToken {
+		return "", wrong("a token of more than %d bytes", maxToken)
 	}
-	verifier, err := v.discover(ctx)
+	if _, err := jose.ParseSignedCompact(token, algorithms); err != nil {
+		return "", wrong("not a JSON web token with a public-key signature")
+	}
+	known, err := v.keys(ctx)
 	if err != nil {
 		return "", err
 	}
-	// Without this the library would ask with the default client.
-	checked, err := verifier.Verify(oidc.ClientContext(ctx, v.Client), token)
+	claims, signed, err := v.verify(ctx, known, token)
+	if !signed { // with a newer key, perhaps
+		newer, failed := v.load(ctx)
+		if failed != nil {
+			return "", failed
+		}
+		if newer != known {
+			claims, signed, err = v.verify(ctx, newer, token)
+		}
+	}
+	switch {
+	case !signed:
+		return "", wrong("not signed with a key of %s", v.options.Issuer)
+	case err != nil:
+		return "", err
+	}
+	return v.name(claims)
+}
+
+// witness tells whether a signature was good, which the library's error does not.
+type witness struct {
+	oidc.KeySet
+	signed bool
+}
+
+func (w *witness) VerifySignature(ctx context.Context, token string) ([]byte, error) {
+	payload, err := w.KeySet.VerifySignature(ctx, token)
+	w.signed = err == nil
+	return payload, err
+}
+
+// verify returns the claims of a good token, and whether the token was signed
+// with one of the keys, good or not.
+func (v *Verifier) verify(ctx context.Context, keys oidc.KeySet, token string) (claims map[string]json.RawMessage, signed bool, err error) {
+	w := &witness{KeySet: keys}
+	checked, err := oidc.NewVerifier(v.options.Issuer, w, v.config).Verify(ctx, token)
+	if expired, ok := errors.AsType[*oidc.TokenExpiredError](err); ok {
+		return nil, w.signed, wrong("the token expired at %s", expired.Expiry.UTC().Format(time.RFC3339))
+	}
 	if err != nil {
-		if ctx.Err() != nil {
-			return "", ctx.Err()
-		}
-		// The library has no type for it, and a new key could not be looked up.
-		if strings.Contains(err.Error(), "fetching keys") {
-			return "", fmt.Errorf("ask the issuer %s for its keys: %w", v.Issuer, errUnavailable)
-		}
-		return "", auth.ErrWrongLogin
+		return nil, w.signed, wrong("%.*s", maxReason, err)
 	}
-	var claims map[string]json.RawMessage
 	if err := checked.Claims(&claims); err != nil {
-		return "", auth.ErrWrongLogin
+		return nil, true, wrong("the token's claims cannot be read")
 	}
+	return claims, true, nil
+}
+
+func (v *Verifier) name(claims map[string]json.RawMessage) (string, error) {
+	claim := v.options.Claim
 	var name string
-	if err := json.Unmarshal(claims[v.Claim], &name); err != nil || !isName(name) {
-		return "", fmt.Errorf("%w: the token's claim %q is not a name", auth.ErrWrongLogin, v.Claim)
+	if err := json.Unmarshal(claims[claim], &name); err != nil || !isName(name) {
+		return "", wrong("the token's claim %q is not a name", claim)
+	}
+	// People can write any address into their account. Some issuers send the
+	// boolean as a text.
+	if verified, given := claims["email_verified"]; claim == "email" && given && strings.Trim(string(verified), `"`) != "true" {
+		return "", wrong("the issuer has not verified the token's email")
 	}
 	return name, nil
 }
 
-var errUnavailable = errors.New("no usable answer")
+func wrong(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", auth.ErrWrongLogin, fmt.Sprintf(format, args...))
+}
 
 // isName keeps what is logged, counted and compared to one printable line, and
-// apart from the names that the server itself gives.
+// apart from the names that the server itself gives. RuneError is what JSON's
+// decoder makes of text that is not UTF-8.
 func isName(name string) bool {
-	return name != "" && name != "*" && len(name) <= maxName &&
-		!strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) &&
+	return name != "" && name != "*" && utf8.RuneCountInString(name) <= maxName &&
+		!strings.ContainsFunc(name, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }) &&
 		!strings.HasPrefix(name, "platform:") && !strings.HasPrefix(name, "recipe:")
-}
-
-// discover asks the issuer where its keys are, once it is needed.
-func (v *Verifier) discover(ctx context.Context) (*oidc.IDTokenVerifier, error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.verifier != nil {
-		return v.verifier, nil
-	}
-	if time.Since(v.failedAt) < retryAfter {
-		return nil, v.failed
-	}
-	// The provider keeps the context for asking for new keys later.
-	shared := oidc.ClientContext(context.WithoutCancel(ctx), v.Client)
-	provider, err := oidc.NewProvider(shared, v.Issuer)
-	if err != nil {
-		// The library quotes the answer, which may be anything.
-		v.failed, v.failedAt = fmt.Errorf("ask the issuer %s: %w", v.Issuer, errUnavailable), time.Now()
-		return nil, v.failed
-	}
-	v.verifier = provider.Verifier(&oidc.Config{ClientID: v.Audience, SupportedSigningAlgs: algorithms})
-	return v.verifier, nil
-}
-
-// bounded cuts answers that are too long.
-type bounded struct{ http.RoundTripper }
-
-func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
-	resp, err := b.RoundTripper.RoundTrip(req)
-	if err == nil {
-		resp.Body = http.MaxBytesReader(nil, resp.Body, maxAnswer)
-	}
-	return resp, err
 }

@@ -1,9 +1,9 @@
 package oidc
 
 import (
-	"context"
 	"crypto/rand"
 	"crypto/rsa"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -22,9 +22,10 @@ import (
 // issuer is an OpenID Connect issuer on loopback.
 type issuer struct {
 	*httptest.Server
-	keys  []jose.JSONWebKey
-	down  atomic.Bool
-	asked atomic.Int64
+	keys   []jose.JSONWebKey
+	down   atomic.Bool
+	asked  atomic.Int64
+	answer func(w http.ResponseWriter, r *http.Request) bool // of its own, if that returns true
 }
 
 func newIssuer(t *testing.T) *issuer {
@@ -35,6 +36,9 @@ func newIssuer(t *testing.T) *issuer {
 		i.asked.Add(1)
 		if i.down.Load() {
 			http.Error(w, "a secret of the issuer", http.StatusBadGateway)
+			return
+		}
+		if i.answer != nil && i.answer(w, r) {
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
@@ -58,6 +62,38 @@ func (i *issuer) rotate(t *testing.T, id string) {
 		t.Fatal(err)
 	}
 	i.keys = []jose.JSONWebKey{{Key: key, KeyID: id, Algorithm: "RS256", Use: "sig"}}
+}
+
+// later is as if the issuer had been asked that long ago.
+func later(v *Verifier, d time.Duration) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.state.asked, v.state.loaded = v.state.asked.Add(-d), v.state.loaded.Add(-d)
+}
+
+// refused checks that the token is a wrong login and that no part of it is told.
+func refused(t *testing.T, v *Verifier, token, says string) {
+	t.Helper()
+	got, err := v.Identity(t.Context(), token)
+	if !errors.Is(err, auth.ErrWrongLogin) || got != "" {
+		t.Errorf("%q, %v, want a wrong login", got, err)
+		return
+	}
+	if !strings.Contains(err.Error(), says) {
+		t.Errorf("%q does not say %q", err, says)
+	}
+	for part := range strings.SplitSeq(token, ".") {
+		if len(part) > 3 && strings.Contains(err.Error(), part) {
+			t.Errorf("the error has the token: %v", err)
+		}
+	}
+}
+
+func accepted(t *testing.T, v *Verifier, token, want string) {
+	t.Helper()
+	if got, err := v.Identity(t.Context(), token); err != nil || got != want {
+		t.Errorf("%q, %v, want %q", got, err, want)
+	}
 }
 
 func sign(t *testing.T, alg jose.SignatureAlgorithm, key any, claims map[string]any) string {
@@ -90,107 +126,96 @@ func TestIdentity(t *testing.T) {
 	i := newIssuer(t)
 	other := newIssuer(t)
 	v := New(Options{Issuer: i.URL, Audience: "waveproxy"})
+	good := func(changes map[string]any) string { return sign(t, jose.RS256, i.keys[0], i.claims(changes)) }
+	ago := func(d time.Duration) int64 { return time.Now().Add(-d).Unix() }
 	for name, test := range map[string]struct{ token, want string }{
-		"good":           {sign(t, jose.RS256, i.keys[0], i.claims(nil)), "team-a"},
-		"for many":       {sign(t, jose.RS256, i.keys[0], i.claims(map[string]any{"aud": []string{"x", "waveproxy"}})), "team-a"},
-		"for another":    {sign(t, jose.RS256, i.keys[0], i.claims(map[string]any{"aud": "another"})), ""},
-		"for nobody":     {sign(t, jose.RS256, i.keys[0], i.claims(map[string]any{"aud": nil})), ""},
-		"expired":        {sign(t, jose.RS256, i.keys[0], i.claims(map[string]any{"exp": time.Now().Add(-time.Hour).Unix()})), ""},
-		"endless":        {sign(t, jose.RS256, i.keys[0], i.claims(map[string]any{"exp": nil})), ""},
-		"not yet":        {sign(t, jose.RS256, i.keys[0], i.claims(map[string]any{"nbf": time.Now().Add(time.Hour).Unix()})), ""},
-		"of another":     {sign(t, jose.RS256, other.keys[0], i.claims(nil)), ""},
-		"another issuer": {sign(t, jose.RS256, i.keys[0], i.claims(map[string]any{"iss": other.URL})), ""},
-		"hmac":           {sign(t, jose.HS256, []byte("a key that the issuer never had, long"), i.claims(nil)), ""},
-		"nameless":       {sign(t, jose.RS256, i.keys[0], i.claims(map[string]any{"sub": ""})), ""},
-		"a number":       {sign(t, jose.RS256, i.keys[0], i.claims(map[string]any{"sub": 7})), ""},
-		"everybody":      {sign(t, jose.RS256, i.keys[0], i.claims(map[string]any{"sub": "*"})), ""},
-		"a server's":     {sign(t, jose.RS256, i.keys[0], i.claims(map[string]any{"sub": "recipe:fusion"})), ""},
-		"two lines":      {sign(t, jose.RS256, i.keys[0], i.claims(map[string]any{"sub": "a\nb"})), ""},
-		"long":           {sign(t, jose.RS256, i.keys[0], i.claims(map[string]any{"sub": strings.Repeat("x", maxName+1)})), ""},
-		"not signed":     {"eyJhbGciOiJub25lIn0.e30.", ""},
-		"not a token":    {"0123456789abcdef", ""},
+		"good":               {good(nil), "team-a"},
+		"for many":           {good(map[string]any{"aud": []string{"x", "waveproxy"}}), "team-a"},
+		"a moment ago":       {good(map[string]any{"exp": ago(leeway / 2)}), "team-a"},
+		"in a moment":        {good(map[string]any{"nbf": ago(-leeway)}), "team-a"},
+		"as long as can be":  {good(map[string]any{"sub": strings.Repeat("é", maxName)}), strings.Repeat("é", maxName)},
+		"a service account":  {good(map[string]any{"sub": "system:serviceaccount:ns:app"}), "system:serviceaccount:ns:app"},
+		"another key's name": {sign(t, jose.RS256, jose.JSONWebKey{Key: i.keys[0].Key, KeyID: "unheard of"}, i.claims(nil)), "team-a"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			got, err := v.Identity(t.Context(), test.token)
-			if test.want != "" {
-				if err != nil || got != test.want {
-					t.Errorf("%q, %v", got, err)
-				}
-				return
-			}
-			if !errors.Is(err, auth.ErrWrongLogin) || got != "" {
-				t.Errorf("%q, %v, want a wrong login", got, err)
-			}
-			if err != nil && strings.Contains(err.Error(), test.token) {
-				t.Errorf("the error has the token: %v", err)
-			}
-		})
+		t.Run(name, func(t *testing.T) { accepted(t, v, test.token, test.want) })
 	}
+	public, err := i.keys[0].Public().MarshalJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	payload := func(claims string) string {
+		signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: i.keys[0]}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		signed, err := signer.Sign([]byte(claims))
+		if err != nil {
+			t.Fatal(err)
+		}
+		token, err := signed.CompactSerialize()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	for name, test := range map[string]struct{ token, says string }{
+		"for another":    {good(map[string]any{"aud": "another"}), `expected audience "waveproxy" got ["another"]`},
+		"for nobody":     {good(map[string]any{"aud": nil}), "audience"},
+		"expired":        {good(map[string]any{"exp": ago(2 * leeway)}), "expired at"},
+		"endless":        {good(map[string]any{"exp": nil}), "expired at"},
+		"not yet":        {good(map[string]any{"nbf": ago(-time.Hour)}), "not before"},
+		"of another":     {sign(t, jose.RS256, other.keys[0], i.claims(nil)), "not signed with a key of " + i.URL},
+		"another issuer": {good(map[string]any{"iss": other.URL}), "different provider"},
+		"hmac":           {sign(t, jose.HS256, []byte("a key that the issuer never had, long"), i.claims(nil)), "public-key"},
+		"hmac, public":   {sign(t, jose.HS256, public, i.claims(nil)), "public-key"},
+		"nameless":       {good(map[string]any{"sub": ""}), `claim "sub" is not a name`},
+		"no claim":       {good(map[string]any{"sub": nil}), `claim "sub" is not a name`},
+		"a number":       {good(map[string]any{"sub": 7}), "unmarshal"},
+		"a list":         {good(map[string]any{"sub": []string{"a"}}), "unmarshal"},
+		"everybody":      {good(map[string]any{"sub": "*"}), "not a name"},
+		"a server's":     {good(map[string]any{"sub": "recipe:fusion"}), "not a name"},
+		"two lines":      {good(map[string]any{"sub": "a\nb"}), "not a name"},
+		"long":           {good(map[string]any{"sub": strings.Repeat("é", maxName+1)}), "not a name"},
+		"not UTF-8":      {payload(`{"iss":"` + i.URL + `","aud":"waveproxy","exp":9999999999,"sub":"a` + "\xff" + `"}`), "not a name"},
+		"no claims":      {payload("x"), "claims"},
+		"not signed":     {"eyJhbGciOiJub25lIn0.e30.", "public-key"},
+		"a bit flipped":  {flip(good(nil)), "not signed with a key"},
+		"not a token":    {"0123456789abcdef", "JSON web token"},
+		"as JSON":        {`{"payload":"e30","signatures":[{"protected":"eyJhbGciOiJSUzI1NiJ9","signature":"AA.AA.AA"}]}`, "JSON web token"},
+		"a library's":    {base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"fetching keys"}`)) + ".e30.AAAA", "public-key"},
+		"endlessly long": {strings.Repeat("x", maxToken+1), "more than"},
+		"empty":          {"", "JSON web token"},
+	} {
+		t.Run(name, func(t *testing.T) { refused(t, v, test.token, test.says) })
+	}
+}
+
+// flip changes the signature.
+func flip(token string) string {
+	dot := strings.LastIndexByte(token, '.')
+	last := "A"
+	if token[dot+1:dot+2] == last {
+		last = "B"
+	}
+	return token[:dot+1] + last + token[dot+2:]
 }
 
 func TestClaim(t *testing.T) {
 	i := newIssuer(t)
 	v := New(Options{Issuer: i.URL, Audience: "waveproxy", Claim: "email"})
-	if got, err := v.Identity(t.Context(), sign(t, jose.RS256, i.keys[0], i.claims(map[string]any{"email": "a@example.org"}))); got != "a@example.org" {
-		t.Errorf("%q, %v", got, err)
-	}
-	if _, err := v.Identity(t.Context(), sign(t, jose.RS256, i.keys[0], i.claims(nil))); !errors.Is(err, auth.ErrWrongLogin) {
-		t.Errorf("without the claim: %v", err)
-	}
+	good := func(changes map[string]any) string { return sign(t, jose.RS256, i.keys[0], i.claims(changes)) }
+	accepted(t, v, good(map[string]any{"email": "a@example.org"}), "a@example.org")
+	accepted(t, v, good(map[string]any{"email": "a@example.org", "email_verified": true}), "a@example.org")
+	accepted(t, v, good(map[string]any{"email": "a@example.org", "email_verified": "true"}), "a@example.org")
+	refused(t, v, good(map[string]any{"email": "a@example.org", "email_verified": false}), "not verified")
+	refused(t, v, good(map[string]any{"email": "a@example.org", "email_verified": "false"}), "not verified")
+	refused(t, v, good(map[string]any{"EMAIL": "a@example.org"}), `"email"`)
+	refused(t, v, good(nil), `"email"`)
 }
 
-func TestKeyRotation(t *testing.T) {
+func TestNoAudience(t *testing.T) {
 	i := newIssuer(t)
-	v := New(Options{Issuer: i.URL, Audience: "waveproxy"})
-	old := i.keys[0]
-	if _, err := v.Identity(t.Context(), sign(t, jose.RS256, old, i.claims(nil))); err != nil {
-		t.Fatal(err)
-	}
-	asked := i.asked.Load()
-	if _, err := v.Identity(t.Context(), sign(t, jose.RS256, old, i.claims(nil))); err != nil || i.asked.Load() != asked {
-		t.Errorf("a known key is asked for again: %v", err)
-	}
-	i.rotate(t, "k2")
-	if _, err := v.Identity(t.Context(), sign(t, jose.RS256, i.keys[0], i.claims(nil))); err != nil {
-		t.Errorf("a new key: %v", err)
-	}
-}
-
-func TestIssuerDown(t *testing.T) {
-	i := newIssuer(t)
-	i.down.Store(true)
-	v := New(Options{Issuer: i.URL, Audience: "waveproxy"})
-	token := sign(t, jose.RS256, i.keys[0], i.claims(nil))
-	for range 3 {
-		_, err := v.Identity(t.Context(), token)
-		if err == nil || errors.Is(err, auth.ErrWrongLogin) {
-			t.Fatalf("an issuer that is down makes a wrong login: %v", err)
-		}
-		if strings.Contains(err.Error(), "a secret") {
-			t.Errorf("the error quotes the answer: %v", err)
-		}
-	}
-	if n := i.asked.Load(); n != 1 {
-		t.Errorf("asked %d times within seconds, want once", n)
-	}
-	i.down.Store(false)
-	v.failedAt = time.Now().Add(-retryAfter)
-	if got, err := v.Identity(t.Context(), token); err != nil || got != "team-a" {
-		t.Errorf("when it is up again: %q, %v", got, err)
-	}
-	i.down.Store(true)
-	i.rotate(t, "k2")
-	if _, err := v.Identity(t.Context(), sign(t, jose.RS256, i.keys[0], i.claims(nil))); err == nil || errors.Is(err, auth.ErrWrongLogin) {
-		t.Errorf("a key that cannot be looked up makes a wrong login: %v", err)
-	}
-}
-
-func TestContext(t *testing.T) {
-	i := newIssuer(t)
-	v := New(Options{Issuer: i.URL, Audience: "waveproxy"})
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := v.Identity(ctx, sign(t, jose.RS256, i.keys[0], i.claims(nil))); err == nil {
-		t.Error("a request that has ended gets an identity")
+	for _, aud := range []any{"waveproxy", "", nil} {
+		refused(t, New(Options{Issuer: i.URL}), sign(t, jose.RS256, i.keys[0], i.claims(map[string]any{"aud": aud})), "")
 	}
 }

@@ -1,0 +1,164 @@
+package oidc
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/go-jose/go-jose/v4"
+	"golang.org/x/sync/singleflight"
+)
+
+const (
+	// loadTimeout bounds asking the issuer, with all requests that it takes.
+	loadTimeout = 10 * time.Second
+	// retryAfter is how long an issuer that was asked is left alone. An error is
+	// repeated meanwhile.
+	retryAfter = 5 * time.Second
+	// maxAge is how long a key that the issuer has withdrawn may be good.
+	maxAge    = time.Hour
+	maxAnswer = 1 << 20 // bytes of the issuer's
+)
+
+// state is what is known of the issuer. The library has a key set of its own, but
+// that asks the issuer for each forged token, and reads answers of any length.
+type state struct {
+	keys   *oidc.StaticKeySet // nil until the issuer could be asked
+	loaded time.Time          // when the keys were
+	asked  time.Time          // when the last load ended
+	err    error              // of the last load
+}
+
+func (s state) recent() bool { return time.Since(s.asked) < retryAfter }
+
+func (v *Verifier) current() state {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.state
+}
+
+// keys returns those that are known. The first caller waits for them. Old ones
+// are loaded again behind the caller's back, and stay when that fails.
+func (v *Verifier) keys(ctx context.Context) (*oidc.StaticKeySet, error) {
+	s := v.current()
+	if s.keys == nil {
+		return v.load(ctx)
+	}
+	if time.Since(s.loaded) >= maxAge && !s.recent() {
+		v.start(ctx)
+	}
+	return s.keys, nil
+}
+
+// load asks the issuer, unless that was done a moment ago. Callers share one
+// load, which goes on when they leave.
+func (v *Verifier) load(ctx context.Context) (*oidc.StaticKeySet, error) {
+	s := v.current()
+	if !s.recent() {
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for the keys of the issuer %s: %w", v.options.Issuer, ctx.Err())
+		case r := <-v.start(ctx):
+			s = r.Val.(state)
+		}
+	}
+	if s.err != nil {
+		return nil, fmt.Errorf("ask the issuer %s for its keys: %w", v.options.Issuer, s.err)
+	}
+	return s.keys, nil
+}
+
+// start begins a load, or joins the one under way.
+func (v *Verifier) start(ctx context.Context) <-chan singleflight.Result {
+	shared := context.WithoutCancel(ctx)
+	return v.loads.DoChan("", func() (any, error) {
+		s := v.current()
+		if s.recent() { // since the caller looked
+			return s, nil
+		}
+		ctx, cancel := context.WithTimeout(shared, loadTimeout)
+		defer cancel()
+		keys, err := v.fetch(ctx)
+		s.asked, s.err = time.Now(), err
+		if err == nil {
+			s.keys, s.loaded = keys, s.asked
+		}
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.state = s
+		return s, nil
+	})
+}
+
+// fetch asks where the keys are, and for the keys. See OpenID Connect Discovery
+// 1.0, section 4.
+func (v *Verifier) fetch(ctx context.Context) (*oidc.StaticKeySet, error) {
+	issuer := v.options.Issuer
+	var about oidc.ProviderConfig
+	if err := v.get(ctx, strings.TrimSuffix(issuer, "/")+"/.well-known/openid-configuration", &about); err != nil {
+		return nil, err
+	}
+	if about.IssuerURL != issuer {
+		return nil, fmt.Errorf("it calls itself %.200q: want exactly that in the configuration", about.IssuerURL)
+	}
+	if strings.HasPrefix(issuer, "https:") && !strings.HasPrefix(about.JWKSURL, "https:") {
+		return nil, fmt.Errorf("its keys are at %.200q: want an https URL", about.JWKSURL)
+	}
+	var published struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if err := v.get(ctx, about.JWKSURL, &published); err != nil {
+		return nil, err
+	}
+	set := &oidc.StaticKeySet{}
+	for _, data := range published.Keys {
+		var key jose.JSONWebKey
+		// RFC 7517 section 5: keys that are not understood are left out.
+		if err := json.Unmarshal(data, &key); err != nil || key.Use == "enc" {
+			continue
+		}
+		switch key.Key.(type) {
+		case *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey:
+			set.PublicKeys = append(set.PublicKeys, key.Key)
+		}
+	}
+	if len(set.PublicKeys) == 0 {
+		return nil, errors.New("it has no key to verify signatures with")
+	}
+	return set, nil
+}
+
+// get reads a document. Errors do not quote it: it may be anything.
+func (v *Verifier) get(ctx context.Context, url string, document any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := v.options.Client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("get %s: status %d", url, resp.StatusCode)
+	}
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	switch {
+	case err != nil:
+		return fmt.Errorf("get %s: %w", url, err)
+	case len(data) > maxAnswer:
+		return fmt.Errorf("get %s: the answer has more than %d bytes", url, maxAnswer)
+	case json.Unmarshal(data, document) != nil:
+		return fmt.Errorf("get %s: the answer is not the JSON that is wanted", url)
+	}
+	return nil
+}

@@ -1,0 +1,264 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+)
+
+// TestWork: the rounds that a wrong login takes do not tell whether there is such
+// a user, nor how dear the hash is.
+func TestWork(t *testing.T) {
+	hashes := map[string]string{}
+	for user, cost := range map[string]int{"cheap": 4, "middle": 5, "dear": 7} {
+		hash, err := bcrypt.GenerateFromPassword([]byte("hunter2"), cost)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hashes[user] = string(hash)
+	}
+	p, err := NewPasswords(hashes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rounds := 0
+	p.compare = func(hash, password []byte) error {
+		cost, err := bcrypt.Cost(hash)
+		if err != nil {
+			t.Errorf("%q: %v", hash, err)
+		}
+		rounds += 1 << cost
+		err = bcrypt.CompareHashAndPassword(hash, password)
+		if err != nil && !errors.Is(err, bcrypt.ErrMismatchedHashAndPassword) {
+			t.Errorf("%q takes no time: %v", hash, err)
+		}
+		return err
+	}
+	for _, user := range []string{"cheap", "middle", "dear", "nobody"} {
+		rounds = 0
+		wantLogin(t, p, user, "wrong", ErrWrongLogin)
+		if rounds != 1<<7 {
+			t.Errorf("%s: %d rounds, want %d", user, rounds, 1<<7)
+		}
+	}
+	rounds = 0
+	wantLogin(t, p, "cheap", "hunter2", nil)
+	if rounds != 1<<4 {
+		t.Errorf("a good login takes %d rounds", rounds)
+	}
+	rounds = 0
+	wantLogin(t, p, "dear", strings.Repeat("x", maxPassword+1), ErrWrongLogin)
+	if rounds != 0 {
+		t.Error("a password that bcrypt would cut is compared")
+	}
+}
+
+// TestPullCostsOneComparison: requests with one login that come together are
+// compared once, and who leaves meanwhile does not wait.
+func TestPullCostsOneComparison(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, err := NewPasswords(map[string]string{"ann": hashOf(t, "hunter2")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var compared, at atomic.Int64
+		p.compare = func(hash, password []byte) error {
+			if at.Add(1) > 1 {
+				t.Error("two comparisons at a time")
+			}
+			defer at.Add(-1)
+			compared.Add(1)
+			time.Sleep(time.Second)
+			return bcrypt.CompareHashAndPassword(hash, password)
+		}
+		ctx, leave := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		for range 50 {
+			wg.Go(func() { wantLogin(t, p, "ann", "hunter2", nil) })
+		}
+		synctest.Wait()
+		var gone error
+		wg.Go(func() { gone = p.Check(ctx, "ann", "wrong") })
+		synctest.Wait()
+		start := time.Now()
+		leave()
+		synctest.Wait()
+		if !errors.Is(gone, context.Canceled) || time.Since(start) != 0 {
+			t.Errorf("who left got %v after %s", gone, time.Since(start))
+		}
+		wg.Wait()
+		if n := compared.Load(); n != 1 {
+			t.Errorf("%d comparisons, want 1", n)
+		}
+		time.Sleep(rememberGood)
+		wantLogin(t, p, "ann", "hunter2", nil)
+		if n := compared.Load(); n != 2 {
+			t.Errorf("%d comparisons, want another after %s", n, rememberGood)
+		}
+	})
+}
+
+// TestWrongLoginsAreNotKept, or who guesses could push out who does not.
+func TestWrongLoginsAreNotKept(t *testing.T) {
+	p, err := NewPasswords(map[string]string{"ann": hashOf(t, "hunter2")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantLogin(t, p, "ann", "hunter2", nil)
+	p.compare = func(_, _ []byte) error { return bcrypt.ErrMismatchedHashAndPassword }
+	for i := range maxGood + 1 {
+		wantLogin(t, p, "ann", strings.Repeat("x", i%maxPassword), ErrWrongLogin)
+		wantLogin(t, p, strings.Repeat("x", i%maxPassword), "hunter2", ErrWrongLogin)
+	}
+	if n := p.good.Len(); n != 1 {
+		t.Errorf("%d logins are remembered, want 1", n)
+	}
+	wantLogin(t, p, "ann", "hunter2", nil)
+}
+
+func TestNewPasswordsRefuses(t *testing.T) {
+	for user, hash := range map[string]string{
+		"": hashOf(t, "x"), "ann": "hunter2", "bob": "", "ops:$2y$05$hunter2": hashOf(t, "x"),
+	} {
+		if _, err := NewPasswords(map[string]string{user: hash}); err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%q: %v", user, err)
+		}
+	}
+}
+
+// htpasswdFile is one whose clock the test moves. It is the file's, too.
+type htpasswdFile struct {
+	path     string
+	now      time.Time
+	problems []string
+}
+
+func (f *htpasswdFile) write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(path, f.now, f.now); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func openFile(t *testing.T, text string) (*htpasswdFile, *Passwords) {
+	t.Helper()
+	f := &htpasswdFile{path: filepath.Join(t.TempDir(), "htpasswd"), now: time.Now()}
+	f.write(t, f.path, text)
+	p, err := OpenHtpasswd(f.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.file.looked, p.file.read = f.now, f.now
+	p.now = func() time.Time { return f.now }
+	p.OnReloadError = func(err error) { f.problems = append(f.problems, err.Error()) }
+	return f, p
+}
+
+// TestHtpasswdChangesUnseen: hashes have one size, so a password that changes
+// twice within the file's clock is told by neither size nor time.
+func TestHtpasswdChangesUnseen(t *testing.T) {
+	f, p := openFile(t, "ann:"+hashOf(t, "first"))
+	f.write(t, f.path, "ann:"+hashOf(t, "second"))
+	f.now = f.now.Add(lookAgain - 1)
+	wantLogin(t, p, "ann", "first", nil) // not looked at yet
+	f.now = f.now.Add(1)
+	wantLogin(t, p, "ann", "first", ErrWrongLogin)
+	wantLogin(t, p, "ann", "second", nil)
+}
+
+// TestHtpasswdReplaced as htpasswd and Kubernetes do it, with the time and the
+// size that the file had.
+func TestHtpasswdReplaced(t *testing.T) {
+	f, p := openFile(t, "ann:"+hashOf(t, "first"))
+	f.write(t, f.path+".new", "ann:"+hashOf(t, "second"))
+	f.now = f.now.Add(time.Hour)
+	wantLogin(t, p, "ann", "first", nil)
+	if err := os.Rename(f.path+".new", f.path); err != nil {
+		t.Fatal(err)
+	}
+	f.now = f.now.Add(time.Hour)
+	wantLogin(t, p, "ann", "first", ErrWrongLogin)
+	wantLogin(t, p, "ann", "second", nil)
+}
+
+// TestHtpasswdIsReadOnce: a file whose time is old is not read again until it
+// changes.
+func TestHtpasswdIsReadOnce(t *testing.T) {
+	f, p := openFile(t, "ann:"+hashOf(t, "first"))
+	written := f.now
+	f.now = written.Add(time.Hour)
+	wantLogin(t, p, "ann", "first", nil) // reads it, now that it has settled
+	users := p.users.Load()
+	f.now = written.Add(2 * time.Hour)
+	wantLogin(t, p, "ann", "first", nil)
+	if p.users.Load() != users {
+		t.Error("the file was read again")
+	}
+}
+
+func TestHtpasswdProblems(t *testing.T) {
+	good := "ann:" + hashOf(t, "first")
+	f, p := openFile(t, good)
+	for _, step := range []struct {
+		change func()
+		told   string // "" for nothing new
+	}{
+		{func() { f.write(t, f.path, "ann:hunter2") }, ":1: "},
+		{func() {}, ""},
+		{func() { f.write(t, f.path, good+"\nbob:hunter2") }, ":2: "},
+		{func() { f.write(t, f.path, strings.Repeat("#", maxHtpasswd+1)) }, "more than"},
+		{func() { _ = os.Remove(f.path) }, "no such file"},
+		{func() {}, ""},
+		{func() {
+			if err := syscall.Mkfifo(f.path, 0o600); err != nil { // to open it would hang
+				t.Fatal(err)
+			}
+		}, "not a regular file"},
+		{func() { _ = os.Remove(f.path); f.write(t, f.path, good) }, ""},
+		{func() { f.write(t, f.path, "ann:hunter2") }, ":1: "}, // again, after it was well
+	} {
+		f.now, f.problems = f.now.Add(time.Minute), nil
+		step.change()
+		wantLogin(t, p, "ann", "first", nil)
+		told := strings.Join(f.problems, "\n")
+		if (step.told == "") != (told == "") || !strings.Contains(told, step.told) || strings.Contains(told, "hunter2") {
+			t.Errorf("told %q, want %q", told, step.told)
+		}
+	}
+}
+
+// TestHtpasswdReloadUnderLoad has logins while the file changes.
+func TestHtpasswdReloadUnderLoad(t *testing.T) {
+	f, p := openFile(t, "ann:"+hashOf(t, "hunter2"))
+	var clock atomic.Int64
+	p.now = func() time.Time { return f.now.Add(time.Duration(clock.Add(1)) * time.Second) }
+	line := "ann:" + hashOf(t, "hunter2") + "\nbob:" + hashOf(t, "hunter3") + "\n"
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 20 {
+				wantLogin(t, p, "ann", "hunter2", nil)
+			}
+		})
+	}
+	// As editors do it, so that nobody sees half of it.
+	f.write(t, f.path+".new", line)
+	if err := os.Rename(f.path+".new", f.path); err != nil {
+		t.Fatal(err)
+	}
+	wg.Wait()
+	wantLogin(t, p, "bob", "hunter3", nil)
+}
