@@ -49,17 +49,19 @@ type Image struct {
 // maxObject is the largest manifest that every registry and engine takes.
 const maxObject = 4 << 20
 
-// maxDepth bounds indexes inside indexes, maxChildren the entries of an index
-// and the layers of a base image. No real image comes near.
+// maxDepth bounds indexes inside indexes, maxChildren the entries of all of
+// them and the layers of a base image and of a recipe, and maxImage the bytes
+// of an image's documents together. No real image comes near.
 const (
 	maxDepth    = 4
 	maxChildren = 1024
+	maxImage    = 64 << 20
 )
 
 // Augmenter applies recipes. It is safe for concurrent use.
 type Augmenter struct {
 	maxLayers int
-	links     *lru.Cache[string, map[string]string] // by base layer digest and roots
+	links     *lru.Cache[string, map[string]string] // by image name, base layer digest and roots
 	repacked  *lru.Cache[string, Layer]             // by inputs of repack
 }
 
@@ -103,10 +105,18 @@ type walk struct {
 	Request
 	src Source
 
-	mu    sync.Mutex // guards what follows: entries of an index are visited in parallel
-	image *Image
-	seen  map[digest.Digest]bool
-	have  []ocispec.Platform
+	mu      sync.Mutex // guards what follows: entries of an index are visited in parallel
+	image   *Image
+	seen    map[digest.Digest]bool
+	size    int // of the image's objects, in bytes
+	entries int // of its indexes
+	have    []candidate
+}
+
+// candidate is a platform of the base image.
+type candidate struct {
+	ocispec.Platform
+	fits bool // the recipe's layers
 }
 
 // visit augments a manifest or index. It returns nil for one that is not for
@@ -131,21 +141,35 @@ func (w *walk) visitIndex(ctx context.Context, o Object, m members, depth int) (
 	if depth >= maxDepth {
 		return nil, refuse("%s: indexes are nested more than %d deep", w.Name, maxDepth)
 	}
+	n, err := m.count("manifests")
+	if err != nil {
+		return nil, refuse("index %s: %v", o.Digest, err)
+	}
+	w.mu.Lock()
+	w.entries += n
+	n = w.entries
+	w.mu.Unlock()
+	if n > maxChildren {
+		return nil, refuse("%s: its indexes have %d entries; this server takes %d", w.Name, n, maxChildren)
+	}
 	var entries []ocispec.Descriptor
 	if err := m.decode("manifests", &entries); err != nil {
 		return nil, refuse("index %s: %v", o.Digest, err)
 	}
-	if len(entries) > maxChildren {
-		return nil, refuse("%s: the index has %d entries; this server takes %d", w.Name, len(entries), maxChildren)
-	}
 	results := make([]*Object, len(entries))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(8)
+	if depth > 0 {
+		g.SetLimit(1) // 8 documents at a time in all, not to the power of the depth
+	}
 	for i, e := range entries {
 		if !w.wanted(e) {
 			continue
 		}
 		g.Go(func() error {
+			if err := e.Digest.Validate(); err != nil {
+				return refuse("index %s: entry %d: digest %.100q: %v", o.Digest, i, e.Digest, err)
+			}
 			child, err := w.src.Manifest(ctx, e.Digest.String())
 			if err != nil {
 				return err
@@ -179,7 +203,7 @@ func (w *walk) visitIndex(ctx context.Context, o Object, m members, depth int) (
 // wanted tells from an index entry alone whether to read the manifest. What
 // BuildKit attests about the base image is not true of an augmented one.
 func (w *walk) wanted(e ocispec.Descriptor) bool {
-	if e.Annotations["vnd.docker.reference.type"] != "" {
+	if e.Annotations["vnd.docker.reference.type"] != "" || !mayBeImage(e.MediaType) {
 		return false
 	}
 	if e.Platform == nil {
@@ -188,21 +212,25 @@ func (w *walk) wanted(e ocispec.Descriptor) bool {
 	if e.Platform.OS == "unknown" && e.Platform.Architecture == "unknown" {
 		return false
 	}
-	w.found(*e.Platform)
-	_, fits := fitting(w.Recipe.Layers, *e.Platform)
-	return anyCovers(w.Platforms, *e.Platform) && fits
+	return w.found(*e.Platform) && anyCovers(w.Platforms, *e.Platform)
 }
 
 func (w *walk) visitManifest(ctx context.Context, o Object, m members, declared *ocispec.Platform) (*Object, error) {
+	if n, err := m.count("layers"); err != nil {
+		return nil, refuse("manifest %s: %v", o.Digest, err)
+	} else if n > maxChildren {
+		return nil, refuse("%s has %d layers; this server takes %d", w.Name, n, maxChildren)
+	}
 	refs, err := o.References()
 	if err != nil {
 		return nil, err
 	}
-	if refs.Config == nil || !isImageConfig(refs.Config.MediaType) {
+	if refs.Config == nil || !isImageConfig(o.MediaType, refs.Config.MediaType) {
+		if o.Digest != w.image.Base {
+			w.lost(declared) // an artifact beside the images
+			return nil, nil
+		}
 		return nil, refuse("%s is not a container image: its config has media type %q", w.Name, configType(refs))
-	}
-	if len(refs.Layers) > maxChildren {
-		return nil, refuse("%s has %d layers; this server takes %d", w.Name, len(refs.Layers), maxChildren)
 	}
 	config, err := w.src.Blob(ctx, *refs.Config)
 	if err != nil {
@@ -253,21 +281,21 @@ func configType(refs References) string {
 // checkPlatforms reports what was asked for and is not there.
 func (w *walk) checkPlatforms(any bool) error {
 	var have []string
-	for _, p := range w.have {
-		have = append(have, FormatPlatform(p))
+	for _, c := range w.have {
+		have = append(have, FormatPlatform(c.Platform))
 	}
 	slices.Sort(have)
 	list := strings.Join(slices.Compact(have), ", ")
 	for _, want := range w.Platforms {
-		if !slices.ContainsFunc(w.have, func(p ocispec.Platform) bool { return covers(want, p) }) {
+		if !slices.ContainsFunc(w.have, func(c candidate) bool { return covers(want, c.Platform) }) {
 			return refuse("%s has no image for platform %s; it has %s", w.Name, FormatPlatform(want), first(list, "none"))
 		}
-		if !slices.ContainsFunc(w.have, func(p ocispec.Platform) bool {
-			_, fits := fitting(w.Recipe.Layers, p)
-			return covers(want, p) && fits
-		}) {
+		if !slices.ContainsFunc(w.have, func(c candidate) bool { return c.fits && covers(want, c.Platform) }) {
 			return refuse("the recipe has no layer for platform %s of %s", FormatPlatform(want), w.Name)
 		}
+	}
+	if !any && len(have) == 0 {
+		return refuse("%s is not a container image: its index has none", w.Name)
 	}
 	if !any {
 		return refuse("none of the platforms of %s (%s) fits the recipe's layers", w.Name, first(list, "none"))
@@ -275,10 +303,26 @@ func (w *walk) checkPlatforms(any bool) error {
 	return nil
 }
 
-func (w *walk) found(p ocispec.Platform) {
+// found notes a platform of the base image and reports whether the recipe's
+// layers fit it.
+func (w *walk) found(p ocispec.Platform) bool {
+	_, fits := fitting(w.Recipe.Layers, p)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.have = append(w.have, p)
+	w.have = append(w.have, candidate{p, fits})
+	return fits
+}
+
+// lost takes back what an index entry declared and its manifest is not.
+func (w *walk) lost(declared *ocispec.Platform) {
+	if declared == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	name := FormatPlatform(*declared)
+	i := slices.IndexFunc(w.have, func(c candidate) bool { return FormatPlatform(c.Platform) == name })
+	w.have = slices.Delete(w.have, i, i+1)
 }
 
 func (w *walk) add(o Object) error {
@@ -290,6 +334,10 @@ func (w *walk) add(o Object) error {
 	if !w.seen[o.Digest] {
 		w.seen[o.Digest] = true
 		w.image.Objects = append(w.image.Objects, o)
+		w.size += len(o.Data)
+	}
+	if w.size > maxImage {
+		return refuse("%s: the image's documents are more than %d bytes", w.Name, maxImage)
 	}
 	return nil
 }

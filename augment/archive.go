@@ -29,9 +29,13 @@ const (
 // Limits bound what reading one archive may cost; a small compressed file can
 // hold a very large tar.
 type Limits struct {
-	Bytes   int64 // of the uncompressed tar
+	Bytes   int64 // of the uncompressed tar, and of its files with their holes filled
 	Entries int
 }
+
+// maxName is the longest path that Linux takes. The time that repack needs for
+// a name grows with the square of its length.
+const maxName = 4095
 
 // DefaultLimits let through the largest layers seen in practice.
 var DefaultLimits = Limits{Bytes: 16 << 30, Entries: 1_000_000}
@@ -46,8 +50,8 @@ type Archive struct {
 // Inspect reads a layer archive to its end and reports what it is. It refuses
 // with an *Error what is not a well-formed tar, plain or compressed with gzip
 // or zstd, and what no container engine should be handed: absolute names,
-// names that leave the root, and device files. Errors of r and ctx come back
-// wrapped.
+// names that leave the root or are too long, whiteouts of no name, and device
+// files. Errors of r and ctx come back wrapped.
 func Inspect(ctx context.Context, r io.Reader, limits Limits) (Archive, error) {
 	src := &source{ctx: ctx, r: r}
 	found := Archive{}
@@ -63,7 +67,7 @@ func Inspect(ctx context.Context, r io.Reader, limits Limits) (Archive, error) {
 		found.Compression = compression
 		bounded := &boundedReader{r: out, left: limits.Bytes}
 		tarBytes := io.TeeReader(bounded, plain.Hash())
-		found.Roots, err = checkEntries(tarBytes, limits.Entries)
+		found.Roots, err = checkEntries(tarBytes, limits)
 		if errors.Is(err, errNoEntry) && compression == None {
 			return refuse("layer is not a tar archive, plain or compressed with gzip or zstd")
 		}
@@ -102,8 +106,9 @@ func asRefusal(what string, err error) error {
 // no archive at all.
 var errNoEntry = errors.New("no entry")
 
-func checkEntries(r io.Reader, limit int) (roots []string, err error) {
+func checkEntries(r io.Reader, limits Limits) (roots []string, err error) {
 	entries := tar.NewReader(r)
+	left := limits.Bytes
 	for n := 0; ; n++ {
 		h, err := entries.Next()
 		if errors.Is(err, io.EOF) {
@@ -116,8 +121,14 @@ func checkEntries(r io.Reader, limit int) (roots []string, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if n >= limit {
-			return nil, refuse("layer has more than %d entries", limit)
+		if n >= limits.Entries {
+			return nil, refuse("layer has more than %d entries", limits.Entries)
+		}
+		if h.Typeflag == tar.TypeReg || h.Typeflag == tar.TypeGNUSparse {
+			left -= h.Size // a sparse file of kilobytes unpacks to any size
+		}
+		if left < 0 {
+			return nil, errTooLarge
 		}
 		if err := checkEntry(h); err != nil {
 			return nil, err
@@ -143,6 +154,13 @@ func checkEntry(h *tar.Header) error {
 	if h.Typeflag == tar.TypeXGlobalHeader {
 		return nil
 	}
+	switch path.Base(h.Name) {
+	case whiteout, whiteout + ".", whiteout + "..":
+		return refuse("layer entry %q is a whiteout of no name", h.Name)
+	}
+	if cleanName(h.Name) == "." && h.Typeflag != tar.TypeDir {
+		return refuse("layer entry %q stands for the root and is no directory", h.Name)
+	}
 	return checkName(h.Name)
 }
 
@@ -150,6 +168,8 @@ func checkName(name string) error {
 	switch {
 	case name == "" || strings.ContainsRune(name, 0):
 		return refuse("layer entry %q has no valid name", name)
+	case len(name) > maxName:
+		return refuse("layer entry %.100q... has a name of %d bytes; Linux takes %d", name, len(name), maxName)
 	case strings.HasPrefix(name, "/"):
 		return refuse("layer entry %q is an absolute path; names must be relative to the image's root", name)
 	case slices.Contains(strings.Split(name, "/"), ".."):
@@ -211,6 +231,8 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
+var errTooLarge = refuse("layer unpacks to more than the limit")
+
 // boundedReader refuses to yield more than left bytes.
 type boundedReader struct {
 	r    io.Reader
@@ -220,7 +242,7 @@ type boundedReader struct {
 func (b *boundedReader) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p)
 	if b.left -= int64(n); b.left < 0 {
-		return 0, refuse("layer unpacks to more than the limit")
+		return 0, errTooLarge
 	}
 	return n, err
 }

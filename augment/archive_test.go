@@ -4,7 +4,9 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -84,6 +86,13 @@ func TestInspectRefuses(t *testing.T) {
 		"character device":   {tarOf(file{name: "dev/null", kind: tar.TypeChar}), `"dev/null" is a device`},
 		"block device":       {tarOf(file{name: "sda", kind: tar.TypeBlock}), "device"},
 		"pipe":               {tarOf(file{name: "p", kind: tar.TypeFifo}), "device or pipe"},
+		"whiteout of parent": {tarOf(file{name: "a/.wh..."}), `"a/.wh..." is a whiteout`},
+		"whiteout of itself": {tarOf(file{name: "a/.wh.."}), "is a whiteout"},
+		"whiteout of none":   {tarOf(file{name: ".wh."}), "is a whiteout"},
+		"link for the root":  {tarOf(link(".", "etc")), "root"},
+		"endless name":       {tarOf(file{name: strings.Repeat("a/", 2047) + "aa"}), "4096 bytes"},
+		"endless link name":  {tarOf(file{name: "a", kind: tar.TypeLink, link: strings.Repeat("a", 4096)}), "4096 bytes"},
+		"sparse terabyte":    {sparse(1 << 40), "limit"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Inspect(t.Context(), bytes.NewReader(test.data), DefaultLimits)
@@ -104,6 +113,39 @@ func TestInspectRefuses(t *testing.T) {
 	if _, refused := errors.AsType[*Error](err); refused || !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v, want the context's", err)
 	}
+}
+
+// sparse is an archive of one file that is all hole.
+func sparse(size int64) []byte {
+	h := &tar.Header{Name: "hole", Typeflag: tar.TypeReg, Size: 512, Format: tar.FormatGNU}
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	if err := w.WriteHeader(h); err != nil {
+		panic(err)
+	}
+	if _, err := w.Write(make([]byte, 512)); err != nil {
+		panic(err)
+	}
+	if err := w.Close(); err != nil {
+		panic(err)
+	}
+	data := b.Bytes()
+	data[156] = tar.TypeGNUSparse
+	number := func(n int64) []byte { return binary.BigEndian.AppendUint64([]byte{0x80, 0, 0, 0}, uint64(n)) }
+	copy(data[386:], slices.Concat(number(size-512), number(512))) // the one part with bytes
+	copy(data[483:], number(size))
+	return withChecksum(data)
+}
+
+// withChecksum makes a changed first header valid again.
+func withChecksum(data []byte) []byte {
+	copy(data[148:156], "        ")
+	sum := 0
+	for _, c := range data[:512] {
+		sum += int(c)
+	}
+	copy(data[148:156], fmt.Sprintf("%06o\x00 ", sum))
+	return data
 }
 
 func TestInspectLimits(t *testing.T) {

@@ -135,18 +135,25 @@ func rewriteRuntime(m *members, r Recipe) error {
 // mergeEnv replaces variables by key where they stand and appends new ones in
 // order; the last of equal keys wins.
 func mergeEnv(env, edits []string) []string {
+	last := map[string]string{}
 	for _, edit := range edits {
 		key, _, _ := strings.Cut(edit, "=")
-		sameKey := func(e string) bool { k, _, _ := strings.Cut(e, "="); return k == key }
-		i := slices.IndexFunc(env, sameKey)
-		if i < 0 {
-			env = append(env, edit)
-			continue
-		}
-		rest := slices.DeleteFunc(slices.Clone(env[i+1:]), sameKey)
-		env = append(append(slices.Clone(env[:i]), edit), rest...)
+		last[key] = edit
 	}
-	return env
+	var merged []string
+	done := map[string]bool{}
+	for _, e := range slices.Concat(env, edits) {
+		key, _, _ := strings.Cut(e, "=")
+		edit, edited := last[key]
+		switch {
+		case !edited:
+			merged = append(merged, e)
+		case !done[key]:
+			merged = append(merged, edit)
+			done[key] = true
+		}
+	}
+	return merged
 }
 
 // baseEntrypoint renders the base image's entrypoint for entryChain: a single

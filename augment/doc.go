@@ -13,7 +13,7 @@
 //	mediatype.go Docker and OCI names, and what a document is
 //	platform.go  parsing and matching
 //	recipe.go    what to add
-//	config.go, manifest.go, index.go  the three rewrites
+//	config.go, manifest.go  the three rewrites
 //	apply.go     reading the base through Source and rewriting bottom-up
 //	prepare.go   the layers as they must stand above one base image
 //	archive.go   checking and reading layer archives

@@ -84,7 +84,7 @@ func annotate(m *members, mediaType string, from origin) error {
 	var annotations members
 	if raw := m.get("annotations"); raw != nil {
 		var err error
-		if annotations, err = parseMembers(raw); err != nil {
+		if annotations, err = parseMap(raw); err != nil {
 			return refuse("annotations: %v", err)
 		}
 	}

@@ -36,6 +36,9 @@ func classify(o Object, m members) (kind, string, error) {
 	if m.get("fsLayers") != nil || isSchema1(inBody) {
 		return 0, "", refuse("the image has a schema 1 manifest, which current container engines no longer accept: push it again with a current client")
 	}
+	if m.get("manifests") != nil && (m.get("config") != nil || m.get("layers") != nil) {
+		return 0, "", refuse("the document is both a manifest and an index, which container engines refuse")
+	}
 	switch mediaType := first(inBody, o.MediaType); mediaType {
 	case ocispec.MediaTypeImageManifest, dockerManifest:
 		return kindManifest, mediaType, nil
@@ -72,9 +75,21 @@ func layerType(manifestType string) string {
 }
 
 // isImageConfig reports whether a manifest with this config is a container
-// image rather than an artifact.
-func isImageConfig(mediaType string) bool {
-	return mediaType == ocispec.MediaTypeImageConfig || mediaType == dockerConfig
+// image rather than an artifact. Docker 1.10 pushed configs under a generic
+// type, which engines still take (docker/distribution issue 1622).
+func isImageConfig(manifestType, configType string) bool {
+	return configType == ocispec.MediaTypeImageConfig || configType == dockerConfig ||
+		(manifestType == dockerManifest && configType == "application/octet-stream")
+}
+
+// mayBeImage reports whether an index entry of this type can lead to an image.
+// Other types must not be an error (OCI image specification, "Image Index").
+func mayBeImage(mediaType string) bool {
+	switch mediaType {
+	case "", ocispec.MediaTypeImageManifest, dockerManifest, ocispec.MediaTypeImageIndex, dockerList:
+		return true
+	}
+	return isSchema1(mediaType)
 }
 
 func first(values ...string) string {

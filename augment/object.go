@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
+	"unicode"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -51,8 +53,17 @@ type member struct {
 
 // parseMembers reads one JSON object. A member that appears twice is refused:
 // readers disagree on which one counts, and an image that two readers see
-// differently cannot be rewritten for both.
-func parseMembers(data []byte) (members, error) {
+// differently cannot be rewritten for both. Names that differ only in case are
+// the same: the engines' decoder takes "Layers" for "layers".
+func parseMembers(data []byte) (members, error) { return parseObject(data, fold) }
+
+// parseMap reads one JSON object whose names are the keys of a map. Those are
+// taken to the letter.
+func parseMap(data []byte) (members, error) {
+	return parseObject(data, func(key string) string { return key })
+}
+
+func parseObject(data []byte, identity func(name string) string) (members, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	if tok, err := dec.Token(); err != nil {
 		return nil, jsonError(err)
@@ -60,6 +71,7 @@ func parseMembers(data []byte) (members, error) {
 		return nil, fmt.Errorf("want a JSON object, found %v", tok)
 	}
 	var m members
+	seen := map[string]bool{}
 	for dec.More() {
 		tok, err := dec.Token()
 		if err != nil {
@@ -70,8 +82,10 @@ func parseMembers(data []byte) (members, error) {
 		if err := dec.Decode(&value); err != nil {
 			return nil, fmt.Errorf("member %q: %w", name, jsonError(err))
 		}
-		if m.index(name) >= 0 {
+		if id := identity(name); seen[id] {
 			return nil, fmt.Errorf("member %q appears twice", name)
+		} else {
+			seen[id] = true
 		}
 		m = append(m, member{name, value})
 	}
@@ -91,8 +105,24 @@ func jsonError(err error) error {
 	return err
 }
 
+// fold gives names that encoding/json takes for one another the same form.
+func fold(name string) string {
+	return strings.Map(func(r rune) rune {
+		for {
+			next := unicode.SimpleFold(r)
+			if next <= r {
+				return next // the least of those that r folds to
+			}
+			r = next
+		}
+	}, name)
+}
+
 func (m members) index(name string) int {
-	return slices.IndexFunc(m, func(e member) bool { return e.name == name })
+	if i := slices.IndexFunc(m, func(e member) bool { return e.name == name }); i >= 0 {
+		return i
+	}
+	return slices.IndexFunc(m, func(e member) bool { return strings.EqualFold(e.name, name) })
 }
 
 // get returns the member's value, nil when it is absent or null.
@@ -117,18 +147,25 @@ func (m members) decode(name string, v any) error {
 	return nil
 }
 
+// count returns how many elements the array has, without making them.
+func (m members) count(name string) (int, error) {
+	var elements []struct{}
+	err := m.decode(name, &elements)
+	return len(elements), err
+}
+
 // set replaces the member where it stands, or appends it.
 func (m *members) set(name string, value any) {
 	raw := encodeJSON(value)
 	if i := m.index(name); i >= 0 {
-		(*m)[i].value = raw
+		(*m)[i] = member{name, raw}
 		return
 	}
 	*m = append(*m, member{name, raw})
 }
 
 func (m *members) remove(name string) {
-	*m = slices.DeleteFunc(*m, func(e member) bool { return e.name == name })
+	*m = slices.DeleteFunc(*m, func(e member) bool { return strings.EqualFold(e.name, name) })
 }
 
 // encode writes the members in order.

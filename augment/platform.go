@@ -44,6 +44,9 @@ func ParsePlatform(s string) (ocispec.Platform, error) {
 	return normalize(p), nil
 }
 
+// maxPlatforms is more than there are.
+const maxPlatforms = 100
+
 // ParsePlatforms reads a comma-separated list. The empty string is no platform.
 func ParsePlatforms(s string) ([]ocispec.Platform, error) {
 	var platforms []ocispec.Platform
@@ -55,7 +58,9 @@ func ParsePlatforms(s string) ([]ocispec.Platform, error) {
 		if err != nil {
 			return nil, err
 		}
-		platforms = append(platforms, p)
+		if platforms = append(platforms, p); len(platforms) > maxPlatforms {
+			return nil, refuse("more than %d platforms are asked for", maxPlatforms)
+		}
 	}
 	return platforms, nil
 }
@@ -102,6 +107,9 @@ func FormatPlatform(p ocispec.Platform) string {
 // what it is for is taken to be for everything.
 func covers(want, have ocispec.Platform) bool {
 	want, have = normalize(want), normalize(have)
+	if have.Architecture == "arm" && have.Variant == "" {
+		have.Variant = "v7" // as engines read it
+	}
 	return (have.OS == "" || want.OS == have.OS) &&
 		(have.Architecture == "" || want.Architecture == have.Architecture) &&
 		(want.Variant == "" || want.Variant == have.Variant)
@@ -125,14 +133,20 @@ func anyCovers(want []ocispec.Platform, have ocispec.Platform) bool {
 // their own, unless a layer says that it is for Windows.
 func fitting(layers []Layer, p ocispec.Platform) (fit []Layer, ok bool) {
 	bound, matched := false, false
+	covered := map[string]bool{} // by platform, of which many layers share few
 	for _, l := range layers {
 		if l.Platform == "" && p.OS == "windows" {
 			return nil, false
 		}
 		if l.Platform != "" {
 			bound = true
-			want, err := ParsePlatform(l.Platform)
-			if err != nil || !covers(want, p) {
+			does, known := covered[l.Platform]
+			if !known {
+				want, err := ParsePlatform(l.Platform)
+				does = err == nil && covers(want, p)
+				covered[l.Platform] = does
+			}
+			if !does {
 				continue
 			}
 			matched = true

@@ -13,6 +13,9 @@ import (
 // moved off its usrmerge links, and all merged into one when the image would
 // have more layers than engines take.
 func (w *walk) prepare(ctx context.Context, base []ocispec.Descriptor, layers []Layer) ([]Layer, error) {
+	if len(layers) > maxChildren {
+		return nil, refuse("%d layers are to be injected; this server takes %d", len(layers), maxChildren)
+	}
 	links, err := w.baseLinks(ctx, base, layers)
 	if err != nil {
 		return nil, err
@@ -41,7 +44,9 @@ func (w *walk) prepare(ctx context.Context, base []ocispec.Descriptor, layers []
 }
 
 // baseLinks returns where the base's usrmerge links lead, reading its bottom
-// layer only when an injected layer has entries under one of them.
+// layer only when an injected layer has entries under one of them. What was
+// read is not verified to have the layer's digest, so it is remembered for
+// this image alone: another registry could have sent anything for the digest.
 func (w *walk) baseLinks(ctx context.Context, base []ocispec.Descriptor, layers []Layer) (map[string]string, error) {
 	var roots []string
 	for _, l := range layers {
@@ -52,7 +57,7 @@ func (w *walk) baseLinks(ctx context.Context, base []ocispec.Descriptor, layers 
 	}
 	slices.Sort(roots)
 	roots = slices.Compact(roots)
-	key := base[0].Digest.String() + " " + strings.Join(roots, " ")
+	key := w.Name + " " + base[0].Digest.String() + " " + strings.Join(roots, " ")
 	if links, ok := w.links.Get(key); ok {
 		return links, nil
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"path"
 	"strings"
 
@@ -24,6 +25,10 @@ const (
 	whiteout       = ".wh."
 	whiteoutOpaque = ".wh..wh..opq"
 )
+
+// maxNames bounds the memory that the names of the entries take, in bytes: as
+// much as those of several of the largest layers seen in practice.
+const maxNames = 512 << 20
 
 // repack makes one archive out of several, later ones over earlier ones, with
 // the entries under links moved to where those lead, and stores it. The result
@@ -49,11 +54,11 @@ func Keep(ctx context.Context, archives Archives, r io.ReadSeeker, found Archive
 		}
 		return found.Layer, nil
 	}
-	l, err := putArchive(ctx, archives, func(_ context.Context, compressed, plain io.Writer) error {
+	l, err := putArchive(ctx, archives, func(ctx context.Context, compressed, plain io.Writer) error {
 		if _, err := r.Seek(0, io.SeekStart); err != nil {
 			return fmt.Errorf("read layer: %w", err)
 		}
-		in, _, err := decompress(bufio.NewReaderSize(r, 64<<10))
+		in, _, err := decompress(bufio.NewReaderSize(&source{ctx: ctx, r: r}, 64<<10))
 		if err != nil {
 			return fmt.Errorf("read layer: %w", err)
 		}
@@ -106,7 +111,7 @@ type position struct{ layer, entry int }
 
 func planRepack(ctx context.Context, archives Archives, layers []Layer, links map[string]string) (*repackPlan, error) {
 	p := &repackPlan{archives: archives, layers: layers, links: links}
-	o := overlay{entries: map[string]placed{}, parents: map[string]bool{}}
+	o := newOverlay()
 	for i := range layers {
 		err := p.each(ctx, i, func(n int, h *tar.Header, _ io.Reader) error {
 			return o.place(h, position{i, n})
@@ -115,9 +120,11 @@ func planRepack(ctx context.Context, archives Archives, layers []Layer, links ma
 			return nil, err
 		}
 	}
-	p.keep = make(map[position]bool, len(o.entries))
-	for _, e := range o.entries {
-		p.keep[e.position] = true
+	p.keep = o.visible()
+	for _, l := range o.links {
+		if p.keep[l.from] && !p.keep[l.to] {
+			return nil, refuse("layers cannot be rewritten: the file that %q is a hard link to is removed or replaced later", l.name)
+		}
 	}
 	return p, nil
 }
@@ -125,7 +132,9 @@ func planRepack(ctx context.Context, archives Archives, layers []Layer, links ma
 // overlay is the entry that counts for each name when layers are stacked.
 type overlay struct {
 	entries map[string]placed
-	parents map[string]bool // directories some entry stands below
+	covers  map[string]int // the last layer that hides what lower ones have below a name
+	links   []hardLink
+	names   int // bytes they take
 }
 
 type placed struct {
@@ -133,58 +142,114 @@ type placed struct {
 	dir bool
 }
 
+// hardLink is one to an entry of its own layer.
+type hardLink struct {
+	name     string
+	from, to position
+}
+
+func newOverlay() *overlay {
+	return &overlay{entries: map[string]placed{}, covers: map[string]int{}}
+}
+
 // place puts an entry over what lower layers have at its name. Within one
 // archive the last entry of a name wins, as it does when unpacking.
 func (o *overlay) place(h *tar.Header, at position) error {
+	if o.names += len(h.Name) + 64; o.names > maxNames {
+		return refuse("layers cannot be rewritten: the names of their entries are more than %d bytes", maxNames)
+	}
 	dir, base := path.Split(h.Name)
 	hidden, isWhiteout := strings.CutPrefix(base, whiteout)
 	switch {
 	case base == whiteoutOpaque:
-		o.removeBelow(path.Clean(dir), at)
+		o.covers[path.Clean(dir)] = at.layer
 	case isWhiteout:
 		o.remove(dir+hidden, at)
-		o.removeBelow(dir+hidden, at)
+		o.covers[dir+hidden] = at.layer
 	case h.Typeflag == tar.TypeDir:
-		if o.lower(dir+whiteout+base, at) {
-			return refuse("layers cannot be merged: %q is removed by one and made again by a later one", h.Name)
+		if err := o.checkRemade(h.Name, at); err != nil {
+			return err
 		}
 	default:
 		o.remove(dir+whiteout+base, at)
-		o.removeBelow(h.Name, at)
+		o.covers[h.Name] = at.layer
 	}
-	if h.Typeflag == tar.TypeLink && o.lower(h.Linkname, at) {
-		return refuse("layers cannot be merged: %q is a hard link into another layer", h.Name)
+	if h.Typeflag == tar.TypeLink {
+		if o.lower(h.Linkname, at) {
+			return refuse("layers cannot be merged: %q is a hard link into another layer", h.Name)
+		}
+		if to, ok := o.entries[h.Linkname]; ok && to.layer == at.layer {
+			o.links = append(o.links, hardLink{h.Name, at, to.position})
+		}
 	}
-	for parent := path.Dir(h.Name); parent != "."; parent = path.Dir(parent) {
+	for parent := range parents(h.Name) {
+		if err := o.checkRemade(parent, at); err != nil {
+			return err
+		}
 		if !o.entries[parent].dir {
 			o.remove(parent, at) // a file or link of a lower layer becomes a directory
 		}
-		o.parents[parent] = true
 	}
 	o.entries[h.Name] = placed{at, h.Typeflag == tar.TypeDir}
+	return nil
+}
+
+// parents yields the directories that a name stands below, without the root.
+func parents(name string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for i := strings.LastIndexByte(name, '/'); i > 0; i = strings.LastIndexByte(name[:i], '/') {
+			if !yield(name[:i]) {
+				return
+			}
+		}
+	}
+}
+
+// checkRemade refuses a directory that a lower layer removes: in one archive,
+// what the base has in it would come back or the new one be removed.
+func (o *overlay) checkRemade(dir string, at position) error {
+	if layer, ok := o.covers[dir]; !ok || layer == at.layer {
+		return nil
+	}
+	if in, base := path.Split(dir); o.lower(in+whiteout+base, at) {
+		return refuse("layers cannot be merged: %q is removed by one and made again by a later one", dir)
+	}
 	return nil
 }
 
 // lower reports whether a lower layer than at has the name.
 func (o *overlay) lower(name string, at position) bool {
 	e, ok := o.entries[name]
-	return ok && e.layer < at.layer
+	return ok && e.layer < at.layer && !o.hidden(name, e.layer)
+}
+
+// hidden reports whether a later layer hides what this one has at the name.
+func (o *overlay) hidden(name string, layer int) bool {
+	if o.covers["."] > layer {
+		return true
+	}
+	for parent := range parents(name) {
+		if o.covers[parent] > layer {
+			return true
+		}
+	}
+	return false
+}
+
+// visible returns the entries that count.
+func (o *overlay) visible() map[position]bool {
+	keep := make(map[position]bool, len(o.entries))
+	for name, e := range o.entries {
+		if !o.hidden(name, e.layer) {
+			keep[e.position] = true
+		}
+	}
+	return keep
 }
 
 func (o *overlay) remove(name string, at position) {
 	if o.lower(name, at) {
 		delete(o.entries, name)
-	}
-}
-
-func (o *overlay) removeBelow(name string, at position) {
-	if at.layer == 0 || !o.parents[name] {
-		return
-	}
-	for other := range o.entries {
-		if strings.HasPrefix(other, name+"/") {
-			o.remove(other, at)
-		}
 	}
 }
 
@@ -197,7 +262,7 @@ func (p *repackPlan) each(ctx context.Context, layer int, fn func(n int, h *tar.
 		return fmt.Errorf("open layer %s: %w", l.Digest, err)
 	}
 	defer f.Close()
-	in, _, err := decompress(bufio.NewReaderSize(f, 64<<10))
+	in, _, err := decompress(bufio.NewReaderSize(&source{ctx: ctx, r: f}, 64<<10))
 	if err != nil {
 		return fmt.Errorf("read layer %s: %w", l.Digest, err)
 	}
@@ -230,15 +295,33 @@ func (p *repackPlan) move(h *tar.Header) bool {
 	if name == "." || (isRoot && h.Typeflag == tar.TypeDir) {
 		return false
 	}
-	if h.Typeflag == tar.TypeSymlink && moved != name && !strings.HasPrefix(h.Linkname, "/") {
-		// The text was relative to the directory its author saw.
-		h.Linkname = path.Join("/", path.Dir(name), h.Linkname)
-	}
-	if h.Typeflag == tar.TypeLink {
+	switch h.Typeflag {
+	case tar.TypeSymlink:
+		target := linkTarget(name, h.Linkname)
+		if target != name && p.place(target) == moved {
+			return false // to its namesake in the directory that is the same now
+		}
+		if moved != name && !strings.HasPrefix(h.Linkname, "/") {
+			// The text was relative to the directory its author saw.
+			h.Linkname = path.Join("/", path.Dir(name), h.Linkname)
+		}
+	case tar.TypeLink:
 		h.Linkname, _ = p.follow(cleanName(h.Linkname))
+		if h.Linkname == moved {
+			return false
+		}
 	}
 	h.Name = moved
 	return true
+}
+
+// place returns where a path leads on the base image.
+func (p *repackPlan) place(name string) string {
+	if target, ok := p.links[name]; ok {
+		return target
+	}
+	moved, _ := p.follow(name)
+	return moved
 }
 
 // follow returns where an entry of this name belongs on the base image, and
@@ -272,7 +355,8 @@ func (p *repackPlan) write(ctx context.Context, compressed, plain io.Writer) err
 				h.Name += "/"
 			}
 			if err := out.WriteHeader(h); err != nil {
-				return fmt.Errorf("repack %q: %w", h.Name, err)
+				// Not the writer's: its first pass only takes digests.
+				return refuse("layer entry %q cannot be rewritten: %v", h.Name, err)
 			}
 			if _, err := io.Copy(out, body); err != nil {
 				return fmt.Errorf("repack %q: %w", h.Name, err)

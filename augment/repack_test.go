@@ -3,8 +3,11 @@ package augment
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -106,6 +109,113 @@ func TestRelocate(t *testing.T) {
 	}
 }
 
+// TestRelocateOntoItself: a layer made for separate directories may have an
+// entry in the one lead to its namesake in the other. Where they are one, the
+// entry would lead to itself.
+func TestRelocateOntoItself(t *testing.T) {
+	hard := func(name, target string) file { return file{name: name, kind: tar.TypeLink, link: target} }
+	x := file{name: "bin/x", text: "x"}
+	for name, test := range map[string]struct {
+		files []file
+		want  map[string]string
+	}{
+		"hard link":                {[]file{x, hard("usr/bin/x", "bin/x")}, map[string]string{"usr/bin/x": "x"}},
+		"hard link, file in usr":   {[]file{{name: "usr/bin/x", text: "x"}, hard("bin/x", "./usr/bin/x")}, map[string]string{"usr/bin/x": "x"}},
+		"absolute link":            {[]file{x, link("usr/bin/x", "/bin/x")}, map[string]string{"usr/bin/x": "x"}},
+		"relative link":            {[]file{x, link("usr/bin/x", "../../bin/x")}, map[string]string{"usr/bin/x": "x"}},
+		"link, file in usr":        {[]file{{name: "usr/bin/x", text: "x"}, link("bin/x", "../usr/bin/x")}, map[string]string{"usr/bin/x": "x"}},
+		"link first":               {[]file{link("usr/bin/x", "/bin/x"), x}, map[string]string{"usr/bin/x": "x"}},
+		"link to the base's":       {[]file{link("bin/sh", "/usr/bin/sh"), x}, map[string]string{"usr/bin/x": "x"}},
+		"directory":                {[]file{x, link("usr/bin", "../bin")}, map[string]string{"usr/bin/x": "x"}},
+		"to a namesake elsewhere":  {[]file{x, link("sbin/x", "/bin/x")}, map[string]string{"usr/bin/x": "x", "usr/sbin/x": "-> /bin/x"}},
+		"to itself from the start": {[]file{x, link("opt/x", "x")}, map[string]string{"usr/bin/x": "x", "opt/x": "-> x"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMemory()
+			got, err := repack(t.Context(), m, []Layer{m.layer(archive(test.files...))}, map[string]string{"bin": "usr/bin", "sbin": "usr/sbin"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.want, m.unpacked(t, got)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestRepackCost places entries that would take minutes if each were compared
+// with every other.
+func TestRepackCost(t *testing.T) {
+	o := newOverlay()
+	place := func(layer int, name string, kind byte) error {
+		return o.place(&tar.Header{Name: name, Typeflag: kind}, position{layer, 0})
+	}
+	for i := range 100_000 {
+		if err := errors.Join(place(0, fmt.Sprintf("%x/a", i), tar.TypeReg), place(1, fmt.Sprintf("%x", i), tar.TypeReg)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(o.visible()); n != 100_000 {
+		t.Errorf("%d entries count", n)
+	}
+	deep := strings.Repeat("a/", maxName/2)
+	var err error
+	for i := 0; err == nil && i < maxNames/len(deep)+1; i++ {
+		err = place(2, deep+"x", tar.TypeReg)
+	}
+	refused(t, err, "names")
+}
+
+// TestRepackEndsWithContext, also in the middle of one large file.
+func TestRepackEndsWithContext(t *testing.T) {
+	m := newMemory()
+	l := m.layer(gzipOf(tarOf(file{name: "bin/x", text: incompressible(4 << 20)})))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	archives := &canceling{memory: m, cancel: cancel}
+	if _, err := repack(ctx, archives, []Layer{l}, map[string]string{"bin": "usr/bin"}); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	if archives.read > 3<<20 {
+		t.Errorf("%d bytes were read after the end", archives.read-1<<20)
+	}
+}
+
+func incompressible(n int) string {
+	b := make([]byte, n)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(b)
+	return string(b)
+}
+
+// canceling cancels when the second pass over an archive has read 1 MiB.
+type canceling struct {
+	*memory
+	cancel func()
+	opened int
+	read   int
+}
+
+func (c *canceling) Open(ctx context.Context, d digest.Digest) (io.ReadSeekCloser, error) {
+	f, err := c.memory.Open(ctx, d)
+	c.opened++
+	return &cancelingFile{f, c}, err
+}
+
+type cancelingFile struct {
+	io.ReadSeekCloser
+	c *canceling
+}
+
+func (f *cancelingFile) Read(p []byte) (int, error) {
+	n, err := f.ReadSeekCloser.Read(p)
+	if f.c.opened == 2 {
+		if f.c.read += n; f.c.read > 1<<20 {
+			f.c.cancel()
+		}
+	}
+	return n, err
+}
+
 func xattrs(t *testing.T, m *memory, l Layer) map[string]string {
 	t.Helper()
 	in, _, err := decompress(newBufio(m.archives[l.Digest]))
@@ -151,8 +261,20 @@ func TestMerge(t *testing.T) {
 			map[string]string{"d/a": "a"}, ""},
 		"directory over link": {[][]file{{link("d", "e")}, {dir("d/"), {name: "d/a"}}},
 			map[string]string{"d/": "dir", "d/a": ""}, ""},
-		"hard link within":       {[][]file{{{name: "x"}}, {{name: "a", text: "a"}, {name: "b", kind: tar.TypeLink, link: "a"}}}, map[string]string{"x": "", "a": "a", "b": "= a"}, ""},
-		"hard link across":       {[][]file{{{name: "a"}}, {{name: "b", kind: tar.TypeLink, link: "a"}}}, nil, "hard link"},
+		"hard link within":                  {[][]file{{{name: "x"}}, {{name: "a", text: "a"}, {name: "b", kind: tar.TypeLink, link: "a"}}}, map[string]string{"x": "", "a": "a", "b": "= a"}, ""},
+		"hard link across":                  {[][]file{{{name: "a"}}, {{name: "b", kind: tar.TypeLink, link: "a"}}}, nil, "hard link"},
+		"hard link, then its file replaced": {[][]file{{{name: "a", text: "1"}, {name: "b", kind: tar.TypeLink, link: "a"}}, {{name: "a", text: "2"}}}, nil, "hard link"},
+		"hard link, then its file removed":  {[][]file{{{name: "a", text: "1"}, {name: "b", kind: tar.TypeLink, link: "a"}}, {{name: ".wh.a"}}}, nil, "hard link"},
+		"hard link, then its file again":    {[][]file{{{name: "a", text: "1"}, {name: "b", kind: tar.TypeLink, link: "a"}, {name: "a", text: "2"}}, {{name: "x"}}}, nil, "hard link"},
+		"hard link, then both replaced": {[][]file{{{name: "d/a", text: "1"}, {name: "d/b", kind: tar.TypeLink, link: "d/a"}}, {{name: ".wh.d"}}},
+			map[string]string{".wh.d": ""}, ""},
+		"whiteout, then below it":      {[][]file{{{name: ".wh.a"}}, {{name: "a/b/c"}}}, nil, `"a" is removed by one and made again`},
+		"deep whiteout, then below it": {[][]file{{{name: "x/.wh.a"}}, {{name: "y"}}, {dir("x/a/b/")}}, nil, `"x/a" is removed by one and made again`},
+		"whiteout that is gone again":  {[][]file{{{name: "d/.wh.a"}}, {{name: "d/.wh..wh..opq"}}, {dir("d/a/")}}, map[string]string{"d/.wh..wh..opq": "", "d/a/": "dir"}, ""},
+		"opaque root": {[][]file{{{name: "a"}, dir("d/"), {name: "d/a"}}, {{name: ".wh..wh..opq"}, {name: "b"}}},
+			map[string]string{".wh..wh..opq": "", "b": ""}, ""},
+		"removed, then added below": {[][]file{{dir("d/"), {name: "d/a"}}, {{name: "d/.wh..wh..opq"}, {name: "d/b"}}, {{name: "d/c"}, {name: "d/a/x"}}},
+			map[string]string{"d/": "dir", "d/.wh..wh..opq": "", "d/b": "", "d/c": "", "d/a/x": ""}, ""},
 		"global headers go away": {[][]file{{{name: "g", kind: tar.TypeXGlobalHeader, pax: map[string]string{"comment": "x"}}, {name: "a"}}, {{name: "b"}}}, map[string]string{"a": "", "b": ""}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -177,7 +177,7 @@ func (p *proxy) metrics(t *testing.T) []byte {
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK || !bytes.Contains(text, []byte("waveproxy_http_requests_total")) {
+	if err != nil || resp.StatusCode != http.StatusOK || !bytes.Contains(text, []byte("waveproxy_build_info")) {
 		t.Errorf("metrics: %s, %v\n%.300s", resp.Status, err, text)
 	}
 	return text

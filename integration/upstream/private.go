@@ -1,237 +1,231 @@
 package upstream
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"encoding/json"
+	"encoding/pem"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/distribution/distribution/v3/configuration"
 	_ "github.com/distribution/distribution/v3/registry/auth/htpasswd" // the access controllers
-	_ "github.com/distribution/distribution/v3/registry/auth/token"    // the configuration names
-	"github.com/go-jose/go-jose/v4"
-	"github.com/go-jose/go-jose/v4/jwt"
+	_ "github.com/distribution/distribution/v3/registry/auth/token"    // the configurations name
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/crypto/bcrypt"
 )
 
-// User is who may log in to a private registry.
+// User may log in to a private registry.
 type User struct {
 	Name, Password string
-	// IdentityToken is taken in place of name and password, if not empty.
+	// IdentityToken logs in at a token server in place of the password, if not
+	// empty.
 	IdentityToken string
-	// Repositories may be pulled; with Push, pushed to, too. "*" is all.
+	// Repositories are those a token may be had for: "team/app", or "*" for all.
+	// HTTP Basic knows no such limits.
 	Repositories []string
-	Push         bool
+	// Push lets the user push to them, too.
+	Push bool
 }
 
-func (u User) may(repository, action string) bool {
+func (u User) may(action, repository string) bool {
 	return (action == "pull" || action == "push" && u.Push) &&
-		(slices.Contains(u.Repositories, "*") || slices.Contains(u.Repositories, repository))
+		(slices.Contains(u.Repositories, repository) || slices.Contains(u.Repositories, "*"))
 }
 
-// Private is a registry that wants a login.
+// Private is a registry that wants a login. Its access controller is
+// distribution's own.
 type Private struct {
 	*Server
-	Tokens *TokenServer // nil for HTTP Basic
+	// CA is a PEM file with the certificate of the server, if it has one.
+	CA string
+	// Tokens gives out the registry's tokens. It is nil for HTTP Basic.
+	Tokens *TokenServer
+
+	client   *http.Client
+	users    []User
+	htpasswd string
+	meet     atomic.Pointer[func(*http.Request)]
 }
 
-// HtpasswdRegistry starts a registry with distribution's HTTP Basic access
-// controller. Whoever logs in may do everything.
+// TokenRegistry starts an empty registry that takes the tokens of a token
+// server, which is at the same address: clients that push refuse to be sent to
+// another one at a private address. It stops when the test ends.
+func TokenRegistry(t testing.TB, users ...User) *Private {
+	t.Helper()
+	return tokenRegistry(t, false, users)
+}
+
+// TLSTokenRegistry is a TokenRegistry with a certificate that nothing trusts.
+func TLSTokenRegistry(t testing.TB, users ...User) *Private {
+	t.Helper()
+	return tokenRegistry(t, true, users)
+}
+
+func tokenRegistry(t testing.TB, secure bool, users []User) *Private {
+	t.Helper()
+	tokens, keys := newTokenServer(t, users)
+	return private(t, secure, &Private{Tokens: tokens, users: users}, func(url string) http.Handler {
+		registry := tokens.watch(distribution(t, configuration.Auth{"token": {
+			"realm": url + tokenPath, "service": tokenService, "issuer": tokenIssuer, "jwks": keys,
+		}}))
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == tokenPath {
+				tokens.ServeHTTP(w, r)
+				return
+			}
+			registry.ServeHTTP(w, r)
+		})
+	})
+}
+
+// HtpasswdRegistry starts an empty registry with HTTP Basic authentication,
+// where whoever logs in may do everything. It stops when the test ends.
 func HtpasswdRegistry(t testing.TB, users ...User) *Private {
 	t.Helper()
 	path := HtpasswdFile(t, users...)
-	return &Private{Server: serve(t, distribution(t, configuration.Auth{"htpasswd": {"realm": "test", "path": path}}))}
+	return private(t, false, &Private{htpasswd: path, users: users}, func(string) http.Handler {
+		return distribution(t, configuration.Auth{"htpasswd": {"realm": "test", "path": path}})
+	})
 }
 
-// HtpasswdFile writes users as htpasswd -B does, and returns the file's path.
-func HtpasswdFile(t testing.TB, users ...User) string {
+func private(t testing.TB, secure bool, p *Private, handler func(url string) http.Handler) *Private {
 	t.Helper()
-	var file strings.Builder
-	for _, u := range users {
-		hash, err := bcrypt.GenerateFromPassword([]byte(u.Password), bcrypt.MinCost)
-		if err != nil {
-			t.Fatal(err)
-		}
-		fmt.Fprintf(&file, "%s:%s\n", u.Name, hash)
+	s, server := reserve()
+	start := server.Start
+	if secure {
+		s.URL, start = "https://"+s.Host, server.StartTLS
+		server.Config.ErrorLog = log.New(io.Discard, "", 0) // half of the clients refuse the certificate
 	}
-	path := filepath.Join(t.TempDir(), "htpasswd")
-	if err := os.WriteFile(path, []byte(file.String()), 0o600); err != nil {
+	registry := handler(s.URL)
+	s.start(t, server, start, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if meet := p.meet.Load(); meet != nil {
+			(*meet)(r)
+		}
+		registry.ServeHTTP(w, r)
+	}))
+	p.Server, p.client = s, server.Client()
+	if secure {
+		p.CA = writeCertificate(t, server)
+	}
+	return p
+}
+
+func writeCertificate(t testing.TB, server *httptest.Server) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "ca.pem")
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	if err := os.WriteFile(path, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return path
 }
 
-// TokenRegistry starts a registry with distribution's token access controller,
-// and the token server that it sends clients to.
-func TokenRegistry(t testing.TB, users ...User) *Private {
+// HtpasswdFile writes the users as htpasswd -B does and returns the file's path.
+func HtpasswdFile(t testing.TB, users ...User) string {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	path := filepath.Join(t.TempDir(), "htpasswd")
+	writeHtpasswd(t, path, users)
+	return path
+}
+
+// writeHtpasswd replaces the file, as one that is half written would be read.
+func writeHtpasswd(t testing.TB, path string, users []User) {
+	t.Helper()
+	var text strings.Builder
+	for _, u := range users {
+		hash, err := bcrypt.GenerateFromPassword([]byte(u.Password), bcrypt.MinCost)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&text, "%s:%s\n", u.Name, hash)
+	}
+	if err := os.WriteFile(path+".new", []byte(text.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// SetUsers replaces the users. Tokens that were given out stay good until they
+// expire or are revoked.
+func (p *Private) SetUsers(t testing.TB, users ...User) {
+	t.Helper()
+	if p.Tokens == nil {
+		writeHtpasswd(t, p.htpasswd, users)
+	} else {
+		p.Tokens.setUsers(users)
+	}
+}
+
+// Meet has f called for each request before the registry or its token server
+// sees it, in the request's goroutine. It may take its time.
+func (p *Private) Meet(f func(*http.Request)) { p.meet.Store(&f) }
+
+// Push is PushAs, as the first user who may.
+func (p *Private) Push(t testing.TB, tags ...string) map[string]digest.Digest {
+	t.Helper()
+	return push(t, p.Host, tags, p.options(t)...)
+}
+
+// PushOwn pushes an image of n layers to a name, "team/app:1". No other test has
+// any of its layers, so that an engine that has run other tests must pull them. It
+// is a busybox for linux/amd64 with the files /layers/1 to /layers/<n-1>.
+func (p *Private) PushOwn(t testing.TB, to string, n int) {
+	t.Helper()
+	box, err := findBusybox()
 	if err != nil {
 		t.Fatal(err)
 	}
-	signing := jose.JSONWebKey{Key: key, KeyID: "test", Algorithm: string(jose.ES256), Use: "sig"}
-	set, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{signing.Public()}})
+	owner := []byte(t.Name() + " " + to + "\n")
+	bottom, err := gzipLayer(append(box.rootfs("amd64", "bin"), file("etc/owner", 0o644, owner)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(t.TempDir(), "keys.json")
-	if err := os.WriteFile(path, set, 0o600); err != nil {
+	layers := []layer{bottom}
+	for i := range n - 1 {
+		content := fmt.Appendf(nil, "%d of %s", i+1, owner)
+		l, err := gzipLayer([]entry{dir("layers", 0o755), file(fmt.Sprintf("layers/%d", i+1), 0o644, content)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		layers = append(layers, l)
+	}
+	pusher, err := remote.NewPusher(append(p.options(t), remote.WithContext(t.Context()))...)
+	if err != nil {
 		t.Fatal(err)
 	}
-	tokens := &TokenServer{users: users, key: signing, lifetime: 5 * time.Minute}
-	// The token server is at the registry's own host, for clients that do not
-	// follow a challenge to another one at a private address.
-	var registry http.Handler
-	server := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/token" {
-			tokens.ServeHTTP(w, r)
-			return
-		}
-		registry.ServeHTTP(w, r)
-	}))
-	registry = tokens.revoking(distribution(t, configuration.Auth{"token": {
-		"realm": server.URL + "/token", "service": service, "issuer": issuer, "jwks": path,
-	}}))
-	return &Private{Server: server, Tokens: tokens}
-}
-
-const service, issuer = "registry.test", "tokens.test"
-
-// TokenServer gives out tokens as the distribution token specification has it:
-// GET with HTTP Basic, and POST with an identity token. It gives a token for what
-// the user may do, which may be nothing.
-type TokenServer struct {
-	users []User
-	key   jose.JSONWebKey
-
-	mu       sync.Mutex
-	lifetime time.Duration
-	requests []string
-	revoked  time.Time // tokens from before are refused
-}
-
-// SetLifetime is how long tokens given out from now on are good.
-func (s *TokenServer) SetLifetime(d time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.lifetime = d
-}
-
-// Revoke has the registry refuse the tokens given out so far, though they say
-// that they are good for longer.
-func (s *TokenServer) Revoke() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.revoked = time.Now()
-}
-
-// Requests returns who asked for a token for what: "user repository:a/b:pull".
-func (s *TokenServer) Requests() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.requests)
-}
-
-// Reset forgets the requests so far.
-func (s *TokenServer) Reset() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.requests = nil
-}
-
-func (s *TokenServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.FormValue("service") != service {
-		http.Error(w, "another service", http.StatusBadRequest)
-		return
-	}
-	user, known := s.login(r)
-	s.mu.Lock()
-	s.requests = append(s.requests, user.Name+" "+r.FormValue("scope"))
-	lifetime := s.lifetime
-	s.mu.Unlock()
-	if !known {
-		http.Error(w, `{"errors": [{"code": "UNAUTHORIZED"}]}`, http.StatusUnauthorized)
-		return
-	}
-	token, err := s.token(user, r.FormValue("scope"), lifetime)
+	ref, err := name.NewTag(p.Host+"/"+to, name.Insecure)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
+		t.Fatal(err)
 	}
-	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(map[string]any{
-		"token": token, "access_token": token, "expires_in": int(lifetime / time.Second), "issued_at": time.Now().UTC().Format(time.RFC3339),
-	})
+	shell := v1.Config{Cmd: []string{"sh"}, Env: []string{"PATH=/bin"}}
+	if err := oci.image("amd64", shell, layers...).push(t.Context(), pusher, ref); err != nil {
+		t.Fatal(err)
+	}
 }
 
-// login returns who asks; nobody is good for what nobody may do.
-func (s *TokenServer) login(r *http.Request) (User, bool) {
-	name, password, basic := r.BasicAuth()
-	identity := r.FormValue("refresh_token")
-	for _, u := range s.users {
-		if basic && u.Name == name && u.Password == password || identity != "" && u.IdentityToken == identity {
-			return u, true
-		}
+// options are those of the first user who may push.
+func (p *Private) options(t testing.TB) []remote.Option {
+	t.Helper()
+	i := slices.IndexFunc(p.users, func(u User) bool { return u.Push })
+	if i < 0 {
+		t.Fatal("no user of the registry may push")
 	}
-	return User{}, !basic && identity == ""
+	return append(p.users[i].options(), remote.WithTransport(p.client.Transport))
 }
 
-func (s *TokenServer) token(u User, scope string, lifetime time.Duration) (string, error) {
-	type access struct {
-		Type    string   `json:"type"`
-		Name    string   `json:"name"`
-		Actions []string `json:"actions"`
-	}
-	granted := []access{}
-	for s := range strings.FieldsSeq(scope) {
-		parts := strings.Split(s, ":")
-		if len(parts) != 3 {
-			continue
-		}
-		a := access{parts[0], parts[1], nil}
-		for action := range strings.SplitSeq(parts[2], ",") {
-			if u.may(a.Name, action) {
-				a.Actions = append(a.Actions, action)
-			}
-		}
-		granted = append(granted, a)
-	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: s.key}, nil)
-	if err != nil {
-		return "", err
-	}
-	now := time.Now()
-	return jwt.Signed(signer).Claims(map[string]any{
-		"iss": issuer, "sub": u.Name, "aud": service, "access": granted, "jti": fmt.Sprint(now.UnixNano()),
-		"iat": now.Unix(), "nbf": now.Add(-time.Second).Unix(), "exp": now.Add(lifetime).Unix(), "made": now.UnixNano(),
-	}).Serialize()
-}
-
-// revoking refuses what was revoked before the registry sees it, by taking it
-// away.
-func (s *TokenServer) revoking(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		raw := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
-		var claims struct {
-			Made int64 `json:"made"`
-		}
-		if token, err := jwt.ParseSigned(raw, []jose.SignatureAlgorithm{jose.ES256}); err == nil {
-			_ = token.UnsafeClaimsWithoutVerification(&claims)
-			s.mu.Lock()
-			if !time.Unix(0, claims.Made).After(s.revoked) {
-				r.Header.Del("Authorization")
-			}
-			s.mu.Unlock()
-		}
-		next.ServeHTTP(w, r)
-	})
+func (u User) options() []remote.Option {
+	return []remote.Option{remote.WithAuth(&authn.Basic{Username: u.Name, Password: u.Password})}
 }

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
@@ -50,21 +49,22 @@ func PushAll(t testing.TB, host string) map[string]digest.Digest {
 // with many layers take most of the time.
 func Push(t testing.TB, host string, tags ...string) map[string]digest.Digest {
 	t.Helper()
-	return PushAs(t, host, User{}, tags...)
+	return push(t, host, tags)
 }
 
 // PushAs pushes as a user who may.
 func PushAs(t testing.TB, host string, user User, tags ...string) map[string]digest.Digest {
 	t.Helper()
+	return push(t, host, tags, user.options()...)
+}
+
+func push(t testing.TB, host string, tags []string, options ...remote.Option) map[string]digest.Digest {
+	t.Helper()
 	images, err := all()
 	if err != nil {
 		t.Fatalf("build test images: %v", err)
 	}
-	options := []remote.Option{remote.WithContext(t.Context())}
-	if user.Name != "" {
-		options = append(options, remote.WithAuth(&authn.Basic{Username: user.Name, Password: user.Password}))
-	}
-	pusher, err := remote.NewPusher(options...)
+	pusher, err := remote.NewPusher(append(options, remote.WithContext(t.Context()))...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 
@@ -19,7 +18,7 @@ import (
 // Server is a running registry. Its methods may be called concurrently.
 type Server struct {
 	Host string // "127.0.0.1:port", as image references need it
-	URL  string // "http://127.0.0.1:port"
+	URL  string // "http://127.0.0.1:port", or with https
 
 	mu       sync.Mutex
 	requests []string
@@ -31,16 +30,22 @@ type Server struct {
 // distribution itself, it knows Range requests and has no referrers API.
 func Registry(t testing.TB) *Server {
 	t.Helper()
-	return serve(t, withSchema1(distribution(t, nil)))
+	s, server := reserve()
+	s.start(t, server, server.Start, withSchema1(distribution(t, nil)))
+	return s
 }
 
-func serve(t testing.TB, h http.Handler) *Server {
-	t.Helper()
-	s := &Server{}
-	server := httptest.NewServer(s.record(h))
+// reserve gives a server its address, for handlers that need to know it.
+func reserve() (*Server, *httptest.Server) {
+	server := httptest.NewUnstartedServer(nil)
+	host := server.Listener.Addr().String()
+	return &Server{Host: host, URL: "http://" + host}, server
+}
+
+func (s *Server) start(t testing.TB, server *httptest.Server, start func(), h http.Handler) {
+	server.Config.Handler = s.record(h)
+	start()
 	t.Cleanup(server.Close)
-	s.Host, s.URL = strings.TrimPrefix(server.URL, "http://"), server.URL
-	return s
 }
 
 // Requests returns what was asked since the start or the last Reset, in the
