@@ -3,6 +3,8 @@
 //
 // The registry is the real one (distribution's handlers) in this process, so
 // what a test asserts about requests is what a registry would have received.
+// Private ones have its access controllers, too; only who gives out the tokens
+// for them is written here.
 // The images hold a static busybox: they can be run, not only inspected.
 //
 // It must never listen on anything but loopback, fetch anything from outside,
