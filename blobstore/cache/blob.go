@@ -1,0 +1,186 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Blob reads one blob, stored or still growing; then reads wait for bytes, not
+// longer than the context given to Cache.Open. It is for one goroutine at a
+// time. Others that read the same blob have no influence on it.
+type Blob struct {
+	ctx   context.Context
+	desc  ocispec.Descriptor
+	fetch Fetch
+
+	offset int64
+	file   *os.File      // at the offset, unless body is read
+	fill   *fill         // that writes file; nil if the blob was stored
+	body   io.ReadCloser // from fetch, at the offset, after the disk has failed
+	part   io.LimitedReader
+}
+
+var _ io.ReadSeekCloser = (*Blob)(nil)
+
+// Stored reports whether the blob was all there when it was opened.
+func (b *Blob) Stored() bool { return b.fill == nil }
+
+// Read implements io.Reader. The error is io.EOF only at the end of a blob that
+// was verified, or that came from the reader's own fetch function and is as
+// long as it should be. A blob that the upstream cut is io.ErrUnexpectedEOF,
+// one with another digest blobstore.ErrMismatch.
+func (b *Blob) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	part, err := b.next(int64(len(p)))
+	if err != nil {
+		return 0, err
+	}
+	n, err := part.Read(p)
+	b.offset += int64(n)
+	if n > 0 || err == nil {
+		return n, nil // the next Read finds whatever comes next
+	}
+	return 0, b.failed(err)
+}
+
+// next waits for bytes at the offset and returns a reader of those that are
+// there, n at most. The caller adds what it has read to the offset. The file
+// itself is in the reader, which is what net/http needs for sendfile.
+func (b *Blob) next(n int64) (io.Reader, error) {
+	avail := b.desc.Size
+	if b.fill != nil && b.body == nil {
+		var err error
+		avail, err = b.fill.wait(b.ctx, b.offset)
+		if errors.Is(err, ErrUnavailable) {
+			avail = b.desc.Size
+			err = b.continueAlone()
+		}
+		if err != nil {
+			return nil, b.failed(err)
+		}
+	}
+	if b.offset >= avail {
+		return nil, io.EOF
+	}
+	b.part = io.LimitedReader{R: b.file, N: min(n, avail-b.offset)}
+	if b.body != nil {
+		b.part.R = b.body
+	}
+	return &b.part, nil
+}
+
+// continueAlone gets the rest of the blob from the upstream, if there is a rest.
+func (b *Blob) continueAlone() error {
+	if b.offset >= b.desc.Size {
+		return nil
+	}
+	body, err := b.fetch(b.ctx, b.offset)
+	if err == nil {
+		b.body = body
+	}
+	return err
+}
+
+func (b *Blob) failed(err error) error {
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return fmt.Errorf("read blob %s at %d: %w", b.desc.Digest, b.offset, err)
+}
+
+// Seek implements io.Seeker. It waits for nothing.
+func (b *Blob) Seek(offset int64, whence int) (int64, error) {
+	switch whence {
+	case io.SeekCurrent:
+		offset += b.offset
+	case io.SeekEnd:
+		offset += b.desc.Size
+	}
+	if offset == b.offset {
+		return offset, nil
+	}
+	if _, err := b.file.Seek(offset, io.SeekStart); err != nil {
+		return b.offset, err
+	}
+	b.offset = offset
+	b.dropBody()
+	return offset, nil
+}
+
+// Close implements io.Closer.
+func (b *Blob) Close() error {
+	b.dropBody()
+	return b.file.Close()
+}
+
+func (b *Blob) dropBody() {
+	if b.body != nil {
+		b.body.Close()
+		b.body = nil
+	}
+}
+
+// Serve answers GET and HEAD like http.ServeContent, with the headers that the
+// caller has set and without a modification time. Whatever is in the file goes
+// to the client with sendfile, if the ResponseWriter lets it: one that wraps
+// another has to have a ReadFrom, and an Unwrap for flushing.
+//
+// An error says that the body is shorter than its Content-Length, because the
+// blob or the client failed. The caller then aborts the connection, with
+// http.ErrAbortHandler.
+func (b *Blob) Serve(w http.ResponseWriter, r *http.Request) error {
+	resp := &response{ResponseWriter: w, blob: b}
+	http.ServeContent(resp, r, "", time.Time{}, b)
+	return resp.err
+}
+
+// response is what http.ServeContent copies the blob to, with io.CopyN. It
+// learns how that ended, and puts the blob's file in the blob's place.
+type response struct {
+	http.ResponseWriter
+	blob *Blob
+	err  error
+}
+
+func (w *response) ReadFrom(src io.Reader) (n int64, err error) {
+	if part, ok := src.(*io.LimitedReader); ok && part.R == io.Reader(w.blob) {
+		n, err = w.blob.copyN(w.ResponseWriter, part.N)
+		part.N -= n
+	} else { // several ranges
+		n, err = io.Copy(w.ResponseWriter, src)
+	}
+	w.err = err
+	return n, err
+}
+
+func (b *Blob) copyN(w http.ResponseWriter, n int64) (copied int64, err error) {
+	flush := http.NewResponseController(w).Flush
+	for copied < n {
+		if b.fill != nil {
+			flush() // before waiting; not every writer can
+		}
+		part, err := b.next(n - copied)
+		if err != nil {
+			return copied, err
+		}
+		m, err := io.Copy(w, part)
+		copied += m
+		b.offset += m
+		if err == nil && m == 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return copied, fmt.Errorf("send blob %s at %d: %w", b.desc.Digest, b.offset, err)
+		}
+	}
+	return copied, nil
+}

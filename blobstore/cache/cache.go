@@ -1,0 +1,209 @@
+package cache
+
+import (
+	"container/list"
+	"context"
+	_ "crypto/sha256" // makes the algorithm known to go-digest
+	_ "crypto/sha512"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// ErrUnavailable says that the cache cannot help and that the caller should
+// take the blob from the upstream by itself. The message tells why.
+var ErrUnavailable = errors.New("cache unavailable")
+
+// restAfterFailure is how long no fill begins after the disk has failed one.
+// Otherwise a full disk would make each blob cost a broken download first.
+const restAfterFailure = 30 * time.Second
+
+// Fetch returns the bytes of a blob from the offset to its end. A fill calls
+// it once with offset 0, and readers call it when the disk has failed them.
+//
+// The call for a fill happens in another goroutine, with a context that has the
+// values of the one given to Open and does not end with it. The body has to
+// end with that context, as those of HTTP responses do, and has to fail by
+// itself when it makes no progress.
+type Fetch func(ctx context.Context, offset int64) (io.ReadCloser, error)
+
+// Cache is safe for concurrent use.
+//
+// One process at a time uses the directory. Another that opens it gets a Cache
+// that answers ErrUnavailable until the first one has ended, and then takes
+// over; so a process may start while its predecessor still sends its last
+// blobs. Replicas need a directory each. Where the file system has no locks
+// (flock), processes that share the directory still serve only right bytes,
+// but each of them counts only the blobs that it knows.
+type Cache struct {
+	dir  string
+	max  int64
+	log  *slog.Logger
+	lock *os.File
+
+	fillers sync.WaitGroup
+
+	mu     sync.Mutex
+	owned  bool // the directory is ours and was scanned
+	closed bool
+	blobs  map[digest.Digest]*list.Element
+	recent *list.List // of *entry, the most recently opened first
+	fills  map[digest.Digest]*fill
+	// kept and filling are the bytes of stored blobs and of running fills,
+	// together never more than max.
+	kept, filling int64
+	rest          time.Time // until then no fill begins
+}
+
+// Open opens the cache in the directory, which it makes if need be and which
+// should hold nothing else. It removes what killed processes left unfinished
+// and evicts blobs until at most max bytes are left. It looks at names and
+// sizes only, which takes milliseconds for thousands of blobs.
+//
+// Failures of the disk that no reader gets to see are logged.
+func Open(dir string, max int64, log *slog.Logger) (*Cache, error) {
+	c := &Cache{
+		dir: dir, max: max, log: log,
+		blobs:  map[digest.Digest]*list.Element{},
+		recent: list.New(),
+		fills:  map[digest.Digest]*fill{},
+	}
+	err := os.MkdirAll(dir, 0o700)
+	if err == nil {
+		// For writing, because NFS grants an exclusive lock for nothing less.
+		c.lock, err = os.OpenFile(c.path(lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open cache: %w", err)
+	}
+	if err := c.own(); errors.Is(err, ErrUnavailable) {
+		log.Warn("another process uses the cache; blobs are streamed until it ends", "dir", dir)
+	} else if err != nil {
+		c.lock.Close()
+		return nil, fmt.Errorf("open cache: %w", err)
+	}
+	return c, nil
+}
+
+// Close ends the running fills and gives up the directory. Blobs that are open
+// stay readable; those that followed a fill go on as after a failure of the
+// disk.
+func (c *Cache) Close() error {
+	c.mu.Lock()
+	c.closed = true
+	for _, f := range c.fills {
+		f.cancel()
+	}
+	c.mu.Unlock()
+	c.fillers.Wait()
+	return c.lock.Close()
+}
+
+// Open returns the blob with the descriptor's digest and size. If it is neither
+// stored nor being filled, a fill begins, even if nothing is read from the Blob
+// in the end; a caller that needs no bytes should not call. Open waits until
+// the upstream has answered.
+//
+// An error of fetch is returned as it is. When it was another caller's fetch
+// that failed, the error is ErrUnavailable as well: the caller's own fetch may
+// have other credentials or another registry to ask. ErrUnavailable is also
+// what a blob gets for which there is no room, because it is larger than the
+// cache or because of all the running fills.
+//
+// Whenever the Blob has to wait it waits no longer than ctx. The caller closes
+// it.
+func (c *Cache) Open(ctx context.Context, d ocispec.Descriptor, fetch Fetch) (*Blob, error) {
+	b, err := c.open(ctx, d, fetch)
+	if err != nil {
+		return nil, fmt.Errorf("open blob %s: %w", d.Digest, err)
+	}
+	return b, nil
+}
+
+func (c *Cache) open(ctx context.Context, d ocispec.Descriptor, fetch Fetch) (*Blob, error) {
+	if err := d.Digest.Validate(); err != nil {
+		return nil, err
+	}
+	if d.Size < 0 {
+		return nil, fmt.Errorf("negative size %d", d.Size)
+	}
+	b := &Blob{ctx: ctx, desc: d, fetch: fetch}
+	first, err := c.find(b, d)
+	if err != nil || b.fill == nil {
+		return b, err
+	}
+	if _, err = b.fill.wait(ctx, -1); err == nil {
+		return b, nil
+	}
+	b.Close()
+	if !first && ctx.Err() == nil {
+		err = unavailable(err)
+	}
+	return nil, err
+}
+
+// find gives b the stored file, or the fill to follow and its growing file.
+// It reports whether that fill is a new one.
+func (c *Cache) find(b *Blob, d ocispec.Descriptor) (first bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false, errClosed
+	}
+	if err = c.own(); err == nil {
+		b.file, err = c.lookup(d)
+	}
+	if err != nil {
+		return false, unavailable(err)
+	}
+	if b.file != nil {
+		return false, nil
+	}
+	f, ok := c.fills[d.Digest]
+	if !ok {
+		if f, err = c.begin(b.ctx, d, b.fetch); err != nil {
+			return false, unavailable(err)
+		}
+	}
+	if f.size != d.Size {
+		return false, fmt.Errorf("%w: being fetched with a size of %d bytes, not %d", ErrUnavailable, f.size, d.Size)
+	}
+	// Under the lock, a fill that is known still has its temporary name. Every
+	// reader opens the file, because sendfile needs an offset of its own.
+	if b.file, err = os.Open(f.file.Name()); err != nil {
+		return false, unavailable(err)
+	}
+	b.fill = f
+	return !ok, nil
+}
+
+func unavailable(err error) error {
+	if err == nil || errors.Is(err, ErrUnavailable) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+}
+
+// Available returns how many bytes of a blob can be read without waiting: all
+// of them when it is stored, those that have come when it is being filled, else
+// none. A caller that wants a range far beyond may rather ask the upstream.
+func (c *Cache) Available(d digest.Digest) int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e, ok := c.blobs[d]; ok {
+		return e.Value.(*entry).size
+	}
+	if f, ok := c.fills[d]; ok {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return max(f.avail, 0)
+	}
+	return 0
+}

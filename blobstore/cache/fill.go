@@ -1,0 +1,220 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/waveproxy/waveproxy/blobstore"
+)
+
+// errClosed ends fills when the cache is closed.
+var errClosed = fmt.Errorf("%w: it is closed", ErrUnavailable)
+
+// fill is one running download. Its file is written by one goroutine and read
+// by everybody who opened the blob meanwhile.
+type fill struct {
+	digest digest.Digest
+	size   int64
+	file   *os.File // gets the blob's name when all is there
+	cancel context.CancelFunc
+
+	mu       sync.Mutex
+	avail    int64         // bytes that readers may have; -1 until the upstream has answered
+	verified bool          // avail is size, and the bytes have the digest
+	err      error         // no more than avail bytes will come; ErrUnavailable if the disk failed
+	changed  chan struct{} // closed when one of these changes; nil while nobody waits
+}
+
+// wait returns as soon as readers may have more than offset bytes, or all of a
+// verified blob, with the number they may have.
+func (f *fill) wait(ctx context.Context, offset int64) (int64, error) {
+	for {
+		avail, changed, err := f.look(offset)
+		if changed == nil {
+			return avail, err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	}
+}
+
+// look is one turn of wait. Its channel is nil if there is nothing to wait for.
+func (f *fill) look(offset int64) (avail int64, changed <-chan struct{}, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.avail > offset || f.verified {
+		return f.avail, nil, nil
+	}
+	if f.err != nil {
+		return 0, nil, f.err
+	}
+	if f.changed == nil {
+		f.changed = make(chan struct{})
+	}
+	return 0, f.changed, nil
+}
+
+// grow gives readers the bytes up to avail.
+func (f *fill) grow(avail int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.avail = avail
+	f.wake()
+}
+
+// end tells readers that all is there and verified, or that no more comes.
+func (f *fill) end(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err == nil {
+		f.avail, f.verified = f.size, true
+	}
+	f.err = err
+	f.wake()
+}
+
+func (f *fill) wake() {
+	if f.changed != nil {
+		close(f.changed)
+		f.changed = nil
+	}
+}
+
+// begin makes room for a blob and starts to fill it. The caller has locked c.
+func (c *Cache) begin(ctx context.Context, d ocispec.Descriptor, fetch Fetch) (*fill, error) {
+	if time.Now().Before(c.rest) {
+		return nil, fmt.Errorf("the disk has failed within the last %s", restAfterFailure)
+	}
+	if d.Size > c.max-c.filling {
+		return nil, fmt.Errorf("no room for %d bytes: of %d, running fills take %d", d.Size, c.max, c.filling)
+	}
+	var file *os.File
+	err := c.evict(c.max - c.filling - d.Size)
+	if err == nil {
+		file, err = os.CreateTemp(c.dir, tempPrefix+"*")
+	}
+	if err != nil {
+		c.diskFailed(d.Digest, err)
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	f := &fill{digest: d.Digest, size: d.Size, file: file, cancel: cancel, avail: -1}
+	c.fills[d.Digest] = f
+	c.filling += d.Size
+	c.fillers.Go(func() { c.run(ctx, f, fetch) })
+	return f, nil
+}
+
+// run fills f and stores the blob, or leaves nothing. It tells readers of a
+// failure after that, so that who opens the blob again starts anew.
+func (c *Cache) run(ctx context.Context, f *fill, fetch Fetch) {
+	defer f.cancel()
+	defer f.file.Close()
+	err := f.download(ctx, fetch)
+	if err == nil {
+		f.end(nil) // readers do not wait for the disk
+		err = unavailable(f.file.Sync())
+	} else if ctx.Err() != nil {
+		err = errClosed
+	}
+	if err = c.settle(f, err); err != nil {
+		f.end(err)
+		return
+	}
+	// The blob serves this process, whether or not its name is durable.
+	if err := syncDir(c.dir); err != nil {
+		c.log.Warn("cannot sync the cache", "error", err)
+	}
+}
+
+// download writes what the upstream sends to the file, and lets readers have
+// it, but for the last bytes. Its error is ErrUnavailable if the disk failed.
+func (f *fill) download(ctx context.Context, fetch Fetch) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	body, err := fetch(ctx, 0)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	f.grow(0)
+
+	a := newAhead()
+	var reading sync.WaitGroup
+	reading.Go(func() { a.readFrom(body) })
+	defer reading.Wait()
+	defer cancel() // or it would wait for a body that nobody needs
+
+	hash := f.digest.Algorithm().Hash()
+	var written int64
+	err = a.pass(func(p []byte) error {
+		if int64(len(p)) > f.size-written {
+			return fmt.Errorf("%w: more than %d bytes", blobstore.ErrMismatch, f.size)
+		}
+		if _, err := f.file.Write(p); err != nil {
+			return unavailable(err)
+		}
+		written += int64(len(p))
+		if written < f.size {
+			f.grow(written)
+		}
+		hash.Write(p)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if written < f.size {
+		return fmt.Errorf("%w after %d bytes of %d", io.ErrUnexpectedEOF, written, f.size)
+	}
+	if found := digest.NewDigest(f.digest.Algorithm(), hash); found != f.digest {
+		return fmt.Errorf("%w: found %s", blobstore.ErrMismatch, found)
+	}
+	return nil
+}
+
+// settle gives the file its name, or removes it if err is not nil, and counts.
+func (c *Cache) settle(f *fill, err error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.fills, f.digest)
+	c.filling -= f.size
+	if err == nil {
+		if err = unavailable(os.Rename(f.file.Name(), c.blobPath(f.digest))); err == nil {
+			c.add(&entry{f.digest, f.size, time.Now()})
+			return nil
+		}
+	}
+	os.Remove(f.file.Name()) // if that fails too, the next process does it
+	if err != errClosed && errors.Is(err, ErrUnavailable) {
+		c.diskFailed(f.digest, err)
+	}
+	return err
+}
+
+// diskFailed keeps new fills from beginning for a while. Some readers, or all,
+// never see the error.
+func (c *Cache) diskFailed(d digest.Digest, err error) {
+	c.rest = time.Now().Add(restAfterFailure)
+	c.log.Warn("cannot store a blob", "digest", d, "error", err)
+}
+
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
+}
