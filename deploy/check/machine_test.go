@@ -1,0 +1,77 @@
+package check
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/compose-spec/compose-go/v2/cli"
+)
+
+// most is the exposure, of 100, above which systemd-analyze is not content with
+// a unit.
+const most = "15"
+
+func TestUnit(t *testing.T) {
+	analyze := tool(t, "systemd-analyze", "systemd")
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := readFile(t, "../systemd/waveproxy.service")
+	unit := writeFile(t, filepath.Join(t.TempDir(), "waveproxy.service"), replace(t, text, "ExecStart=/usr/local/bin/waveproxy ", "ExecStart="+path+" "))
+	if said := wantSuccess(t, analyze, "verify", "--man=no", unit); said != "" {
+		t.Errorf("systemd-analyze verify says:\n%s", said)
+	}
+	wantSuccess(t, analyze, "security", "--no-pager", "--offline=true", "--threshold="+most, unit)
+}
+
+// TestUnitConfig wants the server to take the variables that the unit sets.
+func TestUnitConfig(t *testing.T) {
+	var environ []string
+	for line := range strings.Lines(readFile(t, "../systemd/waveproxy.service")) {
+		if e, ok := strings.CutPrefix(strings.TrimSpace(line), "Environment="); ok {
+			e = strings.ReplaceAll(strings.Trim(e, `"`), "%S", "/var/lib")
+			environ = append(environ, strings.ReplaceAll(e, "%d", "/run/credentials/waveproxy.service"))
+		}
+	}
+	c := wantConfig(t, "", environ...)
+	if c.Storage.Dir != "/var/lib/waveproxy" || len(c.Tokens.Keys) != 1 || c.Tokens.Keys[0].File != "/run/credentials/waveproxy.service/key" {
+		t.Errorf("the server would use %+v", c)
+	}
+}
+
+// TestCompose loads the file as Docker Compose does, which refuses what it does
+// not know.
+func TestCompose(t *testing.T) {
+	options, err := cli.NewProjectOptions([]string{"../compose/compose.yml"}, cli.WithoutEnvironmentResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	project, err := options.LoadProject(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := project.GetService("waveproxy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !s.ReadOnly || len(s.CapDrop) != 1 || s.CapDrop[0] != "ALL" || s.Ports[0].HostIP != "127.0.0.1" {
+		t.Errorf("the server may do too much, or everybody reaches it: %+v", s)
+	}
+	if root, err := filepath.Abs("../.."); err != nil || s.Build.Context != root {
+		t.Errorf("the image is built from %s, want %s (%v)", s.Build.Context, root, err)
+	}
+	if v := s.Volumes[0]; v.Target != "/data" || project.Volumes[v.Source].Name == "" {
+		t.Errorf("the storage is %+v", v)
+	}
+	if s.StopGracePeriod == nil || time.Duration(*s.StopGracePeriod) <= shutdownSeconds*time.Second {
+		t.Errorf("the server has %v to end", s.StopGracePeriod)
+	}
+	environ := []string{"WAVEPROXY_STORAGE_DIR=/data"} // the image's own
+	for name, value := range s.Environment {
+		environ = append(environ, name+"="+*value)
+	}
+	wantConfig(t, "", environ...)
+}
