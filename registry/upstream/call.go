@@ -30,7 +30,9 @@ type call struct {
 	listed   bool        // whether that host is, so that it may lead to others that are
 	// verified tells that the answer counts only if it has the expected digest,
 	// so a redirect may lead from https to http, as storages in clusters do.
-	verified   bool
+	verified bool
+	// redirect tells that where the blob is may be the answer.
+	redirect   bool
 	retryUntil time.Time
 
 	// The token cache sets these, in the goroutine that made the call.

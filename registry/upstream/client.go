@@ -32,6 +32,8 @@ type Registry struct {
 	// CA is a PEM file of certificates to trust for this host and no other,
 	// besides the system's.
 	CA string
+	// Redirect lets clients follow the registry's redirects of blobs themselves.
+	Redirect bool
 }
 
 // Options are what a Client is made of.
@@ -43,6 +45,10 @@ type Options struct {
 	// wins, and an empty Allow allows all. A registry that Deny covers as a whole
 	// is no host for layer URLs either.
 	Allow, Deny []auth.Pattern
+	// Redirect is Registry.Redirect for hosts that Registries has not.
+	Redirect bool
+	// StallTimeout is how long nothing of a body may arrive. 0 is a minute.
+	StallTimeout time.Duration
 	// Permit tells, with the error for who asked, which repositories an identity
 	// may have read for it. Nil permits all.
 	Permit func(auth.Target) error
@@ -62,6 +68,9 @@ type Client struct {
 	plain      *http.Client     // does not
 	hops       *hops
 
+	redirect       map[string]bool // by host in image names, lower case
+	redirectOthers bool
+
 	answerTimeout, idleTimeout time.Duration
 }
 
@@ -76,7 +85,8 @@ func New(o Options) (*Client, error) {
 	}
 	c := &Client{
 		registries: map[string]*url.URL{}, keychain: o.Keychain, policy: permissions, permit: o.Permit, tokens: newTokenCache(),
-		answerTimeout: answerTimeout, idleTimeout: idleTimeout,
+		redirect: map[string]bool{}, redirectOthers: o.Redirect,
+		answerTimeout: answerTimeout, idleTimeout: cmp.Or(o.StallTimeout, idleTimeout),
 	}
 	listed := map[string]bool{}
 	pools := map[string]*x509.CertPool{}
@@ -87,6 +97,7 @@ func New(o Options) (*Client, error) {
 			return nil, fmt.Errorf("registries[%s]: %w", host, err)
 		}
 		c.registries[strings.ToLower(host)] = base
+		c.redirect[strings.ToLower(host)] = r.Redirect
 		for _, u := range []*url.URL{base, {Scheme: base.Scheme, Host: host}} {
 			listed[address(u)] = true
 			if r.CA == "" {
@@ -161,11 +172,12 @@ func addCA(pool *x509.CertPool, file string) (*x509.CertPool, error) {
 // Repository returns the target's repository. The target is trusted to hold
 // parts of a name that was parsed, and nobody is asked yet.
 func (c *Client) Repository(t auth.Target) *Repository {
-	base, ok := c.registries[strings.ToLower(t.Registry)]
+	host := strings.ToLower(t.Registry)
+	base, ok := c.registries[host]
 	if !ok {
-		base = defaultBase(t.Registry)
+		return &Repository{client: c, target: t, base: defaultBase(t.Registry), redirect: c.redirectOthers}
 	}
-	return &Repository{client: c, target: t, base: base}
+	return &Repository{client: c, target: t, base: base, redirect: c.redirect[host]}
 }
 
 // CloseIdleConnections closes connections that wait for another request.

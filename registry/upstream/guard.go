@@ -58,6 +58,21 @@ func (g *guard) DialContext(ctx context.Context, network, addr string) (net.Conn
 	return g.public.DialContext(ctx, network, addr)
 }
 
+// mayOffer reports whether a client may be told to go to the URL. Addresses that
+// we would refuse are not offered to others; what a name resolves to where the
+// client is cannot be known here.
+func (g *guard) mayOffer(c *call, u *url.URL) bool {
+	ip, err := netip.ParseAddr(u.Hostname())
+	if err != nil || c.listed && g.listed[address(u)] {
+		return true
+	}
+	network := "tcp4"
+	if ip.Is6() {
+		network = "tcp6"
+	}
+	return g.public.Control(network, address(u), nil) == nil
+}
+
 // address is the host and port that a URL leads to.
 func address(u *url.URL) string {
 	port := u.Port()

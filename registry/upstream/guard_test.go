@@ -137,9 +137,7 @@ func TestListedRegistrySendsUsToUnlistedHost(t *testing.T) {
 				c, delays := newClient(t, o)
 				forbidden(t, c, delays, internal.host(), func() error { return manifestError(t, c, image) })
 				forbidden(t, c, delays, internal.host(), func() error {
-					ctx := WithTarget(t.Context(), image)
-					req, _ := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/v2/team/app/blobs/sha256:0", nil)
-					_, err := c.Transport().RoundTrip(req)
+					_, _, err := c.Repository(image).Stream(t.Context(), blobDesc, Span{0, blobDesc.Size}, true)
 					return err
 				})
 				if name == "redirect" {

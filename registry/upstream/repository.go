@@ -21,9 +21,10 @@ import (
 // identity. It is safe for concurrent use, cheap, and remembers nothing. Errors
 // are *Error, or the context's when it was canceled.
 type Repository struct {
-	client *Client
-	target auth.Target
-	base   *url.URL
+	client   *Client
+	target   auth.Target
+	base     *url.URL
+	redirect bool // clients may go where the registry redirects
 }
 
 var _ augment.Source = (*Repository)(nil)
@@ -96,7 +97,7 @@ func (r *Repository) Blob(ctx context.Context, d ocispec.Descriptor) (augment.Ob
 	if d.Size > maxObject {
 		return augment.Object{}, c.invalid("would send %d bytes, where this server reads at most %d", d.Size, maxObject)
 	}
-	_, data, err := r.object(ctx, c, r.BlobURL(d.Digest), http.Header{})
+	_, data, err := r.object(ctx, c, r.blobURL(d.Digest), http.Header{})
 	if err != nil {
 		return augment.Object{}, err
 	}
@@ -117,31 +118,36 @@ func (r *Repository) Layer(ctx context.Context, d ocispec.Descriptor) (io.ReadCl
 	if err := d.Digest.Validate(); err != nil {
 		return nil, c.invalid("cannot be asked for %q, which is not a digest", d.Digest)
 	}
-	resp, err := r.get(ctx, c, r.BlobURL(d.Digest), http.Header{})
+	resp, err := r.get(ctx, c, r.blobURL(d.Digest), http.Header{})
 	if err != nil {
 		return nil, err
 	}
 	return resp.Body, nil
 }
 
-// BlobURL is where the registry has a blob, for requests through Transport. The
-// digest must be valid.
-func (r *Repository) BlobURL(d digest.Digest) *url.URL { return r.url("blobs", d.String()) }
-
-// BlobError returns the error for a response of Transport that has another
-// status than was hoped for. It does not read the body.
-func (r *Repository) BlobError(d ocispec.Descriptor, resp *http.Response) error {
+// BlobHead returns the headers of the registry's answer to HEAD for a blob.
+func (r *Repository) BlobHead(ctx context.Context, d ocispec.Descriptor) (http.Header, error) {
 	c := r.call("pull blob", "@"+d.Digest.String())
-	if sent := callOf(resp.Request.Context()); sent != nil {
-		c.credential = sent.credential
+	c.verified = true
+	if err := d.Digest.Validate(); err != nil {
+		return nil, c.invalid("cannot be asked for %q, which is not a digest", d.Digest)
 	}
-	return c.refused(resp)
+	ctx, cancel := context.WithTimeout(ctx, objectTimeout)
+	defer cancel()
+	req := (&http.Request{Method: http.MethodHead, URL: r.blobURL(d.Digest), Header: http.Header{}}).WithContext(ctx)
+	resp, err := r.client.do(req, c, r.client.authorized)
+	if err != nil {
+		return nil, err
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, c.refused(resp)
+	}
+	return resp.Header, nil
 }
 
-// BadBlob returns the error for a blob that is not what its descriptor says.
-func (r *Repository) BadBlob(d ocispec.Descriptor, detail string) error {
-	return r.call("pull blob", "@"+d.Digest.String()).invalid("%s", detail)
-}
+// blobURL is where the registry has a blob. The digest must be valid.
+func (r *Repository) blobURL(d digest.Digest) *url.URL { return r.url("blobs", d.String()) }
 
 func (r *Repository) call(op, suffix string) *call {
 	return &call{op: op, name: r.target.Repository + suffix, target: r.target, host: r.base.Host}

@@ -195,13 +195,6 @@ func TestLayerErrors(t *testing.T) {
 	wantError(t, err, Invalid, "cut the answer off")
 }
 
-func TestBadBlob(t *testing.T) {
-	c, _ := newClient(t, Options{})
-	desc := ocispec.Descriptor{Digest: digest.FromString("layer")}
-	wantError(t, c.Repository(image).BadBlob(desc, "sent 7 bytes where the manifest says 8"), Invalid,
-		"pull blob example.org/team/app@"+desc.Digest.String()+": example.org sent 7 bytes where the manifest says 8")
-}
-
 func TestDefaultBase(t *testing.T) {
 	c, _ := newClient(t, Options{Registries: map[string]Registry{
 		"Registry.local:5000": {PlainHTTP: true}, "quay.io": {URL: "https://mirror.example/"},
@@ -215,7 +208,7 @@ func TestDefaultBase(t *testing.T) {
 	} {
 		target := image
 		target.Registry = host
-		if got := c.Repository(target).BlobURL(d).String(); got != want+"/v2/team/app/blobs/"+d.String() {
+		if got := c.Repository(target).blobURL(d).String(); got != want+"/v2/team/app/blobs/"+d.String() {
 			t.Errorf("%s: %s", host, got)
 		}
 	}

@@ -11,12 +11,9 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"path"
 	"strings"
 	"time"
 	"unicode"
-
-	"github.com/waveproxy/waveproxy/auth"
 )
 
 // hops sends single requests: one hop of a call.
@@ -172,6 +169,9 @@ func (c *Client) checkRedirect(req *http.Request, via []*http.Request) error {
 	}
 	cl := callOf(req.Context())
 	_, isLogin := req.Context().Value(pendingKey{}).(*pending)
+	if cl.redirect && !isLogin && passOn(req.URL, via[0].URL) && c.hops.guard.mayOffer(cl, req.URL) {
+		return http.ErrUseLastResponse
+	}
 	if via[0].URL.Scheme == "https" && req.URL.Scheme == "http" && (isLogin || !cl.verified) {
 		return &policyError{Forbidden, "a redirect from https to http"}
 	}
@@ -182,39 +182,4 @@ func (c *Client) checkRedirect(req *http.Request, via []*http.Request) error {
 		}
 	}
 	return nil
-}
-
-type targetKey struct{}
-
-// WithTarget says which repository the requests to Transport are for.
-func WithTarget(ctx context.Context, t auth.Target) context.Context {
-	return context.WithValue(ctx, targetKey{}, t)
-}
-
-// Transport returns a RoundTripper for GET and HEAD of BlobURLs, to be used by
-// a reverse proxy. The request's context needs a Target. It logs in, follows
-// redirects, and returns the last response, whatever the status. Request
-// headers go out as they are but for Authorization, User-Agent and
-// Accept-Encoding, which are ours; a request body does not. The response's body
-// is as long as it is and not verified: the context bounds it, and reading
-// fails when nothing arrives for a minute. Errors are *Error, or the context's
-// when it was canceled.
-func (c *Client) Transport() http.RoundTripper { return blobTransport{c} }
-
-type blobTransport struct{ client *Client }
-
-func (t blobTransport) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.Body != nil {
-		req.Body.Close()
-	}
-	target, ok := req.Context().Value(targetKey{}).(auth.Target)
-	if !ok || req.Method != http.MethodGet && req.Method != http.MethodHead {
-		return nil, errors.New("upstream: a blob request needs a target, and GET or HEAD")
-	}
-	out := req.Clone(req.Context())
-	out.Body, out.GetBody, out.ContentLength, out.TransferEncoding = nil, nil, 0, nil
-	out.RequestURI = "" // http.Client refuses what a server has set
-	out.Header.Del("Authorization")
-	cl := &call{op: "pull blob", target: target, name: target.Repository + "@" + path.Base(req.URL.Path), verified: true}
-	return t.client.do(out, cl, t.client.authorized)
 }
