@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/netip"
 	"regexp"
@@ -32,16 +33,27 @@ func note(ctx context.Context) *record {
 	return new(record)
 }
 
-// AccessLog logs each request once, when it has ended, with the full chain of
-// its error. Tokens in paths appear as their hash, query strings not at all.
-// Requests come from clients, or through proxies. observe, if not nil, is told
-// of each as well.
-func AccessLog(log *slog.Logger, proxies Proxies, observe func(Request), next http.Handler) http.Handler {
+// Front is what every request passes first. It is safe for concurrent use.
+type Front struct {
+	Log     *slog.Logger
+	Proxies Proxies
+	// Observe, if not nil, is told of each request when it has ended.
+	Observe func(Request)
+	// Stall is how long a client may take nothing of an answer before its
+	// connection is cut: at least a second, or 0 for ever. A buffer's worth must
+	// pass in that time, 256 KiB at most.
+	Stall time.Duration
+}
+
+// Handler logs each request once, when it has ended, with the full chain of its
+// error. Tokens in paths appear as their hash, query strings not at all.
+func (f Front) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		rec := &record{client: proxies.Client(r), kind: "api"}
+		rec := &record{client: f.Proxies.Client(r), kind: "api"}
 		r = r.WithContext(context.WithValue(r.Context(), recordKey{}, rec))
-		counted := &response{ResponseWriter: w, status: http.StatusOK}
+		counted := &response{ResponseWriter: w, status: http.StatusOK, stall: f.Stall}
+		counted.extend()
 		finished := false
 		defer func() {
 			level := slog.LevelInfo
@@ -66,13 +78,13 @@ func AccessLog(log *slog.Logger, proxies Proxies, observe func(Request), next ht
 			if rec.err != nil {
 				attrs = append(attrs, slog.String("error", rec.err.Error()))
 			}
-			log.LogAttrs(r.Context(), level, "request", attrs...)
-			if observe != nil {
+			f.Log.LogAttrs(r.Context(), level, "request", attrs...)
+			if f.Observe != nil {
 				status := counted.status
 				if !counted.wrote && r.Context().Err() != nil {
 					status = statusLeft
 				}
-				observe(Request{rec.kind, rec.source, status, counted.bytes, time.Since(start)})
+				f.Observe(Request{rec.kind, rec.source, status, counted.bytes, time.Since(start)})
 			}
 		}()
 		next.ServeHTTP(counted, r)
@@ -83,7 +95,7 @@ func AccessLog(log *slog.Logger, proxies Proxies, observe func(Request), next ht
 // Request is one that has ended.
 type Request struct {
 	Kind   string // "ping", "manifest", "blob", "tags", "referrers", "other" or "api"
-	Source string // of a blob: "injected" or "upstream"
+	Source string // of a blob: "injected", "upstream", "redirect" or "cache"
 	Status int    // 499 if the client left before there was one
 	Bytes  int64  // of the body
 	Took   time.Duration
@@ -101,13 +113,30 @@ func isFailure(err error) bool {
 	return status >= http.StatusInternalServerError && status != http.StatusNotImplemented
 }
 
-// response counts what passes. It keeps ReadFrom, so that files still reach
-// the socket through sendfile, and Unwrap, for http.ResponseController.
+// response counts what passes, and cuts clients that take nothing. It keeps
+// ReadFrom, so that files still reach the socket through sendfile, and Unwrap,
+// for http.ResponseController.
 type response struct {
 	http.ResponseWriter
 	status int
 	bytes  int64
 	wrote  bool
+
+	stall    time.Duration
+	extended time.Time // when the deadline was last moved
+}
+
+// extend gives the client another Stall. It is called before each write, and
+// moves the deadline only now and then.
+func (w *response) extend() {
+	if w.stall == 0 {
+		return
+	}
+	if now := time.Now(); now.Sub(w.extended) > w.stall/8 {
+		w.extended = now
+		// Writers that have no connection, in tests, cannot set one.
+		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(now.Add(w.stall))
+	}
 }
 
 func (w *response) WriteHeader(status int) {
@@ -119,16 +148,37 @@ func (w *response) WriteHeader(status int) {
 
 func (w *response) Write(p []byte) (int, error) {
 	w.wrote = true
+	w.extend()
 	n, err := w.ResponseWriter.Write(p)
 	w.bytes += int64(n)
 	return n, err
 }
 
+// piece is how much of a file is sent between two looks at the clock.
+const piece = 1 << 20
+
+// ReadFrom passes a file on as it came: net/http finds it behind one
+// LimitedReader, and no more.
 func (w *response) ReadFrom(r io.Reader) (int64, error) {
 	w.wrote = true
-	n, err := io.Copy(w.ResponseWriter, r)
-	w.bytes += n
-	return n, err
+	limited, ok := r.(*io.LimitedReader)
+	if !ok {
+		limited = &io.LimitedReader{R: r, N: math.MaxInt64}
+	}
+	var total int64
+	for limited.N > 0 {
+		w.extend()
+		part := &io.LimitedReader{R: limited.R, N: min(limited.N, piece)}
+		want := part.N
+		n, err := io.Copy(w.ResponseWriter, part)
+		total += n
+		w.bytes += n
+		limited.N -= n
+		if err != nil || n < want {
+			return total, err
+		}
+	}
+	return total, nil
 }
 
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }

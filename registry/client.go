@@ -49,6 +49,6 @@ func (p Proxies) contain(a netip.Addr) bool {
 	return slices.ContainsFunc(p, func(prefix netip.Prefix) bool { return prefix.Contains(a) })
 }
 
-// ClientOf names the client of a request that came through AccessLog, as limits
+// ClientOf names the client of a request that came through Front, as limits
 // count clients.
 func ClientOf(ctx context.Context) string { return ratelimit.AddressKey(note(ctx).client) }

@@ -108,8 +108,11 @@ func (p Problem) write(w http.ResponseWriter, r *http.Request, body any) {
 		data = []byte(`{}`) // strings only: cannot happen
 	}
 	h := w.Header()
-	for _, name := range []string{"Docker-Content-Digest", "Etag", "Content-Range", "Accept-Ranges", SourceHeader} {
+	for _, name := range []string{"Docker-Content-Digest", "Etag", "Accept-Ranges", SourceHeader} {
 		h.Del(name)
+	}
+	if p.Status != http.StatusRequestedRangeNotSatisfiable { // there it tells the size
+		h.Del("Content-Range")
 	}
 	h.Set("Cache-Control", "no-store") // a cached 404 outlives its cause
 	h.Set("Content-Type", "application/json")

@@ -108,7 +108,7 @@ func newFixture(t *testing.T) *fixture {
 	}
 	log := slog.New(slog.DiscardHandler)
 	f.server = New(Options{Tokens: fakeTokens{&f.grant}, Store: store, Upstream: client, Log: log})
-	f.proxy = httptest.NewServer(AccessLog(log, nil, nil, f.server))
+	f.proxy = httptest.NewServer(Front{Log: log}.Handler(f.server))
 	t.Cleanup(func() {
 		f.proxy.Close()
 		f.upstream.Close()

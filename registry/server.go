@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/blobstore/cache"
 	"github.com/waveproxy/waveproxy/ratelimit"
 	"github.com/waveproxy/waveproxy/registry/upstream"
 )
@@ -30,6 +32,8 @@ type Options struct {
 	Store    blobstore.Store
 	Upstream *upstream.Client
 	Log      *slog.Logger
+	// Cache keeps the upstream's blobs; nil streams them each time.
+	Cache *cache.Cache
 	// Passwords are those of the users who may pull, on top of the token in the
 	// image's name; nil for everybody who has a token.
 	Passwords Passwords
@@ -56,7 +60,10 @@ const (
 // New returns a Server for /v2/ and /wt/.
 func New(o Options) *Server {
 	s := &Server{Options: o, images: expirable.NewLRU[auth.Token, *image](cachedImages, nil, imageTTL)}
-	s.sources = []blobSource{storedBlobs{o.Store}, newUpstreamBlobs(o.Upstream, o.Log)}
+	s.sources = []blobSource{storedBlobs{o.Store}, upstreamBlobs{o.Upstream}}
+	if o.Cache != nil {
+		s.sources = slices.Insert(s.sources, 1, blobSource(newCachedBlobs(o.Cache, o.Upstream)))
+	}
 	return s
 }
 

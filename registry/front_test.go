@@ -1,0 +1,164 @@
+package registry
+
+import (
+	"bytes"
+	"crypto/rand"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/waveproxy/waveproxy/blobstore"
+)
+
+// fileWriter notes what it is asked to read from.
+type fileWriter struct {
+	*httptest.ResponseRecorder
+	files int
+}
+
+func (f *fileWriter) ReadFrom(r io.Reader) (int64, error) {
+	if l, ok := r.(*io.LimitedReader); ok {
+		if _, ok := l.R.(*os.File); ok {
+			f.files++
+		}
+	}
+	return io.Copy(f.ResponseRecorder, r)
+}
+
+// TestFilesReachTheSocket: net/http sends a file with sendfile if it is given
+// the file behind at most one LimitedReader. No wrapper of ours may hide it.
+func TestFilesReachTheSocket(t *testing.T) {
+	store, err := blobstore.NewDir(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	blob := make([]byte, 3*piece+5)
+	_, _ = rand.Read(blob)
+	desc := ocispec.Descriptor{Digest: digest.FromBytes(blob), Size: int64(len(blob)), MediaType: blobType}
+	if err := store.Put(t.Context(), desc.Digest, bytes.NewReader(blob)); err != nil {
+		t.Fatal(err)
+	}
+	for header, want := range map[string]struct {
+		body  []byte
+		files int
+	}{
+		"":           {blob, 4},
+		"bytes=5-10": {blob[5:11], 1},
+	} {
+		w := &fileWriter{ResponseRecorder: httptest.NewRecorder()}
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Range", header)
+		Front{Log: slog.New(slog.DiscardHandler), Stall: time.Minute}.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if err := blobstore.Serve(w, r, store, desc); err != nil {
+				t.Error(err)
+			}
+		})).ServeHTTP(w, r)
+		if !bytes.Equal(w.Body.Bytes(), want.body) {
+			t.Errorf("%q: %d bytes, want %d", header, w.Body.Len(), len(want.body))
+		}
+		if w.files != want.files {
+			t.Errorf("%q: %d pieces of a file were passed on, want %d", header, w.files, want.files)
+		}
+	}
+}
+
+// TestStalledClientIsCut: one that takes nothing holds its connection for no
+// longer than Stall, and one that takes a little goes on.
+func TestStalledClientIsCut(t *testing.T) {
+	const stall = 300 * time.Millisecond
+	ended := make(chan Request, 2)
+	large := filepath.Join(t.TempDir(), "large")
+	if err := os.WriteFile(large, make([]byte, 64<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, serve := range map[string]http.HandlerFunc{
+		"a file": func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, large) },
+		"a stream": func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Length", "67108864")
+			if err := pour(w, io.LimitReader(zeros{}, 64<<20)); err != nil {
+				abort(r.Context(), err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			front := Front{Log: slog.New(slog.DiscardHandler), Stall: stall, Observe: func(r Request) { ended <- r }}
+			s := httptest.NewServer(front.Handler(serve))
+			defer s.Close()
+			conn, err := net.Dial("tcp", s.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			// A slow client first: it must not be cut.
+			for range 10 {
+				time.Sleep(stall / 5)
+				if _, err := io.ReadFull(conn, make([]byte, 256<<10)); err != nil {
+					t.Fatalf("a slow client was cut: %v", err)
+				}
+			}
+			select {
+			case r := <-ended:
+				if r.Bytes >= 64<<20 {
+					t.Errorf("all %d bytes were taken", r.Bytes)
+				}
+			case <-time.After(20 * time.Second):
+				t.Fatal("a client that takes nothing holds its connection")
+			}
+		})
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
+// TestKeepAliveAfterStall: the deadline of one request is not the next one's.
+func TestKeepAliveAfterStall(t *testing.T) {
+	const stall = 100 * time.Millisecond
+	s := httptest.NewServer(Front{Log: slog.New(slog.DiscardHandler), Stall: stall}.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "answer")
+	})))
+	defer s.Close()
+	for range 3 {
+		resp, err := s.Client().Get(s.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || string(body) != "answer" {
+			t.Errorf("%q, %v", body, err)
+		}
+		time.Sleep(2 * stall)
+	}
+}
+
+// TestSlowHandler: what takes long to compute can still be answered.
+func TestSlowHandler(t *testing.T) {
+	const stall = 100 * time.Millisecond
+	s := httptest.NewServer(Front{Log: slog.New(slog.DiscardHandler), Stall: stall}.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		time.Sleep(3 * stall)
+		_, _ = io.WriteString(w, "answer")
+	})))
+	defer s.Close()
+	resp, err := s.Client().Get(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, err := io.ReadAll(resp.Body); err != nil || string(body) != "answer" {
+		t.Errorf("%q, %v", body, err)
+	}
+}
