@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -43,9 +44,21 @@ type Config struct {
 		TLS struct {
 			// Certificate is a PEM file: the certificate, then its intermediates.
 			Certificate string `yaml:"certificate"`
-			// Key is a PEM file: the private key of the certificate.
+			// Key is a PEM file: the private key of the certificate. Both files are read
+			// again when they change.
 			Key string `yaml:"key"`
 		} `yaml:"tls"`
+		// HTTP2 is offered to TLS clients besides HTTP/1.1, if not disabled. For large
+		// blobs it costs about 1.7 times the processor time, and no container engine
+		// gains from it. Default: disabled.
+		HTTP2 struct {
+			Disabled bool `yaml:"disabled"`
+		} `yaml:"http2"`
+		// StallTimeout is how long a client may take nothing of an answer before its
+		// connection is cut, at least 1s. Default: 2m.
+		StallTimeout time.Duration `yaml:"stall_timeout"`
+		// DrainTimeout is how long running pulls may go on after SIGTERM. Default: 30s.
+		DrainTimeout time.Duration `yaml:"draintimeout"`
 		// Debug is a second listener, for the operator alone.
 		Debug struct {
 			// Addr is the TCP address that answers /metrics, for Prometheus, and
@@ -107,7 +120,24 @@ type Config struct {
 	Upstreams struct {
 		Allow []string `yaml:"allow"`
 		Deny  []string `yaml:"deny"`
+		// Blobs is how untouched blobs reach clients, unless registries says otherwise:
+		// redirect, to where the registry redirects, if it does, or stream, always
+		// through this server. Default: redirect.
+		Blobs string `yaml:"blobs"`
+		// StallTimeout is how long a registry may send nothing of a blob before the
+		// rest is asked for anew, at least 1s. Default: 1m.
+		StallTimeout time.Duration `yaml:"stall_timeout"`
 	} `yaml:"upstreams"`
+
+	Cache struct {
+		// Size is how much of untouched blobs is kept on disk, least recently used
+		// evicted; 0 keeps none. With it every blob comes through this server.
+		// Default: 0.
+		Size size `yaml:"size"`
+		// Dir is the directory for them, of one server alone. Default: "cache" in
+		// storage.dir.
+		Dir string `yaml:"dir"`
+	} `yaml:"cache"`
 
 	API API `yaml:"api"`
 
@@ -170,7 +200,9 @@ type Registry struct {
 	PlainHTTP bool `yaml:"plain_http"`
 	// CA is a PEM file of certificates to trust for this registry, besides the
 	// system's. Default: none.
-	CA    string `yaml:"ca"`
+	CA string `yaml:"ca"`
+	// Blobs is redirect or stream, as upstreams.blobs, which is the default.
+	Blobs string `yaml:"blobs"`
 	Login `yaml:",inline"`
 }
 
@@ -182,6 +214,9 @@ func defaults() *Config {
 	c.Tokens.TTL = auth.DefaultTTL
 	c.API.MaxBody = 32 << 20
 	c.Layers.MaxSize = 2 << 30
+	c.HTTP.HTTP2.Disabled = true
+	c.HTTP.StallTimeout, c.HTTP.DrainTimeout = 2*time.Minute, 30*time.Second
+	c.Upstreams.Blobs, c.Upstreams.StallTimeout = "redirect", time.Minute
 	c.API.Auth, c.Registry.Auth = "none", "none"
 	c.Limits.Layers, c.Limits.Upstream = 125, 64
 	c.Limits.Submits = ratelimit.Rate{Events: 600, Per: time.Minute}
@@ -235,6 +270,9 @@ func (c *Config) normalize(p *problems) {
 		c.Registries[host] = r
 	}
 	c.API.Builds.Forward = strings.TrimSuffix(c.API.Builds.Forward, "/")
+	if c.Cache.Dir == "" && c.Cache.Size > 0 {
+		c.Cache.Dir = filepath.Join(c.Storage.Dir, "cache")
+	}
 	if c.Registry.Auth == "basic" && c.Registry.Htpasswd == "" {
 		c.Registry.Htpasswd = c.API.Htpasswd
 	}

@@ -167,7 +167,7 @@ func collectKeys(prefix string, n *yaml.Node, t reflect.Type, keys map[string]bo
 
 func TestFieldsHaveKeys(t *testing.T) {
 	for _, key := range allKeys("", reflect.TypeFor[Config]()) {
-		if !regexp.MustCompile(`^[a-z_]+(\.(\*|[a-z_]+))*$`).MatchString(key) {
+		if !regexp.MustCompile(`^[a-z0-9_]+(\.(\*|[a-z0-9_]+))*$`).MatchString(key) {
 			t.Errorf("%q: a field lacks its yaml tag", key)
 		}
 	}
@@ -190,9 +190,9 @@ func TestBadFile(t *testing.T) {
 		want       []string // the lines of the error, after the directory
 	}{
 		{"unknown keys", "htp: {}\nhttp:\n  adr: :80\nregistries:\n  quay.io: {user: x}\n", []string{
-			"c.yml:1: htp: unknown key, want one of api, clouds, credentials, docker_config, http, layers, limits, log, registries, registry, storage, tokens, upstreams",
-			"c.yml:3: http.adr: unknown key, want one of addr, debug, host, proxies, tls",
-			"c.yml:5: registries.quay.io.user: unknown key, want one of ca, identity_token, identity_token_env, identity_token_file, password, password_env, password_file, plain_http, url, username",
+			"c.yml:1: htp: unknown key, want one of api, cache, clouds, credentials, docker_config, http, layers, limits, log, registries, registry, storage, tokens, upstreams",
+			"c.yml:3: http.adr: unknown key, want one of addr, debug, draintimeout, host, http2, proxies, stall_timeout, tls",
+			"c.yml:5: registries.quay.io.user: unknown key, want one of blobs, ca, identity_token, identity_token_env, identity_token_file, password, password_env, password_file, plain_http, url, username",
 		}},
 		{"bad scalars", "tokens: {ttl: soon}\napi: {max_body: 32M}\nlimits: {layers: 1.5}\nregistries: {quay.io: {plain_http: maybe}}\n", []string{
 			`c.yml:1: tokens.ttl: "soon" is not a duration such as 36h or 90m`,
@@ -313,6 +313,13 @@ func TestValidate(t *testing.T) {
 		{"http: {proxies: [10.0.0.1, 10.0.0.0/8, 'fd00::/8', proxy.local]}", []string{
 			`http.proxies[3]: "proxy.local": want an address or a network such as 10.0.0.0/8`,
 		}},
+		{"http: {stall_timeout: 10ms, draintimeout: 0s}\nupstreams: {blobs: proxy, stall_timeout: 1ms}\nregistries: {quay.io: {blobs: no}}", []string{
+			`http.stall_timeout: "10ms": want at least 1s`,
+			`http.draintimeout: "0s": want at least 1s`,
+			`registries.quay.io.blobs: "no": want one of redirect, stream`,
+			`upstreams.blobs: "proxy": want one of redirect, stream`,
+			`upstreams.stall_timeout: "1ms": want at least 1s`,
+		}},
 		{"http: {debug: {addr: '9090'}}", []string{`http.debug.addr: "9090": want host:port or :port, with a port from 0 to 65535`}},
 		{"limits: {submits: many, pulls: 0/m, upstream: 0}", []string{
 			`c.yml:1: limits.submits: "many" is not a rate such as 600/m, or 0 for none`,
@@ -430,7 +437,7 @@ func TestBadEnvironment(t *testing.T) {
 		"WAVEPROXY_HTTP_PORT: unknown variable: no key of the configuration has this name",
 		`WAVEPROXY_LIMITS_LAYERS: limits.layers: "many" is not a whole number`,
 		"WAVEPROXY_PASSWORD: unknown variable: no key of the configuration has this name",
-		"WAVEPROXY_REGISTRIES:1: registries.quay.io.pasword: unknown key, want one of ca, identity_token, identity_token_env, identity_token_file, password, password_env, password_file, plain_http, url, username",
+		"WAVEPROXY_REGISTRIES:1: registries.quay.io.pasword: unknown key, want one of blobs, ca, identity_token, identity_token_env, identity_token_file, password, password_env, password_file, plain_http, url, username",
 		"WAVEPROXY_TOKENS_KEYS:1: tokens.keys: want a list",
 	})
 }

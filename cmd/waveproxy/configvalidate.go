@@ -50,6 +50,8 @@ func (c *Config) validate() error {
 	for i, k := range c.Tokens.Keys {
 		k.validate(fmt.Sprintf("tokens.keys[%d]", i), &p)
 	}
+	p.atLeastSecond("http.stall_timeout", c.HTTP.StallTimeout)
+	p.atLeastSecond("http.draintimeout", c.HTTP.DrainTimeout)
 	for i, text := range c.HTTP.Proxies {
 		if _, err := parseNetwork(text); err != nil {
 			p.add(fmt.Sprintf("http.proxies[%d]", i), text, "want an address or a network such as 10.0.0.0/8")
@@ -67,8 +69,13 @@ func (c *Config) validate() error {
 		}
 		c.Credentials[name].validate("credentials."+name, &p)
 	}
+	p.oneOf("upstreams.blobs", c.Upstreams.Blobs, "redirect", "stream")
+	p.atLeastSecond("upstreams.stall_timeout", c.Upstreams.StallTimeout)
 	p.patterns("upstreams.allow", c.Upstreams.Allow)
 	p.patterns("upstreams.deny", c.Upstreams.Deny)
+	if c.Cache.Size < 0 {
+		p.add("cache.size", c.Cache.Size, "want a size, or 0 for none")
+	}
 	c.API.validate(c, &p)
 	p.oneOf("registry.auth", c.Registry.Auth, "none", "basic")
 	p.readable("registry.htpasswd", c.Registry.Htpasswd)
@@ -117,7 +124,7 @@ func (k TokenKey) parse() (auth.Key, error) {
 
 func (r Registry) validate(name string, p *problems) {
 	key := "registries." + withoutUser(name)
-	if strings.Contains(name, "/") && (r.URL != "" || r.PlainHTTP || r.CA != "") {
+	if strings.Contains(name, "/") && (r.URL != "" || r.PlainHTTP || r.CA != "" || r.Blobs != "") {
 		p.add(key, name, "has a path and so takes credentials only: how to reach the registry is said for its host")
 	}
 	if r.URL != "" {
@@ -126,6 +133,9 @@ func (r Registry) validate(name string, p *problems) {
 		}
 	}
 	p.readable(key+".ca", r.CA)
+	if r.Blobs != "" {
+		p.oneOf(key+".blobs", r.Blobs, "redirect", "stream")
+	}
 	r.Login.validate(key, p)
 }
 
@@ -176,6 +186,12 @@ func (p *problems) add(key string, value any, reason string) {
 func (p *problems) oneOf(key, value string, want ...string) {
 	if !slices.Contains(want, value) {
 		p.add(key, value, "want one of "+strings.Join(want, ", "))
+	}
+}
+
+func (p *problems) atLeastSecond(key string, d time.Duration) {
+	if d < time.Second {
+		p.add(key, d, "want at least 1s")
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -168,17 +167,11 @@ func (in inspector) source(ctx context.Context, l ocispec.Descriptor) (string, e
 	if !strings.HasPrefix(in.target.Repository, "wt/") {
 		return "", nil
 	}
-	url := in.repo.BlobURL(l.Digest)
-	req, err := http.NewRequestWithContext(upstream.WithTarget(ctx, in.target), http.MethodHead, url.String(), nil)
+	h, err := in.repo.BlobHead(ctx, l)
 	if err != nil {
 		return "", fmt.Errorf("ask for layer %s: %w", l.Digest, err)
 	}
-	resp, err := in.client.Transport().RoundTrip(req)
-	if err != nil {
-		return "", fmt.Errorf("ask for layer %s: %w", l.Digest, err)
-	}
-	resp.Body.Close()
-	return resp.Header.Get(registry.SourceHeader), nil
+	return h.Get(registry.SourceHeader), nil
 }
 
 func (r *inspection) print(w io.Writer) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,9 +15,6 @@ import (
 
 	"github.com/waveproxy/waveproxy/metrics"
 )
-
-// shutdownTimeout is how long running pulls may go on after a signal.
-const shutdownTimeout = 30 * time.Second
 
 func serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -52,7 +50,8 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, ready func(baseUR
 		return err
 	}
 	counts := metrics.New(version)
-	handler, err := newHandler(ctx, cfg, host, log, counts.Observe)
+	handler, closed, err := newHandler(ctx, cfg, host, log, counts.Observe)
+	defer closed()
 	if err != nil {
 		return err
 	}
@@ -68,13 +67,19 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, ready func(baseUR
 		go func() { failed <- operator.Serve(debug) }()
 		log.Info("serving metrics", "addr", debug.Addr().String())
 	}
-	go func() {
-		if tls := cfg.HTTP.TLS; tls.Certificate != "" {
-			failed <- server.ServeTLS(listener, tls.Certificate, tls.Key)
-		} else {
-			failed <- server.Serve(listener)
+	if files := cfg.HTTP.TLS; files.Certificate != "" {
+		pair, err := newCertificate(files.Certificate, files.Key, log)
+		if err != nil {
+			return err
 		}
-	}()
+		server.TLSConfig = &tls.Config{GetCertificate: pair.get}
+		server.Protocols = new(http.Protocols)
+		server.Protocols.SetHTTP1(true)
+		server.Protocols.SetHTTP2(!cfg.HTTP.HTTP2.Disabled)
+		go func() { failed <- server.ServeTLS(listener, "", "") }()
+	} else {
+		go func() { failed <- server.Serve(listener) }()
+	}
 	log.Info("serving", "addr", listener.Addr().String(), "host", base, "storage", cfg.Storage.Dir, "version", version)
 	ready(base)
 	select {
@@ -82,8 +87,8 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, ready func(baseUR
 		return fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
 	}
-	log.Info("shutting down", "timeout", shutdownTimeout)
-	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	log.Info("shutting down", "timeout", cfg.HTTP.DrainTimeout)
+	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.HTTP.DrainTimeout)
 	defer cancel()
 	if err := server.Shutdown(deadline); err != nil {
 		_ = server.Close()

@@ -15,6 +15,7 @@ import (
 	"github.com/waveproxy/waveproxy/api"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/blobstore/cache"
 	"github.com/waveproxy/waveproxy/ratelimit"
 	"github.com/waveproxy/waveproxy/registry"
 )
@@ -67,15 +68,17 @@ func loadKeys(cfg *Config) ([]auth.Key, error) {
 }
 
 // newHandler puts the server together. host is the registry host in the image
-// names that are handed out; ctx ends what runs beside requests.
-func newHandler(ctx context.Context, cfg *Config, host string, log *slog.Logger, observe func(registry.Request)) (http.Handler, error) {
+// names that are handed out; ctx ends what runs beside requests. The handler's
+// last request must have ended when closed is called.
+func newHandler(ctx context.Context, cfg *Config, host string, log *slog.Logger, observe func(registry.Request)) (handler http.Handler, closed func(), err error) {
+	closed = func() {}
 	tokens, store, err := openTokens(cfg)
 	if err != nil {
-		return nil, err
+		return nil, closed, err
 	}
 	client, err := newUpstream(cfg, nil)
 	if err != nil {
-		return nil, err
+		return nil, closed, err
 	}
 	go func() {
 		if err := store.Sweep(ctx); err != nil && ctx.Err() == nil {
@@ -89,7 +92,17 @@ func newHandler(ctx context.Context, cfg *Config, host string, log *slog.Logger,
 	}
 	if cfg.Registry.Auth == "basic" {
 		if pulling.Passwords, err = openHtpasswd(cfg.Registry.Htpasswd, log); err != nil {
-			return nil, fmt.Errorf("registry.htpasswd: %w", err)
+			return nil, closed, fmt.Errorf("registry.htpasswd: %w", err)
+		}
+	}
+	if cfg.Cache.Size > 0 {
+		if pulling.Cache, err = cache.Open(cfg.Cache.Dir, int64(cfg.Cache.Size), log); err != nil {
+			return nil, closed, fmt.Errorf("cache.dir: %w", err)
+		}
+		closed = func() {
+			if err := pulling.Cache.Close(); err != nil {
+				log.Warn("close the cache", "error", err)
+			}
 		}
 	}
 	images := registry.New(pulling)
@@ -113,21 +126,22 @@ func newHandler(ctx context.Context, cfg *Config, host string, log *slog.Logger,
 		Client: &http.Client{},
 	}
 	if err := addLogins(cfg, &asking, log); err != nil {
-		return nil, err
+		return nil, closed, err
 	}
 	if asking.Forward, err = forwardTo(cfg); err != nil {
-		return nil, err
+		return nil, closed, err
 	}
 	control := api.New(asking)
 	// Not a ServeMux: that would answer "//" and ".." in image names itself,
 	// with a redirect to a page.
-	return registry.AccessLog(log, proxies(cfg), observe, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	front := registry.Front{Log: log, Proxies: proxies(cfg), Observe: observe, Stall: cfg.HTTP.StallTimeout}
+	return front.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if p := r.URL.Path; p == "/v2" || strings.HasPrefix(p, "/v2/") || strings.HasPrefix(p, "/wt/") {
 			images.ServeHTTP(w, r)
 			return
 		}
 		control.ServeHTTP(w, r)
-	})), nil
+	})), closed, nil
 }
 
 // addLogins says how callers and admins of the API log in.

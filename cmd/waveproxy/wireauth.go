@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -28,7 +29,9 @@ func newUpstream(cfg *Config, named map[string]upstream.Registry) (*upstream.Cli
 	for name := range cfg.Registries {
 		host, _, _ := strings.Cut(name, "/")
 		r := cfg.Registries[host] // zero if only paths below it are listed
-		registries[host] = upstream.Registry{URL: r.URL, PlainHTTP: r.PlainHTTP, CA: r.CA}
+		registries[host] = upstream.Registry{
+			URL: r.URL, PlainHTTP: r.PlainHTTP, CA: r.CA, Redirect: cmp.Or(r.Blobs, cfg.Upstreams.Blobs) == "redirect",
+		}
 	}
 	policies := newPolicies(cfg)
 	keychain, err := newKeychain(cfg, policies)
@@ -38,6 +41,7 @@ func newUpstream(cfg *Config, named map[string]upstream.Registry) (*upstream.Cli
 	return upstream.New(upstream.Options{
 		Registries: registries, Keychain: keychain, UserAgent: userAgent,
 		Allow: patterns(cfg.Upstreams.Allow), Deny: patterns(cfg.Upstreams.Deny), Concurrency: cfg.Limits.Upstream,
+		Redirect: cfg.Upstreams.Blobs == "redirect", StallTimeout: cfg.Upstreams.StallTimeout,
 		Permit: func(t auth.Target) error { return policies.Of(t.Identity).CheckImage(t.Registry, t.Repository) },
 	})
 }

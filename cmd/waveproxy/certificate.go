@@ -1,0 +1,71 @@
+package main
+
+import (
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+)
+
+// certificate is read again when its files change, as tools that renew
+// certificates and Kubernetes change them under running servers. It is safe for
+// concurrent use.
+type certificate struct {
+	certFile, keyFile string
+	log               *slog.Logger
+
+	mu      sync.Mutex
+	current *tls.Certificate
+	seen    [2]time.Time // modification times that current, or the last problem, is of
+	looked  time.Time
+}
+
+// lookInterval is how long a new certificate may go unnoticed.
+const lookInterval = 10 * time.Second
+
+func newCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, error) {
+	c := &certificate{certFile: certFile, keyFile: keyFile, log: log}
+	if err := c.load(c.modified()); err != nil {
+		return nil, fmt.Errorf("http.tls: %w", err)
+	}
+	return c, nil
+}
+
+// get is for tls.Config. It never fails: a pair of files that does not fit, as
+// while they are being replaced, is logged, and the certificate of before stays.
+func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now := time.Now(); now.Sub(c.looked) >= lookInterval {
+		c.looked = now
+		if modified := c.modified(); modified != c.seen {
+			if err := c.load(modified); err != nil {
+				c.log.Error("the certificate of before stays", "error", err)
+			} else {
+				c.log.Info("new certificate", "file", c.certFile)
+			}
+		}
+	}
+	return c.current, nil
+}
+
+func (c *certificate) modified() (times [2]time.Time) {
+	for i, name := range []string{c.certFile, c.keyFile} {
+		if info, err := os.Stat(name); err == nil {
+			times[i] = info.ModTime()
+		}
+	}
+	return times
+}
+
+func (c *certificate) load(modified [2]time.Time) error {
+	c.seen = modified
+	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
+	if err != nil {
+		return err
+	}
+	c.current = &pair
+	return nil
+}
