@@ -60,6 +60,7 @@ type proxy struct {
 
 	debug string // URL of /metrics
 	stop  func()
+	kill  func() // as a crash does
 }
 
 // logBuffer holds the server's log.
@@ -126,6 +127,13 @@ func startProxy(t *testing.T, dir string, env map[string]string) *proxy {
 				t.Errorf("the server ended with %v", err)
 			}
 			timer.Stop()
+		})
+	}
+	p.kill = func() {
+		once.Do(func() {
+			_ = cmd.Process.Kill()
+			<-drained
+			_ = cmd.Wait()
 		})
 	}
 	t.Cleanup(func() {
