@@ -10,6 +10,7 @@ import (
 
 	"github.com/distribution/reference"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
@@ -85,7 +86,10 @@ type Options struct {
 	Client *http.Client
 }
 
-type server struct{ Options }
+type server struct {
+	Options
+	bodies bodies
+}
 
 // New returns the handler of all API endpoints.
 func New(o Options) http.Handler {
@@ -95,7 +99,7 @@ func New(o Options) http.Handler {
 	}
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	o.Client = &client
-	return serve(server{o}.routes())
+	return serve(server{o, bodies{semaphore.NewWeighted(bodiesAtOnce * o.MaxBody)}}.routes())
 }
 
 // endpoint answers with what a handler returns: an answer as it is, the JSON

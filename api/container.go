@@ -82,6 +82,9 @@ type submission struct {
 // check reads the request in the order that the package comment promises.
 func (s server) check(req *SubmitRequest, caller auth.Caller) (sub submission, err error) {
 	sub.identity = caller.Identity
+	if err := req.bounded(); err != nil {
+		return sub, err
+	}
 	if sub.ref, err = s.parseImages(req, &sub.includes); err != nil {
 		return sub, err
 	}

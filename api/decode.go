@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,9 +9,11 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/waveproxy/waveproxy/registry"
+	"golang.org/x/sync/semaphore"
 )
 
 // bodyTimeout bounds how long a request may take to arrive.
@@ -31,10 +34,20 @@ func (s server) decode(w http.ResponseWriter, r *http.Request, v any) ([]byte, e
 	// Writers that have no connection, in tests, cannot set one.
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
-	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.MaxBody))
-	_ = control.SetReadDeadline(time.Time{})
-	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, registry.Refuse(http.StatusRequestEntityTooLarge, "the request is larger than %d bytes (api.max_body)", tooLarge.Limit)
+	if r.ContentLength > s.MaxBody {
+		w.Header().Set("Connection", "close")
+		return nil, tooLarge(s.MaxBody)
+	}
+	data, err := io.ReadAll(s.bodies.reader(r.Context(), http.MaxBytesReader(w, r.Body, s.MaxBody)))
+	if err == nil {
+		_ = control.SetReadDeadline(time.Time{})
+	}
+	if errors.Is(err, errBusy) {
+		w.Header().Set("Connection", "close")
+		return nil, registry.Busy(busyRetry, "too many large requests at once: try again")
+	}
+	if over, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return nil, tooLarge(over.Limit)
 	}
 	if err != nil {
 		return nil, registry.Refuse(http.StatusBadRequest, "the request body could not be read: %v", err)
@@ -43,6 +56,60 @@ func (s server) decode(w http.ResponseWriter, r *http.Request, v any) ([]byte, e
 		return nil, registry.Refuse(http.StatusBadRequest, "%s", describeJSON(err))
 	}
 	return data, nil
+}
+
+func tooLarge(limit int64) error {
+	return registry.Refuse(http.StatusRequestEntityTooLarge, "the request is larger than %d bytes (api.max_body)", limit)
+}
+
+// bodies bounds what all requests together have in memory.
+type bodies struct{ left *semaphore.Weighted }
+
+// bodiesAtOnce is how many of the largest requests there may be. Each costs some
+// three times its size until it is answered.
+const bodiesAtOnce = 8
+
+// busyRetry is when there may be room again.
+const busyRetry = 5 * time.Second
+
+var errBusy = errors.New("too many large requests at once")
+
+// reader counts what is read until the request has ended.
+func (b bodies) reader(ctx context.Context, r io.Reader) io.Reader {
+	return &countedBody{ctx: ctx, reader: r, left: b.left}
+}
+
+type countedBody struct {
+	ctx    context.Context
+	reader io.Reader
+	left   *semaphore.Weighted
+
+	once  sync.Once
+	mu    sync.Mutex
+	held  int64
+	ended bool
+}
+
+func (c *countedBody) Read(p []byte) (int, error) {
+	c.once.Do(func() { context.AfterFunc(c.ctx, c.release) })
+	n, err := c.reader.Read(p)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended || n == 0 {
+		return n, err
+	}
+	if !c.left.TryAcquire(int64(n)) {
+		return 0, errBusy
+	}
+	c.held += int64(n)
+	return n, err
+}
+
+func (c *countedBody) release() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.left.Release(c.held)
+	c.held, c.ended = 0, true
 }
 
 // describeJSON says where a document is wrong, without quoting it: what stands

@@ -51,6 +51,38 @@ type SubmitRequest struct {
 	ScanLevels        []string        `json:"scanLevels,omitempty"`
 }
 
+const (
+	maxText   = 256 << 10 // bytes of environment, entrypoint and command: more fits no token's grant
+	maxLayers = 1000      // of a request
+	maxWord   = 4 << 10   // bytes of an image name or a list of platforms
+)
+
+// bounded refuses what no good request has, before any work is done for it.
+func (r *SubmitRequest) bounded() error {
+	for _, word := range append([]string{r.ContainerImage, r.ContainerPlatform, r.TTL}, r.ContainerIncludes[:min(len(r.ContainerIncludes), maxIncludes)]...) {
+		if len(word) > maxWord {
+			return registry.Refuse(http.StatusBadRequest, "%.40q…: a name of %d bytes, and at most %d are taken", word, len(word), maxWord)
+		}
+	}
+	c := r.ContainerConfig
+	if c == nil {
+		return nil
+	}
+	if n := len(c.Layers); n > maxLayers {
+		return registry.Refuse(http.StatusBadRequest, "containerConfig.layers has %d layers, and at most %d are taken", n, maxLayers)
+	}
+	text := len(c.WorkingDir)
+	for _, list := range [][]string{c.Entrypoint, c.Cmd, c.Env} {
+		for _, word := range list {
+			text += len(word) + 1
+		}
+	}
+	if text > maxText {
+		return registry.Refuse(http.StatusBadRequest, "containerConfig has %d bytes of environment, entrypoint and command, and at most %d are taken: put large ones into a layer", text, maxText)
+	}
+	return nil
+}
+
 // ContainerConfig is a recipe on the wire.
 type ContainerConfig struct {
 	Entrypoint []string         `json:"entrypoint,omitempty"`

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -145,10 +146,26 @@ func TestPrivateTokenRequests(t *testing.T) {
 		wantTokenRequests(t, reg, user, 2+i)
 	}
 
+	const rounds = 4
+	var arrived atomic.Int64
+	all := make(chan struct{})
+	reg.Meet(func(r *http.Request) {
+		switch {
+		case strings.Contains(r.URL.Path, "/blobs/"):
+			if arrived.Add(1) == int64(rounds*len(layers)) {
+				close(all)
+			}
+		case r.URL.Path == "/token": // waits until everybody wants one
+			select {
+			case <-all:
+			case <-r.Context().Done():
+			}
+		}
+	})
 	reg.Tokens.Reset()
 	reg.Tokens.Revoke()
 	var wg sync.WaitGroup
-	for range 4 {
+	for range rounds {
 		for _, d := range layers {
 			wg.Go(func() {
 				if err := pull(d); err != nil {

@@ -25,7 +25,7 @@ type record struct {
 
 type recordKey struct{}
 
-// note returns the request's record. Outside AccessLog it is a throw-away.
+// note returns the request's record. Outside Front it is a throw-away.
 func note(ctx context.Context) *record {
 	if rec, ok := ctx.Value(recordKey{}).(*record); ok {
 		return rec
@@ -54,6 +54,11 @@ func (f Front) Handler(next http.Handler) http.Handler {
 		r = r.WithContext(context.WithValue(r.Context(), recordKey{}, rec))
 		counted := &response{ResponseWriter: w, status: http.StatusOK, stall: f.Stall}
 		counted.extend()
+		if r.ContentLength != 0 {
+			// Who reads the body gives it more time. A body that nobody reads must not
+			// hold the connection.
+			_ = http.NewResponseController(w).SetReadDeadline(start.Add(unreadTimeout))
+		}
 		finished := false
 		defer func() {
 			level := slog.LevelInfo
@@ -103,6 +108,9 @@ type Request struct {
 
 // statusLeft is nginx's for clients that do not wait for an answer.
 const statusLeft = 499
+
+// unreadTimeout is how long a request's body may take that nobody asked for.
+const unreadTimeout = 10 * time.Second
 
 // isFailure tells what an operator should look at from what a client did.
 func isFailure(err error) bool {

@@ -56,7 +56,7 @@ func BenchmarkServe(b *testing.B) {
 	}
 	defer client.CloseIdleConnections()
 	log := slog.New(slog.DiscardHandler)
-	server := httptest.NewServer(registry.AccessLog(log, nil, nil, registry.New(registry.Options{
+	server := httptest.NewServer(registry.Front{Log: log}.Handler(registry.New(registry.Options{
 		Tokens: oneToken{token, &auth.Grant{
 			Image: "docker.io/library/base", Tag: "1", Base: digest.FromString("base"), Root: root,
 			Objects: []digest.Digest{root.Digest, config.Digest}, Injected: []digest.Digest{layers[1].Digest},

@@ -19,6 +19,13 @@ func Limited(wait time.Duration, format string, args ...any) error {
 	return r
 }
 
+// Busy returns an error that tells the client to come again later.
+func Busy(wait time.Duration, format string, args ...any) error {
+	r := refuse(http.StatusServiceUnavailable, errcode.ErrorCodeUnavailable, format, args...)
+	r.retryAfter = wait
+	return r
+}
+
 // Guesses limits wrong logins by the client's address. Each client has its own
 // allowance, so one that guesses locks nobody else out.
 type Guesses struct{ limiter *ratelimit.Limiter }

@@ -39,6 +39,7 @@ type call struct {
 	token      string // in use, if any; when it was refused, a new one must differ
 	reused     bool   // whether the token is of an earlier call
 	credential string // the credential behind the token, for messages
+	bearer     bool   // the login service gave the token, so the login is good
 }
 
 type callKey struct{}

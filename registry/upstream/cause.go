@@ -25,7 +25,7 @@ func (c *call) newError(kind Kind) *Error {
 // refused returns the error for a response that is not what was hoped for.
 func (c *call) refused(resp *http.Response) error {
 	e := c.newError(Failed)
-	e.Host, e.RetryAfter = resp.Request.URL.Host, retryAfter(resp)
+	e.Host, e.RetryAfter, e.loggedIn = resp.Request.URL.Host, retryAfter(resp), c.bearer
 	return e.withStatus(resp.StatusCode, c.host)
 }
 

@@ -39,7 +39,8 @@ type Error struct {
 	RetryAfter time.Duration // as the registry asked, or 0
 	Err        error         // the cause; nil when there is no more to say
 
-	detail string // says more than the kind does
+	loggedIn bool   // a login service took the credential
+	detail   string // says more than the kind does
 }
 
 func (e *Error) Unwrap() error { return e.Err }
@@ -67,6 +68,9 @@ func (e *Error) explain() string {
 		}
 		return text
 	case Rejected:
+		if e.loggedIn {
+			return fmt.Sprintf("%s to %s: the login is good, and does not cover this name", e.answered(), e.Credential)
+		}
 		return fmt.Sprintf("%s to %s: the credential is wrong, has expired or does not cover this name", e.answered(), e.Credential)
 	case RateLimited:
 		who, when := "anonymous requests", "later"

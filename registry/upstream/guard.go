@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -59,12 +60,18 @@ func (g *guard) DialContext(ctx context.Context, network, addr string) (net.Conn
 }
 
 // mayOffer reports whether a client may be told to go to the URL. Addresses that
-// we would refuse are not offered to others; what a name resolves to where the
-// client is cannot be known here.
+// we would refuse are not offered to others, nor what some clients take for
+// addresses: "localhost", 127.1, 0x7f000001. What other names resolve to where
+// the client is cannot be known here.
 func (g *guard) mayOffer(c *call, u *url.URL) bool {
-	ip, err := netip.ParseAddr(u.Hostname())
-	if err != nil || c.listed && g.listed[address(u)] {
+	if c.listed && g.listed[address(u)] {
 		return true
+	}
+	host := strings.ToLower(u.Hostname())
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		last := host[strings.LastIndexByte(host, '.')+1:]
+		return plainName.MatchString(host) && last != "localhost" && !looksNumeric.MatchString(last)
 	}
 	network := "tcp4"
 	if ip.Is6() {
@@ -72,6 +79,11 @@ func (g *guard) mayOffer(c *call, u *url.URL) bool {
 	}
 	return g.public.Control(network, address(u), nil) == nil
 }
+
+var (
+	plainName    = regexp.MustCompile(`^[a-z0-9_-]+(\.[a-z0-9_-]+)+$`)
+	looksNumeric = regexp.MustCompile(`^([0-9]+|0x[0-9a-f]*)$`)
+)
 
 // address is the host and port that a URL leads to.
 func address(u *url.URL) string {

@@ -91,7 +91,7 @@ func (t *tokenCache) GetToken(ctx context.Context, host string, scheme orasauth.
 	if !ok || l.scheme != scheme || l.token == c.token {
 		return "", errdef.ErrNotFound
 	}
-	c.token, c.credential, c.reused = l.token, l.credential, true
+	c.token, c.credential, c.reused, c.bearer = l.token, l.credential, true, scheme == orasauth.SchemeBearer
 	return l.token, nil
 }
 
@@ -120,7 +120,7 @@ func (t *tokenCache) Set(ctx context.Context, host string, scheme orasauth.Schem
 		return "", ctx.Err()
 	case res := <-done:
 		l := res.Val.(login)
-		c.token, c.credential, c.reused = l.token, l.credential, false
+		c.token, c.credential, c.reused, c.bearer = l.token, l.credential, false, scheme == orasauth.SchemeBearer && res.Err == nil
 		return l.token, res.Err
 	}
 }
@@ -131,7 +131,7 @@ func (t *tokenCache) drop(c *call, host string) {
 	if l, ok := t.logins.Peek(key); ok && l.token == c.token {
 		t.logins.Remove(key)
 	}
-	c.token, c.reused = "", false
+	c.token, c.reused, c.bearer = "", false, false
 }
 
 // keychainError keeps our own trouble apart from the registry's.
