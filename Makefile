@@ -1,4 +1,4 @@
-.PHONY: all build test lint demo fuzz
+.PHONY: all build test check-deploy lint demo fuzz bench
 
 all: lint test build
 
@@ -7,6 +7,12 @@ build: ## the static binary
 
 test: ## everything, with the container engines this machine has
 	go test -race -timeout 15m ./...
+
+check-deploy: ## what is in deploy/, with Helm, nginx, haproxy and systemd's own checks
+	cd deploy/check && go vet ./... && go test -count=1 ./...
+
+bench: ## us beside nginx and distribution; needs root and nginx, about 25 minutes
+	go run ./bench
 
 lint:
 	test -z "$$(gofmt -l .)"

@@ -18,6 +18,8 @@ var allowed = map[string][]string{
 	"augment":             {},
 	"blobstore":           {},
 	"blobstore/storetest": {"blobstore"},
+	"blobstore/cache":     {"blobstore"},
+	"bench":               {},
 	"auth":                {"augment"},
 	// Clouds: their SDKs reach nobody but cmd.
 	"auth/internal/cloud":           {"auth", "augment"},
