@@ -164,6 +164,7 @@ func TestPlatforms(t *testing.T) {
 		descriptor(m.add(ocispec.MediaTypeImageManifest, "{}"), `"platform":{"architecture":"amd64","os":"windows","os.version":"10.0"}`),
 		descriptor(amd, platform("amd64"), `"annotations":{"vnd.docker.reference.type":"attestation-manifest"}`))
 	m.image("", "", "anything")
+	m.index("old", descriptor(m.image("arm", ""), platform("arm")))
 	plain := Layer{Digest: digest.FromString("p"), DiffID: digest.FromString("p")}
 	forAMD, forARM := plain, plain
 	forAMD.Platform, forARM.Platform = "linux/amd64", "linux/arm64"
@@ -178,6 +179,8 @@ func TestPlatforms(t *testing.T) {
 		"two":                   {"multi", "x86_64,arm64v8", []Layer{plain}, 2, ""},
 		"every variant":         {"multi", "linux/arm", []Layer{plain}, 2, ""},
 		"one variant":           {"multi", "linux/arm/v6", []Layer{plain}, 1, ""},
+		"variant unsaid":        {"old", "linux/arm/v7", []Layer{plain}, 1, ""},
+		"variant that is not":   {"old", "linux/arm/v6", []Layer{plain}, 0, "linux/arm/v6; it has linux/arm"},
 		"told by config":        {"multi", "linux/s390x", []Layer{plain}, 1, ""},
 		"lacking":               {"multi", "linux/riscv64", []Layer{plain}, 0, "linux/riscv64; it has linux/amd64, linux/arm/v6, linux/arm/v7, linux/arm64, linux/s390x, windows/amd64"},
 		"one of two lacking":    {"multi", "linux/amd64,linux/386", []Layer{plain}, 0, "linux/386"},

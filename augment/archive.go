@@ -15,6 +15,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/semaphore"
 )
 
 // Compression is how a layer archive's bytes are compressed.
@@ -33,9 +34,13 @@ type Limits struct {
 	Entries int
 }
 
-// maxName is the longest path that Linux takes. The time that repack needs for
-// a name grows with the square of its length.
-const maxName = 4095
+// maxName is the longest path that Linux takes, in bytes, and maxNested how many
+// directories it may lead through, each of which costs time when layers are
+// merged.
+const (
+	maxName   = 4095
+	maxNested = 255
+)
 
 // DefaultLimits let through the largest layers seen in practice.
 var DefaultLimits = Limits{Bytes: 16 << 30, Entries: 1_000_000}
@@ -59,11 +64,17 @@ func Inspect(ctx context.Context, r io.Reader, limits Limits) (Archive, error) {
 	plain := digest.Canonical.Digester()
 	err := func() error {
 		in := bufio.NewReaderSize(io.TeeReader(src, compressed.Hash()), 64<<10)
-		out, compression, err := decompress(in)
+		out, compression, err := decompress(in, 128<<20)
 		if err != nil {
 			return err
 		}
 		defer out.Close()
+		if compression == Zstd {
+			if err := windows.Acquire(ctx, 1); err != nil {
+				return err
+			}
+			defer windows.Release(1)
+		}
 		found.Compression = compression
 		bounded := &boundedReader{r: out, left: limits.Bytes}
 		tarBytes := io.TeeReader(bounded, plain.Hash())
@@ -136,6 +147,10 @@ func checkEntries(r io.Reader, limits Limits) (roots []string, err error) {
 		if root := usrMergeRoot(h); root != "" {
 			roots = append(roots, root)
 		}
+		// Whether a sparse file is whole shows only here.
+		if _, err := io.Copy(io.Discard, entries); err != nil {
+			return nil, err
+		}
 	}
 }
 
@@ -154,7 +169,7 @@ func checkEntry(h *tar.Header) error {
 	if h.Typeflag == tar.TypeXGlobalHeader {
 		return nil
 	}
-	switch path.Base(h.Name) {
+	switch path.Base(cleanName(h.Name)) {
 	case whiteout, whiteout + ".", whiteout + "..":
 		return refuse("layer entry %q is a whiteout of no name", h.Name)
 	}
@@ -170,6 +185,8 @@ func checkName(name string) error {
 		return refuse("layer entry %q has no valid name", name)
 	case len(name) > maxName:
 		return refuse("layer entry %.100q... has a name of %d bytes; Linux takes %d", name, len(name), maxName)
+	case strings.Count(name, "/") > maxNested:
+		return refuse("layer entry %.100q... is below more than %d directories", name, maxNested)
 	case strings.HasPrefix(name, "/"):
 		return refuse("layer entry %q is an absolute path; names must be relative to the image's root", name)
 	case slices.Contains(strings.Split(name, "/"), ".."):
@@ -182,9 +199,10 @@ func checkName(name string) error {
 // root itself.
 func cleanName(name string) string { return path.Clean(name) }
 
-// decompress looks at the first bytes to tell how r is compressed. Memory is
-// bounded: zstd windows above 128 MiB are refused by the decoder.
-func decompress(r *bufio.Reader) (io.ReadCloser, Compression, error) {
+// decompress looks at the first bytes to tell how r is compressed. The decoder
+// refuses zstd windows larger than maxWindow, which is what one may cost in
+// memory.
+func decompress(r *bufio.Reader, maxWindow uint64) (io.ReadCloser, Compression, error) {
 	magic, err := r.Peek(4)
 	if len(magic) == 0 {
 		if err == nil || errors.Is(err, io.EOF) {
@@ -197,7 +215,7 @@ func decompress(r *bufio.Reader) (io.ReadCloser, Compression, error) {
 		z, err := gzip.NewReader(r)
 		return z, Gzip, err
 	case bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
-		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(128<<20))
+		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
 		if err != nil {
 			return nil, "", err
 		}
@@ -205,6 +223,10 @@ func decompress(r *bufio.Reader) (io.ReadCloser, Compression, error) {
 	}
 	return io.NopCloser(r), None, nil
 }
+
+// windows bounds how many zstd archives are inspected at a time: a few bytes can
+// ask for a window of 128 MiB.
+var windows = semaphore.NewWeighted(2)
 
 // source counts what is read and remembers the first real error, so that a
 // broken connection is not reported as a broken archive. It ends with its

@@ -72,27 +72,31 @@ func TestInspectRefuses(t *testing.T) {
 		data []byte
 		says string
 	}{
-		"empty":              {nil, "empty"},
-		"not an archive":     {[]byte("HELLO"), "not a tar archive"},
-		"long, not a tar":    {bytes.Repeat([]byte("HELLO"), 1000), "not a tar archive"},
-		"gzip of no archive": {gzipOf([]byte("HELLO")), "layer"},
-		"cut":                {gzipOf(good)[:20], "cut off"},
-		"cut tar":            {good[:1000], "cut off"},
-		"garbage after gzip": {append(gzipOf(good), "garbage that is no gzip"...), "valid"},
-		"broken gzip":        {append([]byte{0x1f, 0x8b}, bytes.Repeat([]byte{0xff}, 50)...), "valid"},
-		"absolute":           {tarOf(file{name: "/etc/passwd"}), `"/etc/passwd" is an absolute path`},
-		"leaves":             {tarOf(file{name: "a/../../b"}), `"a/../../b"`},
-		"hard link leaves":   {tarOf(file{name: "a", kind: tar.TypeLink, link: "../b"}), `"../b"`},
-		"character device":   {tarOf(file{name: "dev/null", kind: tar.TypeChar}), `"dev/null" is a device`},
-		"block device":       {tarOf(file{name: "sda", kind: tar.TypeBlock}), "device"},
-		"pipe":               {tarOf(file{name: "p", kind: tar.TypeFifo}), "device or pipe"},
-		"whiteout of parent": {tarOf(file{name: "a/.wh..."}), `"a/.wh..." is a whiteout`},
-		"whiteout of itself": {tarOf(file{name: "a/.wh.."}), "is a whiteout"},
-		"whiteout of none":   {tarOf(file{name: ".wh."}), "is a whiteout"},
-		"link for the root":  {tarOf(link(".", "etc")), "root"},
-		"endless name":       {tarOf(file{name: strings.Repeat("a/", 2047) + "aa"}), "4096 bytes"},
-		"endless link name":  {tarOf(file{name: "a", kind: tar.TypeLink, link: strings.Repeat("a", 4096)}), "4096 bytes"},
-		"sparse terabyte":    {sparse(1 << 40), "limit"},
+		"empty":                {nil, "empty"},
+		"not an archive":       {[]byte("HELLO"), "not a tar archive"},
+		"long, not a tar":      {bytes.Repeat([]byte("HELLO"), 1000), "not a tar archive"},
+		"gzip of no archive":   {gzipOf([]byte("HELLO")), "layer"},
+		"cut":                  {gzipOf(good)[:20], "cut off"},
+		"cut tar":              {good[:1000], "cut off"},
+		"garbage after gzip":   {append(gzipOf(good), "garbage that is no gzip"...), "valid"},
+		"broken gzip":          {append([]byte{0x1f, 0x8b}, bytes.Repeat([]byte{0xff}, 50)...), "valid"},
+		"absolute":             {tarOf(file{name: "/etc/passwd"}), `"/etc/passwd" is an absolute path`},
+		"leaves":               {tarOf(file{name: "a/../../b"}), `"a/../../b"`},
+		"hard link leaves":     {tarOf(file{name: "a", kind: tar.TypeLink, link: "../b"}), `"../b"`},
+		"character device":     {tarOf(file{name: "dev/null", kind: tar.TypeChar}), `"dev/null" is a device`},
+		"block device":         {tarOf(file{name: "sda", kind: tar.TypeBlock}), "device"},
+		"pipe":                 {tarOf(file{name: "p", kind: tar.TypeFifo}), "device or pipe"},
+		"whiteout of parent":   {tarOf(file{name: "a/.wh..."}), `"a/.wh..." is a whiteout`},
+		"whiteout in disguise": {tarOf(file{name: "a/.wh.../."}), "is a whiteout"},
+		"whiteout of itself":   {tarOf(file{name: "a/.wh.."}), "is a whiteout"},
+		"whiteout of none":     {tarOf(file{name: ".wh."}), "is a whiteout"},
+		"link for the root":    {tarOf(link(".", "etc")), "root"},
+		"endless name":         {tarOf(file{name: strings.Repeat("a", 4096)}), "4096 bytes"},
+		"endless nesting":      {tarOf(file{name: strings.Repeat("a/", 256) + "a"}), "255 directories"},
+		"endless link name":    {tarOf(file{name: "a", kind: tar.TypeLink, link: strings.Repeat("a", 4096)}), "4096 bytes"},
+		"sparse terabyte":      {sparse(1<<40, 512), "limit"},
+		"sparse, too short":    {sparse(4096, 1024), "valid"},
+		"sparse, too long":     {sparse(4096, 0), "valid"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Inspect(t.Context(), bytes.NewReader(test.data), DefaultLimits)
@@ -115,8 +119,9 @@ func TestInspectRefuses(t *testing.T) {
 	}
 }
 
-// sparse is an archive of one file that is all hole.
-func sparse(size int64) []byte {
+// sparse is an archive of one file that is all hole but for its last bytes, of
+// which it says that there are so many. There are 512.
+func sparse(size, last int64) []byte {
 	h := &tar.Header{Name: "hole", Typeflag: tar.TypeReg, Size: 512, Format: tar.FormatGNU}
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -132,7 +137,7 @@ func sparse(size int64) []byte {
 	data := b.Bytes()
 	data[156] = tar.TypeGNUSparse
 	number := func(n int64) []byte { return binary.BigEndian.AppendUint64([]byte{0x80, 0, 0, 0}, uint64(n)) }
-	copy(data[386:], slices.Concat(number(size-512), number(512))) // the one part with bytes
+	copy(data[386:], slices.Concat(number(size-last), number(last)))
 	copy(data[483:], number(size))
 	return withChecksum(data)
 }

@@ -19,6 +19,7 @@
 //	archive.go   checking and reading layer archives
 //	pack.go      a directory as a reproducible archive
 //	repack.go    merging archives and moving entries off usrmerge links
+//	overlay.go   which entries count when archives are stacked
 //	usrmerge.go  which top-level directories of the base are links
 //
 // The package must never open a connection or a file, read the clock or a

@@ -1,6 +1,7 @@
 package augment
 
 import (
+	"archive/tar"
 	"bufio"
 	"bytes"
 	"encoding/json"
@@ -130,6 +131,8 @@ func FuzzParsePlatform(f *testing.F) {
 func FuzzInspect(f *testing.F) {
 	f.Add(archive(file{name: "bin/a", text: "x"}, link("bin/l", "../x")))
 	f.Add(tarOf(file{name: "a"}))
+	f.Add(sparse(4096, 512))
+	f.Add(tarOf(file{name: "bin/a", kind: tar.TypeLink, link: "usr/bin/a"}, file{name: "bin/.wh.b"}, file{name: "c", pax: map[string]string{"SCHILY.xattr.user.a": "b"}}))
 	f.Add([]byte{0x28, 0xb5, 0x2f, 0xfd, 0})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		limits := Limits{Bytes: 1 << 20, Entries: 100}
@@ -146,6 +149,9 @@ func FuzzInspect(f *testing.F) {
 			t.Fatalf("keep: %v", err)
 		}
 		if l, err = repack(t.Context(), m, []Layer{l}, map[string]string{"bin": "usr/bin"}); err != nil {
+			if _, ok := errors.AsType[*Error](err); !ok {
+				t.Fatalf("repack: %v", err)
+			}
 			return
 		}
 		if again, err := Inspect(t.Context(), bytes.NewReader(m.archives[l.Digest]), DefaultLimits); err != nil || again.DiffID != l.DiffID {

@@ -3,6 +3,7 @@ package augment
 import (
 	"encoding/json"
 	"regexp"
+	"slices"
 	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -163,4 +164,57 @@ func configPlatform(config Object) (ocispec.Platform, error) {
 		return p, refuse("config %s is not valid: %v", config.Digest, err)
 	}
 	return p, nil
+}
+
+// candidate is a platform of the base image.
+type candidate struct {
+	ocispec.Platform
+	fits bool // the recipe's layers
+}
+
+// checkPlatforms reports what was asked for and is not there.
+func (w *walk) checkPlatforms(any bool) error {
+	var have []string
+	for _, c := range w.have {
+		have = append(have, FormatPlatform(c.Platform))
+	}
+	slices.Sort(have)
+	list := strings.Join(slices.Compact(have), ", ")
+	for _, want := range w.Platforms {
+		if !slices.ContainsFunc(w.have, func(c candidate) bool { return covers(want, c.Platform) }) {
+			return refuse("%s has no image for platform %s; it has %s", w.Name, FormatPlatform(want), first(list, "none"))
+		}
+		if !slices.ContainsFunc(w.have, func(c candidate) bool { return c.fits && covers(want, c.Platform) }) {
+			return refuse("the recipe has no layer for platform %s of %s", FormatPlatform(want), w.Name)
+		}
+	}
+	if !any && len(have) == 0 {
+		return refuse("%s is not a container image: its index has none", w.Name)
+	}
+	if !any {
+		return refuse("none of the platforms of %s (%s) fits the recipe's layers", w.Name, first(list, "none"))
+	}
+	return nil
+}
+
+// found notes a platform of the base image and reports whether the recipe's
+// layers fit it.
+func (w *walk) found(p ocispec.Platform) bool {
+	_, fits := fitting(w.Recipe.Layers, p)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.have = append(w.have, candidate{p, fits})
+	return fits
+}
+
+// lost takes back what an index entry declared and its manifest is not.
+func (w *walk) lost(declared *ocispec.Platform) {
+	if declared == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	name := FormatPlatform(*declared)
+	i := slices.IndexFunc(w.have, func(c candidate) bool { return FormatPlatform(c.Platform) == name })
+	w.have = slices.Delete(w.have, i, i+1)
 }

@@ -24,6 +24,42 @@ var UsrMergeRoots = []string{"bin", "sbin", "lib", "lib32", "lib64", "libx32", "
 // shows none in this many bytes is taken to have real directories.
 const usrMergeLimit = 256 << 20
 
+const (
+	// usrMergeFruitless is how much more may come than it unpacks to: streams can
+	// unpack to nothing for ever.
+	usrMergeFruitless = 16 << 20
+	// usrMergeWindow is what zstd uses up to level 20.
+	usrMergeWindow = 32 << 20
+)
+
+// fruitless ends a stream that unpacks to less than it is.
+type fruitless struct {
+	r     io.Reader
+	ahead int64 // bytes that came, without those they unpacked to
+	ended bool
+}
+
+func (f *fruitless) Read(p []byte) (int, error) {
+	if f.ahead > usrMergeFruitless {
+		f.ended = true
+		return 0, io.EOF
+	}
+	n, err := f.r.Read(p)
+	f.ahead += int64(n)
+	return n, err
+}
+
+type unpacked struct {
+	io.Reader
+	from *fruitless
+}
+
+func (u unpacked) Read(p []byte) (int, error) {
+	n, err := u.Reader.Read(p)
+	u.from.ahead -= int64(n)
+	return n, err
+}
+
 // usrMergeRoot returns the root that an injected entry stands under, or "".
 // An entry that replaces a link by a link or a file is what its author meant.
 func usrMergeRoot(h *tar.Header) string {
@@ -42,12 +78,13 @@ func usrMergeRoot(h *tar.Header) string {
 // followed.
 func readLinks(ctx context.Context, r io.Reader, want []string) (map[string]string, error) {
 	src := &source{ctx: ctx, r: r}
-	in, _, err := decompress(bufio.NewReader(src))
+	packed := &fruitless{r: src}
+	in, _, err := decompress(bufio.NewReader(packed), usrMergeWindow)
 	if err != nil {
 		return nil, baseLayerError(src, err)
 	}
 	defer in.Close()
-	limited := &io.LimitedReader{R: in, N: usrMergeLimit}
+	limited := &io.LimitedReader{R: unpacked{in, packed}, N: usrMergeLimit}
 	targets := map[string]string{} // "" is a real directory
 	open := slices.Clone(want)
 	settle := func(root, target string) {
@@ -63,7 +100,7 @@ func readLinks(ctx context.Context, r io.Reader, want []string) (map[string]stri
 	entries := tar.NewReader(limited)
 	for len(open) > 0 {
 		h, err := entries.Next()
-		if errors.Is(err, io.EOF) || (err != nil && limited.N <= 0) {
+		if errors.Is(err, io.EOF) || (err != nil && (limited.N <= 0 || packed.ended)) {
 			break
 		}
 		if err != nil {
@@ -72,7 +109,7 @@ func readLinks(ctx context.Context, r io.Reader, want []string) (map[string]stri
 		name := cleanName(h.Name)
 		for _, root := range UsrMergeRoots {
 			switch {
-			case name == root && h.Typeflag == tar.TypeSymlink:
+			case name == root && h.Typeflag == tar.TypeSymlink && len(h.Linkname) <= maxName: // what is kept is bounded
 				settle(root, linkTarget(root, h.Linkname))
 			case name == root, strings.HasPrefix(name, root+"/"):
 				settle(root, "")
