@@ -11,6 +11,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -64,17 +65,11 @@ func Inspect(ctx context.Context, r io.Reader, limits Limits) (Archive, error) {
 	plain := digest.Canonical.Digester()
 	err := func() error {
 		in := bufio.NewReaderSize(io.TeeReader(src, compressed.Hash()), 64<<10)
-		out, compression, err := decompress(in, 128<<20)
+		out, compression, err := decompress(ctx, in, maxWindow)
 		if err != nil {
 			return err
 		}
 		defer out.Close()
-		if compression == Zstd {
-			if err := windows.Acquire(ctx, 1); err != nil {
-				return err
-			}
-			defer windows.Release(1)
-		}
 		found.Compression = compression
 		bounded := &boundedReader{r: out, left: limits.Bytes}
 		tarBytes := io.TeeReader(bounded, plain.Hash())
@@ -200,9 +195,9 @@ func checkName(name string) error {
 func cleanName(name string) string { return path.Clean(name) }
 
 // decompress looks at the first bytes to tell how r is compressed. The decoder
-// refuses zstd windows larger than maxWindow, which is what one may cost in
-// memory.
-func decompress(r *bufio.Reader, maxWindow uint64) (io.ReadCloser, Compression, error) {
+// refuses larger zstd windows, which is what one may cost in memory. For those of
+// maxWindow there is a queue.
+func decompress(ctx context.Context, r *bufio.Reader, window uint64) (io.ReadCloser, Compression, error) {
 	magic, err := r.Peek(4)
 	if len(magic) == 0 {
 		if err == nil || errors.Is(err, io.EOF) {
@@ -214,19 +209,42 @@ func decompress(r *bufio.Reader, maxWindow uint64) (io.ReadCloser, Compression, 
 	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
 		z, err := gzip.NewReader(r)
 		return z, Gzip, err
-	case bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
-		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
+	case bytes.Equal(magic, zstdMagic):
+		release := func() {}
+		if window == maxWindow {
+			if err := windows.Acquire(ctx, 1); err != nil {
+				return nil, "", err
+			}
+			release = sync.OnceFunc(func() { windows.Release(1) })
+		}
+		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(window), zstd.WithDecoderLowmem(true))
 		if err != nil {
+			release()
 			return nil, "", err
 		}
-		return z.IOReadCloser(), Zstd, nil
+		return &queued{z.IOReadCloser(), release}, Zstd, nil
 	}
 	return io.NopCloser(r), None, nil
 }
 
-// windows bounds how many zstd archives are inspected at a time: a few bytes can
-// ask for a window of 128 MiB.
+var zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
+
+// maxWindow is the largest window that zstd uses unless told otherwise, and
+// windows how many of them there may be at a time: a few bytes can ask for one.
+// Who holds one must not wait for another, nor for the network.
+const maxWindow = 128 << 20
+
 var windows = semaphore.NewWeighted(2)
+
+type queued struct {
+	io.ReadCloser
+	release func()
+}
+
+func (q *queued) Close() error {
+	defer q.release()
+	return q.ReadCloser.Close()
+}
 
 // source counts what is read and remembers the first real error, so that a
 // broken connection is not reported as a broken archive. It ends with its

@@ -53,7 +53,7 @@ func Keep(ctx context.Context, archives Archives, r io.ReadSeeker, found Archive
 		if _, err := r.Seek(0, io.SeekStart); err != nil {
 			return fmt.Errorf("read layer: %w", err)
 		}
-		in, _, err := decompress(bufio.NewReaderSize(&source{ctx: ctx, r: r}, 64<<10), 128<<20)
+		in, _, err := decompress(ctx, bufio.NewReaderSize(&source{ctx: ctx, r: r}, 64<<10), maxWindow)
 		if err != nil {
 			return fmt.Errorf("read layer: %w", err)
 		}
@@ -133,7 +133,7 @@ func (p *repackPlan) each(ctx context.Context, layer int, fn func(n int, h *tar.
 		return fmt.Errorf("open layer %s: %w", l.Digest, err)
 	}
 	defer f.Close()
-	in, _, err := decompress(bufio.NewReaderSize(&source{ctx: ctx, r: f}, 64<<10), 128<<20)
+	in, _, err := decompress(ctx, bufio.NewReaderSize(&source{ctx: ctx, r: f}, 64<<10), maxWindow)
 	if err != nil {
 		return fmt.Errorf("read layer %s: %w", l.Digest, err)
 	}

@@ -207,7 +207,7 @@ func (f *cancelingFile) Read(p []byte) (int, error) {
 
 func xattrs(t *testing.T, m *memory, l Layer) map[string]string {
 	t.Helper()
-	in, _, err := decompress(newBufio(m.archives[l.Digest]), 128<<20)
+	in, _, err := decompress(t.Context(), newBufio(m.archives[l.Digest]), maxWindow)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -79,7 +79,7 @@ func usrMergeRoot(h *tar.Header) string {
 func readLinks(ctx context.Context, r io.Reader, want []string) (map[string]string, error) {
 	src := &source{ctx: ctx, r: r}
 	packed := &fruitless{r: src}
-	in, _, err := decompress(bufio.NewReader(packed), usrMergeWindow)
+	in, _, err := decompress(ctx, bufio.NewReader(packed), usrMergeWindow)
 	if err != nil {
 		return nil, baseLayerError(src, err)
 	}

@@ -109,7 +109,7 @@ func attackOffers(t *testing.T, w *world, image tinyImage) {
 	l := liar{image, "https://offers.example.com", hosts}
 	w.host("4.3.2.1", l)
 	w.name("offers.example.com", "4.3.2.1")
-	p := startProxy(t, "", map[string]string{"SSL_CERT_FILE": w.CA})
+	p := startProxy(t, "", map[string]string{"SSL_CERT_FILE": w.CA, "WAVEPROXY_UPSTREAMS_BLOBS": "redirect"})
 	for n, host := range hosts {
 		r := led(p, l, n)["redirect of a blob that is pulled"](t, host)
 		if in := w.visitors(); len(in) != 0 {

@@ -27,6 +27,7 @@ func TestAttackBombs(t *testing.T) {
 		says   string
 	}{
 		// The limit is 16 GiB unpacked, which take 15 s.
+		"17 GiB of zeros":              {testLayer{Location: "URL"}, gzipped(t, 17<<8, zeros), time.Minute, 256, "limit"},
 		"17 GiB of a file":             {testLayer{Location: "URL"}, append(gzipped(t, 1, file), gzipped(t, 17<<8, zeros)...), time.Minute, 256, "limit"},
 		"10,000,000 entries":           {testLayer{Location: inlined(gzipped(t, 1000, entries))}, nil, 4 * patience, 256, "1000000 entries"},
 		"10,000,000 entries by zstd":   {testLayer{Location: "URL"}, zstandard(t, 1000, entries), 4 * patience, 256, "1000000 entries"},

@@ -121,8 +121,10 @@ type Config struct {
 		Allow []string `yaml:"allow"`
 		Deny  []string `yaml:"deny"`
 		// Blobs is how untouched blobs reach clients, unless registries says otherwise:
-		// redirect, to where the registry redirects, if it does, or stream, always
-		// through this server. Default: redirect.
+		// stream, through this server, or redirect, to where the registry redirects, if
+		// it does. Redirects save this server all the bytes, but clients tell the other
+		// place where they come from (Referer), with the token in the image's name, so
+		// that must be a place that may know it. Default: stream.
 		Blobs string `yaml:"blobs"`
 		// StallTimeout is how long a registry may send nothing of a blob before the
 		// rest is asked for anew, at least 1s. Default: 1m.
@@ -216,7 +218,7 @@ func defaults() *Config {
 	c.Layers.MaxSize = 2 << 30
 	c.HTTP.HTTP2.Disabled = true
 	c.HTTP.StallTimeout, c.HTTP.DrainTimeout = 2*time.Minute, 30*time.Second
-	c.Upstreams.Blobs, c.Upstreams.StallTimeout = "redirect", time.Minute
+	c.Upstreams.Blobs, c.Upstreams.StallTimeout = "stream", time.Minute
 	c.API.Auth, c.Registry.Auth = "none", "none"
 	c.Limits.Layers, c.Limits.Upstream = 125, 64
 	c.Limits.Submits = ratelimit.Rate{Events: 600, Per: time.Minute}
