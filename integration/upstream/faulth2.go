@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 net/http's own HTTP/2 server lets nobody at its frames.
+
 package upstream
 
 import (

@@ -26,8 +26,7 @@ var logins = map[string]auth.Credential{
 func TestRealmOutOfTLS(t *testing.T) {
 	plain := newServer(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"token":"t1","access_token":"t1"}`) })
 	var b bearer
-	var secure *server
-	secure = startServer(t, func(w http.ResponseWriter, r *http.Request) {
+	secure := startServer(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/token" {
 			http.Redirect(w, r, plain.URL+"/token", http.StatusFound)
 		} else {
