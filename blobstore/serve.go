@@ -37,13 +37,20 @@ func Serve(w http.ResponseWriter, r *http.Request, s Store, desc ocispec.Descrip
 	if size != desc.Size {
 		return fmt.Errorf("serve blob %s: expected %d bytes, found %d in the store", desc.Digest, desc.Size, size)
 	}
+	// The blob goes in as it is, so that net/http finds the *os.File and can use
+	// sendfile.
+	ServeContent(w, r, blob, desc)
+	return nil
+}
+
+// ServeContent is Serve for bytes that the caller has at hand and knows to be
+// those that desc describes.
+func ServeContent(w http.ResponseWriter, r *http.Request, content io.ReadSeeker, desc ocispec.Descriptor) {
 	h := w.Header()
 	h.Set("Content-Type", desc.MediaType)
 	h.Set("Docker-Content-Digest", desc.Digest.String())
 	h.Set("Etag", `"`+desc.Digest.String()+`"`)
 	h.Set("Cache-Control", CacheControl)
-	// No modification time: the digest is the better validator. The blob goes
-	// in as it is, so that net/http finds the *os.File and can use sendfile.
-	http.ServeContent(w, r, "", time.Time{}, blob)
-	return nil
+	// No modification time: the digest is the better validator.
+	http.ServeContent(w, r, "", time.Time{}, content)
 }

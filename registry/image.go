@@ -24,6 +24,7 @@ type image struct {
 	target auth.Target
 
 	manifests map[digest.Digest]ocispec.Descriptor // in the store
+	atHand    map[digest.Digest][]byte             // those of them that are small
 	configs   map[digest.Digest]ocispec.Descriptor // in the store
 	injected  map[digest.Digest]ocispec.Descriptor // layers in the store
 	foreign   map[digest.Digest]ocispec.Descriptor // blobs the upstream has
@@ -37,6 +38,10 @@ type image struct {
 // maxDocument bounds a manifest, index or config read into memory.
 const maxDocument = 4 << 20
 
+// maxAtHand bounds the manifests that stay in memory: nearly all are smaller, and
+// are asked for by every node.
+const maxAtHand = 32 << 10
+
 // maxUnread bounds how many manifests one unknown digest may cause to be read.
 const maxUnread = 64
 
@@ -49,6 +54,7 @@ func loadImage(ctx context.Context, store blobstore.Store, grant *auth.Grant) (*
 		grant:     grant,
 		target:    auth.Target{Identity: grant.Identity, Registry: domain, Repository: path},
 		manifests: map[digest.Digest]ocispec.Descriptor{},
+		atHand:    map[digest.Digest][]byte{},
 		configs:   map[digest.Digest]ocispec.Descriptor{},
 		injected:  map[digest.Digest]ocispec.Descriptor{},
 		foreign:   map[digest.Digest]ocispec.Descriptor{},
@@ -71,6 +77,9 @@ func (img *image) walk(ctx context.Context, store blobstore.Store, desc ocispec.
 	refs, err := augment.Object{MediaType: desc.MediaType, Digest: desc.Digest, Data: data}.References()
 	if err != nil {
 		return err
+	}
+	if len(data) <= maxAtHand {
+		img.atHand[desc.Digest] = data
 	}
 	for _, child := range refs.Manifests {
 		if !slices.Contains(img.grant.Objects, child.Digest) {

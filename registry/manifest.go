@@ -40,6 +40,10 @@ func (s *Server) serveManifest(w http.ResponseWriter, r *http.Request, img *imag
 	if !ok {
 		return refuse(http.StatusNotFound, errcode.ErrorCodeManifestUnknown, "the image %s has no manifest %s", pullName(img), want)
 	}
+	if data, ok := img.atHand[want]; ok {
+		blobstore.ServeContent(w, r, bytes.NewReader(data), desc)
+		return nil
+	}
 	if err := blobstore.Serve(w, r, s.Store, desc); err != nil {
 		return lost(img, err)
 	}
