@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/registry"
 )
 
@@ -76,10 +77,10 @@ func serve(routes []route) http.Handler {
 func notAllowed(allow string) endpoint {
 	return func(w http.ResponseWriter, r *http.Request) (any, error) {
 		w.Header().Set("Allow", allow)
-		return nil, registry.Refuse(http.StatusMethodNotAllowed, "%s takes %s, not %s", registry.RedactPath(r.URL.Path), allow, r.Method)
+		return nil, registry.Refuse(http.StatusMethodNotAllowed, "%s takes %s, not %s", auth.Redact(r.URL.Path), allow, r.Method)
 	}
 }
 
 func notFound(_ http.ResponseWriter, r *http.Request) (any, error) {
-	return nil, registry.Refuse(http.StatusNotFound, "no such endpoint: %.200q", registry.RedactPath(r.URL.Path))
+	return nil, registry.Refuse(http.StatusNotFound, "no such endpoint: %.200q", auth.Redact(r.URL.Path))
 }

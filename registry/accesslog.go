@@ -8,7 +8,6 @@ import (
 	"math"
 	"net/http"
 	"net/netip"
-	"regexp"
 	"time"
 
 	"github.com/waveproxy/waveproxy/auth"
@@ -66,7 +65,7 @@ func (f Front) Handler(next http.Handler) http.Handler {
 				level = slog.LevelError
 			}
 			attrs := []slog.Attr{
-				slog.String("method", r.Method), slog.String("path", RedactPath(r.URL.Path)),
+				slog.String("method", r.Method), slog.String("path", auth.Redact(r.URL.Path)),
 				slog.Int("status", counted.status), slog.Int64("bytes", counted.bytes),
 				slog.Duration("took", time.Since(start).Round(time.Microsecond)),
 				slog.String("client", rec.client.String()), slog.String("agent", r.UserAgent()),
@@ -190,12 +189,3 @@ func (w *response) ReadFrom(r io.Reader) (int64, error) {
 }
 
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-var tokenInPath = regexp.MustCompile(`[a-z2-7]{39}`)
-
-// RedactPath replaces tokens in a path by their hash.
-func RedactPath(path string) string {
-	return tokenInPath.ReplaceAllStringFunc(path, func(t string) string {
-		return "~" + auth.Token(t).Short()
-	})
-}

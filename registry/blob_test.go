@@ -31,6 +31,7 @@ func TestUpstreamBlob(t *testing.T) {
 		"not modified":   {"GET", []string{"If-None-Match", `"x", ` + etag}, 304, nil, "", 0},
 		"from to":        {"GET", []string{"Range", "bytes=5-9"}, 206, f.blob[5:10], fmt.Sprintf("bytes 5-9/%d", size), 1},
 		"open end":       {"GET", []string{"Range", fmt.Sprintf("bytes=%d-", size-3)}, 206, f.blob[size-3:], fmt.Sprintf("bytes %d-%d/%d", size-3, size-1, size), 1},
+		"all":            {"GET", []string{"Range", "bytes=0-"}, 206, f.blob, fmt.Sprintf("bytes 0-%d/%d", size-1, size), 1},
 		"suffix":         {"GET", []string{"Range", "bytes=-4"}, 206, f.blob[size-4:], fmt.Sprintf("bytes %d-%d/%d", size-4, size-1, size), 1},
 		"past the end":   {"GET", []string{"Range", fmt.Sprintf("bytes=%d-", size)}, 416, nil, fmt.Sprintf("bytes */%d", size), 0},
 		"ignored range":  {"GET", []string{"Range", "lines=1-2"}, 200, f.blob, "", 1},

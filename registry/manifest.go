@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
 )
 
@@ -72,9 +73,9 @@ func lost(img *image, err error) error {
 // pullName is the part of the image name after the token.
 func pullName(img *image) string {
 	if img.grant.Tag != "" {
-		return img.target.Repository + ":" + img.grant.Tag
+		return auth.Redact(img.target.Repository) + ":" + img.grant.Tag
 	}
-	return img.target.Repository + "@" + img.grant.Root.Digest.String()
+	return auth.Redact(img.target.Repository) + "@" + img.grant.Root.Digest.String()
 }
 
 // serveTags names the one tag that the token stands for.

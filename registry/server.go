@@ -106,7 +106,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt route, user st
 		return err
 	}
 	if want := img.target.Repository; rt.name != want {
-		return refuse(http.StatusForbidden, errcode.ErrorCodeDenied, "this token is for the image %s, not for %q", want, RedactPath(rt.name))
+		return refuse(http.StatusForbidden, errcode.ErrorCodeDenied, "this token is for the image %s, not for %q", want, auth.Redact(rt.name))
 	}
 	switch rt.kind {
 	case kindManifest:

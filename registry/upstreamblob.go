@@ -38,7 +38,7 @@ func (b upstreamBlobs) serveBlob(w http.ResponseWriter, r *http.Request, img *im
 		return nil
 	}
 	defer body.Close()
-	writeSpan(w, desc, *span)
+	writeSpan(w, desc, *span, r.Header.Get("Range") != "")
 	if err := pour(w, body); err != nil {
 		abort(r.Context(), err)
 	}
@@ -76,11 +76,12 @@ func setBlobHeaders(h http.Header, desc ocispec.Descriptor) {
 	h.Set(SourceHeader, "upstream")
 }
 
-// writeSpan writes the headers of an answer with a part of the blob, or all.
-func writeSpan(w http.ResponseWriter, desc ocispec.Descriptor, span upstream.Span) {
+// writeSpan writes the headers of an answer with all of the blob, or with the
+// part of it that was asked for, which may be all.
+func writeSpan(w http.ResponseWriter, desc ocispec.Descriptor, span upstream.Span, partial bool) {
 	h, status := w.Header(), http.StatusOK
 	h.Set("Content-Length", strconv.FormatInt(span.Length, 10))
-	if span.Length < desc.Size {
+	if partial {
 		h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", span.Offset, span.Offset+span.Length-1, desc.Size))
 		status = http.StatusPartialContent
 	}

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/waveproxy/waveproxy/auth"
 )
 
 // Kind is what went wrong, as far as it matters to who asked.
@@ -54,7 +56,7 @@ func (e *Error) Error() string {
 	if text == "" {
 		text = e.explain()
 	}
-	return e.Op + " " + name + ": " + text
+	return e.Op + " " + auth.Redact(name) + ": " + text
 }
 
 func (e *Error) explain() string {
@@ -105,11 +107,12 @@ func (e *Error) answered() string {
 }
 
 // RedactURL returns the URL as it may be shown: without user, password, query
-// and fragment, where people and storages put secrets.
+// and fragment, where people and storages put secrets, and tokens as auth.Redact
+// shows them.
 func RedactURL(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil || u.Host == "" {
 		return "(not a URL with a host)"
 	}
-	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
+	return auth.Redact((&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String())
 }
