@@ -45,7 +45,7 @@ type Front struct {
 }
 
 // Handler logs each request once, when it has ended, with the full chain of its
-// error. Tokens in paths appear as their hash, query strings not at all.
+// error. Tokens appear as their hash, query strings not at all.
 func (f Front) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
@@ -80,7 +80,7 @@ func (f Front) Handler(next http.Handler) http.Handler {
 				attrs = append(attrs, slog.Bool("aborted", true))
 			}
 			if rec.err != nil {
-				attrs = append(attrs, slog.String("error", rec.err.Error()))
+				attrs = append(attrs, slog.String("error", auth.Redact(rec.err.Error())))
 			}
 			f.Log.LogAttrs(r.Context(), level, "request", attrs...)
 			if f.Observe != nil {
