@@ -33,7 +33,7 @@ var allowed = map[string][]string{
 	"registry":                      {"auth", "augment", "blobstore", "blobstore/cache", "ratelimit", "registry/upstream"},
 	"metrics":                       {"registry", "auth", "augment", "blobstore", "blobstore/cache", "ratelimit", "registry/upstream"},
 	"api":                           {"registry", "auth", "augment", "blobstore", "blobstore/cache", "ratelimit", "registry/upstream"},
-	"cmd/waveproxy/demo":            {},
+	"cmd/waveproxy/demo":            {"blobstore"},
 	"cmd/waveproxy": {
 		"api", "registry", "auth", "augment", "blobstore", "blobstore/cache", "metrics", "ratelimit", "registry/upstream", "cmd/waveproxy/demo",
 		"auth/ecr", "auth/gar", "auth/acr", "auth/internal/cloud", "auth/oidc",
@@ -51,13 +51,13 @@ var forbidden = map[string][]string{
 	"registry":  {"github.com/distribution/distribution/v3/registry/handlers", "github.com/google/go-containerregistry"},
 	"api":       {"github.com/distribution/distribution/v3/registry/handlers", "github.com/google/go-containerregistry"},
 	// Test clients never ship.
-	"cmd/waveproxy": {"github.com/google/go-containerregistry", "testing"},
+	"cmd/waveproxy": {"github.com/google/go-containerregistry", "testing", "github.com/distribution/distribution/v3/registry/handlers"},
 }
 
 // onlyDirect packages may be imported by the named packages of ours alone.
 var onlyDirect = map[string][]string{
 	"github.com/distribution/distribution/v3/registry/api/errcode": {"registry"},
-	"github.com/distribution/distribution/v3/registry/handlers":    {"cmd/waveproxy/demo", "integration/upstream"},
+	"github.com/distribution/distribution/v3/registry/handlers":    {"integration/upstream"},
 	"oras.land/oras-go/v2/registry/remote/auth":                    {"registry/upstream", "cmd/waveproxy/demo"},
 	"oras.land/oras-go/v2/registry/remote/credentials":             {"auth"},
 }

@@ -24,8 +24,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// Distribution starts one for every App and has no way to stop it.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/docker/go-events.(*Broadcaster).run"))
+	goleak.VerifyTestMain(m)
 }
 
 func start(t *testing.T) (host string) {

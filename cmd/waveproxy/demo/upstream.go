@@ -1,74 +1,98 @@
 package demo
 
 import (
+	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"sync"
 	"time"
 
-	"github.com/distribution/distribution/v3/configuration"
-	"github.com/distribution/distribution/v3/registry/handlers"
-	_ "github.com/distribution/distribution/v3/registry/storage/driver/inmemory" // the storage the configuration names
-	"github.com/sirupsen/logrus"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2"
+	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/registry/remote"
 	"oras.land/oras-go/v2/registry/remote/auth"
+
+	"github.com/waveproxy/waveproxy/blobstore"
 )
 
-// StartRegistry starts the CNCF distribution registry on a free port of
-// 127.0.0.1, in memory and over plain HTTP, and pushes the demo image to it as
-// Repository:Tag. The registry runs until stop is called or ctx ends; call stop
-// in any case. One idle goroutine of distribution's remains, which it has no way
-// to stop.
+// StartRegistry starts a registry on a free port of 127.0.0.1, over plain HTTP,
+// that has the demo image as Repository:Tag and can only be read. It runs until
+// stop is called or ctx ends; call stop in any case.
 func StartRegistry(ctx context.Context) (host string, stop func(), err error) {
-	silence()
+	image, err := buildImage(ctx)
+	if err != nil {
+		return "", nil, err
+	}
+	root, err := image.Resolve(ctx, Tag)
+	if err != nil {
+		return "", nil, fmt.Errorf("start demo registry: %w", err)
+	}
+	s := shelf{}
+	if err := s.fill(ctx, image, root); err != nil {
+		return "", nil, fmt.Errorf("start demo registry: %w", err)
+	}
+	s[Tag] = s[root.Digest.String()]
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", nil, fmt.Errorf("start demo registry: %w", err)
 	}
+	server := &http.Server{Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second}
 	ctx, cancel := context.WithCancel(ctx)
-	app := handlers.NewApp(ctx, &configuration.Configuration{
-		Storage: configuration.Storage{
-			"inmemory": {},
-			// Without this a goroutine outlives the registry.
-			"maintenance": {"uploadpurging": map[any]any{"enabled": false}},
-		},
-	})
-	server := &http.Server{Handler: app, ReadHeaderTimeout: 10 * time.Second}
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = server.Serve(listener) }) // ends with Close only
 	context.AfterFunc(ctx, func() { _ = server.Close() })
-	stop = func() {
+	return listener.Addr().String(), func() {
 		cancel()
 		_ = server.Close()
 		serving.Wait()
-		_ = app.Shutdown() // of sinks for events, of which there are none
-	}
-	host = listener.Addr().String()
-	if err := push(ctx, host); err != nil {
-		stop()
-		return "", nil, err
-	}
-	return host, stop, nil
+	}, nil
 }
 
-func push(ctx context.Context, host string) error {
-	image, err := buildImage(ctx)
+// shelf has the parts of an image by digest, and its root by tag, too.
+type shelf map[string]part
+
+type part struct {
+	ocispec.Descriptor
+	data []byte
+}
+
+// fill puts a part of the image on the shelf, and all that it names.
+func (s shelf) fill(ctx context.Context, image oras.ReadOnlyTarget, desc ocispec.Descriptor) error {
+	data, err := content.FetchAll(ctx, image, desc)
 	if err != nil {
 		return err
 	}
-	to, hangUp, err := plainRepository(host + "/" + Repository)
+	s[desc.Digest.String()] = part{desc, data}
+	next, err := content.Successors(ctx, image, desc)
 	if err != nil {
 		return err
 	}
-	defer hangUp()
-	if _, err := oras.Copy(ctx, image, Tag, to, Tag, oras.DefaultCopyOptions); err != nil {
-		return fmt.Errorf("push demo image: %w", err)
+	for _, d := range next {
+		if err := s.fill(ctx, image, d); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+func (s shelf) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v2/{$}", func(http.ResponseWriter, *http.Request) {})
+	mux.HandleFunc("GET /v2/"+Repository+"/manifests/{name}", s.serve)
+	mux.HandleFunc("GET /v2/"+Repository+"/blobs/{name}", s.serve)
+	return mux
+}
+
+func (s shelf) serve(w http.ResponseWriter, r *http.Request) {
+	p, ok := s[r.PathValue("name")]
+	if !ok {
+		http.NotFound(w, r)
+		return
+	}
+	blobstore.ServeContent(w, r, bytes.NewReader(p.data), p.Descriptor)
 }
 
 // plainRepository is a repository of a registry that speaks plain HTTP and is
@@ -82,7 +106,3 @@ func plainRepository(ref string) (r *remote.Repository, hangUp func(), err error
 	r.PlainHTTP = true
 	return r, transport.CloseIdleConnections, nil
 }
-
-// silence is global because distribution logs to logrus' standard logger, and
-// the package that could hand it another one is internal.
-var silence = sync.OnceFunc(func() { logrus.SetOutput(io.Discard) })
