@@ -7,18 +7,26 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 )
 
 // Buffers start small and grow when a stream turns out to be long and fast: a
 // large one halves the processor time of a fast stream, and is wasted on the
-// hundreds of slow ones that a node's link or a busy disk makes. Both sizes were
-// measured; more than 256 KiB brings nothing.
+// hundreds of slow ones that a node's link or a busy disk makes. Sockets swallow
+// the first megabytes of any stream at full speed, so slow ones look fast for a
+// while: that is why large buffers are lent, from a number that is fixed, and
+// taken back when a write waits. The sizes were measured; more than 256 KiB
+// brings nothing.
 const (
-	smallBuffer = 32 << 10
+	smallBuffer = 16 << 10
 	largeBuffer = 256 << 10
 
-	// Sockets swallow the first megabytes of any stream at full speed.
-	growAfter = 8 << 20
+	// maxLarge is enough to fill the sockets of more cores than any network keeps
+	// busy.
+	maxLarge = 64
+
+	growAfter = 1 << 20
 	// A stream that fills a large buffer in less time is fast: 25 MB/s.
 	fastFill = 10 * time.Millisecond
 )
@@ -26,6 +34,7 @@ const (
 var (
 	smallBuffers = sync.Pool{New: func() any { return new([smallBuffer]byte) }}
 	largeBuffers = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
+	lent         = semaphore.NewWeighted(maxLarge) // of largeBuffers
 )
 
 // pour copies the body of a response whose headers are written. An error means
@@ -44,6 +53,7 @@ func pour(w io.Writer, body io.Reader) error {
 // These end one buffer's turn.
 var errGrow, errShrink = errors.New("long and fast"), errors.New("slow")
 
+// pourSmall returns errGrow when a large buffer is lent to it.
 func pourSmall(w io.Writer, body io.Reader) error {
 	buffer := smallBuffers.Get().(*[smallBuffer]byte)
 	defer smallBuffers.Put(buffer)
@@ -58,7 +68,7 @@ func pourSmall(w io.Writer, body io.Reader) error {
 			continue
 		}
 		now := time.Now()
-		if total >= growAfter && now.Sub(marked) < fastFill {
+		if total >= growAfter && now.Sub(marked) < fastFill && lent.TryAcquire(1) {
 			return errGrow
 		}
 		mark, marked = total, now
@@ -66,6 +76,7 @@ func pourSmall(w io.Writer, body io.Reader) error {
 }
 
 func pourLarge(w io.Writer, body io.Reader) error {
+	defer lent.Release(1)
 	buffer := largeBuffers.Get().(*[largeBuffer]byte)
 	defer largeBuffers.Put(buffer)
 	for {
