@@ -1,9 +1,12 @@
 package blobstore
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -37,20 +40,40 @@ func Serve(w http.ResponseWriter, r *http.Request, s Store, desc ocispec.Descrip
 	if size != desc.Size {
 		return fmt.Errorf("serve blob %s: expected %d bytes, found %d in the store", desc.Digest, desc.Size, size)
 	}
-	// The blob goes in as it is, so that net/http finds the *os.File and can use
-	// sendfile.
-	ServeContent(w, r, blob, desc)
+	describe(w.Header(), desc)
+	// No modification time: the digest is the better validator. The blob goes
+	// in as it is, so that net/http finds the *os.File and can use sendfile.
+	http.ServeContent(w, r, "", time.Time{}, blob)
 	return nil
 }
 
-// ServeContent is Serve for bytes that the caller has at hand and knows to be
-// those that desc describes.
-func ServeContent(w http.ResponseWriter, r *http.Request, content io.ReadSeeker, desc ocispec.Descriptor) {
-	h := w.Header()
+func describe(h http.Header, desc ocispec.Descriptor) {
 	h.Set("Content-Type", desc.MediaType)
 	h.Set("Docker-Content-Digest", desc.Digest.String())
 	h.Set("Etag", `"`+desc.Digest.String()+`"`)
 	h.Set("Cache-Control", CacheControl)
-	// No modification time: the digest is the better validator.
-	http.ServeContent(w, r, "", time.Time{}, content)
+}
+
+// ServeBytes is Serve for bytes that the caller has at hand and knows to be those
+// that desc describes. Unlike a reader's, they leave in one write with the header,
+// which is most of what a manifest costs.
+func ServeBytes(w http.ResponseWriter, r *http.Request, data []byte, desc ocispec.Descriptor) {
+	describe(w.Header(), desc)
+	if r.Method != http.MethodGet || isConditional(r.Header) {
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
+		return
+	}
+	w.Header().Set("Accept-Ranges", "bytes")
+	w.Header().Set("Content-Length", strconv.Itoa(len(data)))
+	_, _ = w.Write(data) // an error is the client's, who has left
+}
+
+// isConditional reports whether not all of the bytes may be wanted.
+func isConditional(h http.Header) bool {
+	for name := range h {
+		if name == "Range" || strings.HasPrefix(name, "If-") {
+			return true
+		}
+	}
+	return false
 }

@@ -46,8 +46,13 @@ func TestServe(t *testing.T) {
 		"If-Range":      {[2]string{"If-Range", etag}, 200, data, nil},
 		"modified when": {[2]string{"If-Modified-Since", "Mon, 01 Jan 2029 00:00:00 GMT"}, 200, data, map[string]string{"Last-Modified": ""}},
 	}
-	for kind, s := range map[string]blobstore.Store{"Dir": openDir(t, t.TempDir()), "Mem": blobstore.NewMem()} {
-		url := serve(t, s, data)
+	atHand := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		blobstore.ServeBytes(w, r, data, describe(data))
+	}))
+	t.Cleanup(atHand.Close)
+	for kind, url := range map[string]string{
+		"Dir": serve(t, openDir(t, t.TempDir()), data), "Mem": serve(t, blobstore.NewMem(), data), "bytes": atHand.URL,
+	} {
 		for name, tt := range tests {
 			for _, method := range []string{http.MethodGet, http.MethodHead} {
 				t.Run(kind+"/"+method+"/"+name, func(t *testing.T) {

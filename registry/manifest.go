@@ -42,7 +42,7 @@ func (s *Server) serveManifest(w http.ResponseWriter, r *http.Request, img *imag
 		return refuse(http.StatusNotFound, errcode.ErrorCodeManifestUnknown, "the image %s has no manifest %s", pullName(img), want)
 	}
 	if data, ok := img.atHand[want]; ok {
-		blobstore.ServeContent(w, r, bytes.NewReader(data), desc)
+		blobstore.ServeBytes(w, r, data, desc)
 		return nil
 	}
 	if err := blobstore.Serve(w, r, s.Store, desc); err != nil {

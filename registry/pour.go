@@ -20,72 +20,97 @@ import (
 // brings nothing.
 const (
 	smallBuffer = 16 << 10
-	largeBuffer = 256 << 10
+	growAfter   = 1 << 20
 
-	// maxLarge is enough to fill the sockets of more cores than any network keeps
-	// busy.
-	maxLarge = 64
-
-	growAfter = 1 << 20
-	// A stream that fills a large buffer in less time is fast: 25 MB/s.
-	fastFill = 10 * time.Millisecond
+	// Who sends 256 KiB in less time is fast: 25 MB/s. Who takes ten times as long
+	// for one buffer is not.
+	fastSpan = 256 << 10
+	fastTime = 10 * time.Millisecond
 )
 
 var (
-	smallBuffers = sync.Pool{New: func() any { return new([smallBuffer]byte) }}
-	largeBuffers = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
-	lent         = semaphore.NewWeighted(maxLarge) // of largeBuffers
+	smallBuffers = newBuffers(smallBuffer)
+	// With this many there are more fast streams than cores: what the smaller of
+	// them costs in time is less than what the larger would in memory.
+	lenders = []*lender{newLender(256<<10, 16), newLender(128<<10, 48)}
 )
+
+func newBuffers(size int) *sync.Pool {
+	return &sync.Pool{New: func() any { b := make([]byte, size); return &b }}
+}
+
+// lender has buffers for some streams at a time.
+type lender struct {
+	buffers *sync.Pool
+	left    *semaphore.Weighted
+}
+
+func newLender(size int, streams int64) *lender {
+	return &lender{newBuffers(size), semaphore.NewWeighted(streams)}
+}
+
+// borrow returns the lender of the largest buffer to be had, or nil.
+func borrow() *lender {
+	for _, l := range lenders {
+		if l.left.TryAcquire(1) {
+			return l
+		}
+	}
+	return nil
+}
 
 // pour copies the body of a response whose headers are written. An error means
 // that the client did not get all of it.
 func pour(w io.Writer, body io.Reader) error {
 	for {
-		if err := pourSmall(w, body); err != errGrow {
+		from, err := pourSmall(w, body)
+		if from == nil {
 			return err
 		}
-		if err := pourLarge(w, body); err != errShrink {
+		if err := pourLarge(w, body, from); err != errSlow {
 			return err
 		}
 	}
 }
 
-// These end one buffer's turn.
-var errGrow, errShrink = errors.New("long and fast"), errors.New("slow")
-
-// pourSmall returns errGrow when a large buffer is lent to it.
-func pourSmall(w io.Writer, body io.Reader) error {
-	buffer := smallBuffers.Get().(*[smallBuffer]byte)
+// pourSmall returns a lender when it has grown out of its buffer.
+func pourSmall(w io.Writer, body io.Reader) (*lender, error) {
+	buffer := smallBuffers.Get().(*[]byte)
 	defer smallBuffers.Put(buffer)
 	var total, mark int64
 	marked := time.Now()
 	for {
-		n, err := move(w, body, buffer[:])
+		n, err := move(w, body, *buffer)
 		if err != nil {
-			return finish(err)
+			return nil, finish(err)
 		}
-		if total += n; total-mark < largeBuffer {
+		if total += n; total-mark < fastSpan {
 			continue
 		}
 		now := time.Now()
-		if total >= growAfter && now.Sub(marked) < fastFill && lent.TryAcquire(1) {
-			return errGrow
+		if total >= growAfter && now.Sub(marked) < fastTime {
+			if from := borrow(); from != nil {
+				return from, nil
+			}
 		}
 		mark, marked = total, now
 	}
 }
 
-func pourLarge(w io.Writer, body io.Reader) error {
-	defer lent.Release(1)
-	buffer := largeBuffers.Get().(*[largeBuffer]byte)
-	defer largeBuffers.Put(buffer)
+var errSlow = errors.New("too slow for a large buffer")
+
+// pourLarge gives the buffer back.
+func pourLarge(w io.Writer, body io.Reader, from *lender) error {
+	defer from.left.Release(1)
+	buffer := from.buffers.Get().(*[]byte)
+	defer from.buffers.Put(buffer)
 	for {
 		start := time.Now()
-		if _, err := move(w, body, buffer[:]); err != nil {
+		if _, err := move(w, body, *buffer); err != nil {
 			return finish(err)
 		}
-		if time.Since(start) > 10*fastFill {
-			return errShrink
+		if time.Since(start) > 10*fastTime {
+			return errSlow
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package demo
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -22,6 +21,9 @@ import (
 // that has the demo image as Repository:Tag and can only be read. It runs until
 // stop is called or ctx ends; call stop in any case.
 func StartRegistry(ctx context.Context) (host string, stop func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return "", nil, fmt.Errorf("start demo registry: %w", err)
+	}
 	image, err := buildImage(ctx)
 	if err != nil {
 		return "", nil, err
@@ -92,7 +94,7 @@ func (s shelf) serve(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	blobstore.ServeContent(w, r, bytes.NewReader(p.data), p.Descriptor)
+	blobstore.ServeBytes(w, r, p.data, p.Descriptor)
 }
 
 // plainRepository is a repository of a registry that speaks plain HTTP and is
