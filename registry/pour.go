@@ -16,8 +16,7 @@ import (
 // hundreds of slow ones that a node's link or a busy disk makes. Sockets swallow
 // the first megabytes of any stream at full speed, so slow ones look fast for a
 // while: that is why large buffers are lent, from a number that is fixed, and
-// taken back when a write waits. The sizes were measured; more than 256 KiB
-// brings nothing.
+// taken back when a write waits.
 const (
 	smallBuffer = 16 << 10
 	growAfter   = 1 << 20
@@ -30,9 +29,10 @@ const (
 
 var (
 	smallBuffers = newBuffers(smallBuffer)
-	// With this many there are more fast streams than cores: what the smaller of
-	// them costs in time is less than what the larger would in memory.
-	lenders = []*lender{newLender(256<<10, 16), newLender(128<<10, 48)}
+	// Largest first. A lone stream is as fast as its buffer is large, up to here;
+	// of many, each costs a little more with a smaller one, and all of them have to
+	// fit into memory: these are 9.5 MiB.
+	lenders = []*lender{newLender(512<<10, 4), newLender(256<<10, 8), newLender(128<<10, 44)}
 )
 
 func newBuffers(size int) *sync.Pool {
