@@ -40,7 +40,7 @@ type Front struct {
 	Observe func(Request)
 	// Stall is how long a client may take nothing of an answer before its
 	// connection is cut: at least a second, or 0 for ever. A buffer's worth must
-	// pass in that time, 256 KiB at most.
+	// pass in that time, 512 KiB at most.
 	Stall time.Duration
 }
 

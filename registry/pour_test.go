@@ -1,0 +1,66 @@
+package registry
+
+import (
+	"bytes"
+	"io"
+	"testing"
+	"time"
+)
+
+// TestBuffersComeBack: what is lent to a stream is there for the next one,
+// however the stream ended.
+func TestBuffersComeBack(t *testing.T) {
+	before := lenders
+	defer func() { lenders = before }()
+	only := newLender(64<<10, 1)
+	lenders = []*lender{only}
+	for name, test := range map[string]struct {
+		to   io.Writer
+		from io.Reader
+		want bool // an error
+	}{
+		"fast":           {io.Discard, io.LimitReader(zeros{}, 8<<20), false},
+		"client leaves":  {&writerTo{left: 4 << 20}, io.LimitReader(zeros{}, 8<<20), true},
+		"upstream fails": {io.Discard, io.MultiReader(io.LimitReader(zeros{}, 4<<20), &failing{}), true},
+		"becomes slow":   {&writerTo{left: 8 << 20, slowAfter: 4 << 20}, io.LimitReader(zeros{}, 5<<20), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := pour(test.to, test.from); (err != nil) != test.want {
+				t.Errorf("pour: %v", err)
+			}
+			if !only.left.TryAcquire(1) {
+				t.Fatal("the buffer is still lent")
+			}
+			only.left.Release(1)
+		})
+	}
+}
+
+// TestPourWithoutLargeBuffers: a stream goes on with what it has.
+func TestPourWithoutLargeBuffers(t *testing.T) {
+	before := lenders
+	defer func() { lenders = before }()
+	lenders = nil
+	want := bytes.Repeat([]byte("0123456789abcdef"), 4<<20/16)
+	var got bytes.Buffer
+	if err := pour(&got, bytes.NewReader(want)); err != nil || !bytes.Equal(got.Bytes(), want) {
+		t.Errorf("%d bytes of %d came: %v", got.Len(), len(want), err)
+	}
+}
+
+type failing struct{}
+
+func (*failing) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+
+// writerTo takes so many bytes, the last of them slowly.
+type writerTo struct{ left, slowAfter, taken int }
+
+func (w *writerTo) Write(p []byte) (int, error) {
+	if w.taken += len(p); w.taken > w.left {
+		return 0, io.ErrClosedPipe
+	}
+	if w.slowAfter > 0 && w.taken > w.slowAfter && w.taken-len(p) <= w.slowAfter {
+		time.Sleep(11 * fastTime)
+	}
+	return len(p), nil
+}
