@@ -38,7 +38,12 @@ func (r *Repository) Stream(ctx context.Context, d ocispec.Descriptor, span Span
 	if span.Length == 0 {
 		return "", s, nil
 	}
-	if location, err = s.open(redirect && r.redirect); err != nil || location != "" {
+	location, err = s.open(redirect && r.redirect)
+	if e, ok := errors.AsType[*Error](err); ok && e.Kind == Invalid {
+		s.broken = err // as in the middle: the next answer may be right
+		err = s.resume()
+	}
+	if err != nil || location != "" {
 		return location, nil, err
 	}
 	return "", s, nil

@@ -124,6 +124,7 @@ func TestStreamGoesOn(t *testing.T) {
 		"long, without a length":        {full, lying(size+10, false), 1},
 		"cut, then 503":                 {full, answers(cutAfter(1<<20), status(503), status(503), whole), 4},
 		"cut, then 500s for longer":     {full, answers(cutAfter(1<<20), status(500), status(500), status(500), status(500), status(500), whole), 7},
+		"another length at first":       {full, answers(lying(10, true), whole), 2},
 		"cut, then another length":      {full, answers(cutAfter(1<<20), ignoringRange(lying(10, true)), whole), 3},
 	} {
 		t.Run(name, func(t *testing.T) {
