@@ -40,8 +40,9 @@ func (r *Repository) Stream(ctx context.Context, d ocispec.Descriptor, span Span
 	}
 	location, err = s.open(redirect && r.redirect)
 	if e, ok := errors.AsType[*Error](err); ok && e.Kind == Invalid {
-		s.broken = err // as in the middle: the next answer may be right
-		err = s.resume()
+		// The next one may be right. There is no third: nobody has a byte yet, and
+		// engines ask again by themselves.
+		location, err = s.open(redirect && r.redirect)
 	}
 	if err != nil || location != "" {
 		return location, nil, err
