@@ -43,6 +43,18 @@ func (r Recipe) IsZero() bool {
 		len(r.Cmd) == 0 && r.WorkingDir == ""
 }
 
+// Equal reports whether two recipes add the same. It costs little enough to be
+// asked with every pull.
+func (r Recipe) Equal(other Recipe) bool {
+	return r.WorkingDir == other.WorkingDir && slices.EqualFunc(r.Layers, other.Layers, Layer.equal) &&
+		slices.Equal(r.Env, other.Env) && slices.Equal(r.Entrypoint, other.Entrypoint) && slices.Equal(r.Cmd, other.Cmd)
+}
+
+func (l Layer) equal(other Layer) bool {
+	return l.Digest == other.Digest && l.Size == other.Size && l.DiffID == other.DiffID &&
+		l.Platform == other.Platform && l.Location == other.Location && slices.Equal(l.Roots, other.Roots)
+}
+
 // Validate reports the first member that no image config can hold.
 func (r Recipe) Validate() error {
 	for _, e := range r.Env {

@@ -39,6 +39,19 @@ type Grant struct {
 	Injected []digest.Digest `json:"injected,omitempty"`
 	// Identity says whose credentials reach the upstream: a name, never a secret.
 	Identity string `json:"identity,omitempty"`
+	// Named is the recipe's name in the configuration; empty if it came with a
+	// request.
+	Named string `json:"named,omitempty"`
+	// Builder is who computed Root. It is here so that what is said about the
+	// image stays the same after an upgrade. Empty in grants of older versions and
+	// in those that add nothing.
+	Builder Builder `json:"builder,omitzero"`
+}
+
+// Builder is a server and its version.
+type Builder struct {
+	ID      string `json:"id"` // the server's URL
+	Version string `json:"version"`
 }
 
 // maxGrant bounds a grant's JSON in bytes: opened grants stay in memory.
@@ -76,21 +89,21 @@ type entry struct {
 }
 
 // seal encrypts an entry as a record: the key's header byte, then nonce and
-// ciphertext. Header and id are authenticated, so a record that was moved to
+// ciphertext. Header and name are authenticated, so a record that was moved to
 // another name does not open.
-func (k Key) seal(id grantID, e entry) ([]byte, error) {
+func (k Key) seal(name []byte, e entry) ([]byte, error) {
 	data, err := json.Marshal(e)
 	if err != nil {
 		return nil, fmt.Errorf("encode grant: %w", err)
 	}
-	return k.aead.Seal([]byte{k.header()}, nil, data, append([]byte{k.header()}, id[:]...)), nil
+	return k.aead.Seal([]byte{k.header()}, nil, data, append([]byte{k.header()}, name...)), nil
 }
 
-func (k Key) unseal(id grantID, record []byte) (*entry, error) {
+func (k Key) unseal(name, record []byte) (*entry, error) {
 	if len(record) == 0 || record[0] != k.header() {
 		return nil, errors.New("grant record has another version or key")
 	}
-	data, err := k.aead.Open(nil, nil, record[1:], append([]byte{k.header()}, id[:]...))
+	data, err := k.aead.Open(nil, nil, record[1:], append([]byte{k.header()}, name...))
 	if err != nil {
 		return nil, errors.New("grant record is damaged")
 	}

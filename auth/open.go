@@ -110,7 +110,7 @@ func (t *Tokens) load(ctx context.Context, key Key, token Token, id grantID) (*e
 	if err != nil {
 		return nil, fmt.Errorf("read grant: %w", err)
 	}
-	e, err := key.unseal(id, record)
+	e, err := key.unseal(id[:], record)
 	if err != nil {
 		return nil, err
 	}

@@ -169,13 +169,13 @@ func (t *Tokens) expiry(ttl time.Duration) (int64, error) {
 func (t *Tokens) store(ctx context.Context, key Key, id grantID, data []byte) error {
 	record, err := t.records.Record(ctx, id.record())
 	if err == nil {
-		if _, err := key.unseal(id, record); err == nil {
+		if _, err := key.unseal(id[:], record); err == nil {
 			return nil
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read grant: %w", err)
 	}
-	if record, err = key.seal(id, entry{Created: t.now().UTC().Truncate(time.Second), JSON: data}); err != nil {
+	if record, err = key.seal(id[:], entry{Created: t.now().UTC().Truncate(time.Second), JSON: data}); err != nil {
 		return err
 	}
 	if err := t.records.PutRecord(ctx, id.record(), record); err != nil {

@@ -51,7 +51,10 @@ func describe(h http.Header, desc ocispec.Descriptor) {
 	h.Set("Content-Type", desc.MediaType)
 	h.Set("Docker-Content-Digest", desc.Digest.String())
 	h.Set("Etag", `"`+desc.Digest.String()+`"`)
-	h.Set("Cache-Control", CacheControl)
+	// One that is set stays: what a tag names now is not what a digest names.
+	if h.Get("Cache-Control") == "" {
+		h.Set("Cache-Control", CacheControl)
+	}
 }
 
 // ServeBytes is Serve for bytes that the caller has at hand and knows to be those

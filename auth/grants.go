@@ -1,0 +1,63 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+)
+
+// Grants keeps grants that no token stands for: those of images that are pulled
+// through a named recipe. Whoever has learned a digest from one server may ask
+// another one for it, or the same one after a restart. They are encrypted as the
+// grants of tokens are, each for the name that it has. It is safe for concurrent
+// use.
+type Grants struct {
+	keys    []Key
+	records Records
+	now     func() time.Time
+}
+
+// NewGrants uses the keys as NewTokens does: the first one encrypts, and all of
+// them decrypt.
+func NewGrants(keys []Key, records Records) (*Grants, error) {
+	if len(keys) == 0 || slices.ContainsFunc(keys, func(k Key) bool { return k.aead == nil }) {
+		return nil, errors.New("grants need a key, and every key must be set")
+	}
+	return &Grants{keys: slices.Clone(keys), records: records, now: time.Now}, nil
+}
+
+// Put stores the grant under a record's name, in place of any other. Errors are
+// *Error for a grant that is too large, and those of the records.
+func (g *Grants) Put(ctx context.Context, name string, grant Grant) error {
+	data, err := grant.encode()
+	if err != nil {
+		return err
+	}
+	record, err := g.keys[0].seal([]byte(name), entry{Created: g.now().UTC().Truncate(time.Second), JSON: data})
+	if err != nil {
+		return err
+	}
+	if err := g.records.PutRecord(ctx, name, record); err != nil {
+		return fmt.Errorf("store grant: %w", err)
+	}
+	return nil
+}
+
+// Get returns the grant under a name, and when it was stored, in whole seconds.
+// One that is not there, is damaged or is of a key that is no longer configured
+// is fs.ErrNotExist: all of them can be made again.
+func (g *Grants) Get(ctx context.Context, name string) (*Grant, time.Time, error) {
+	record, err := g.records.Record(ctx, name)
+	if err != nil {
+		return nil, time.Time{}, fmt.Errorf("read grant: %w", err)
+	}
+	for _, key := range g.keys {
+		if e, err := key.unseal([]byte(name), record); err == nil {
+			return e.grant, e.Created, nil
+		}
+	}
+	return nil, time.Time{}, fmt.Errorf("read grant: no key that is configured opens it: %w", fs.ErrNotExist)
+}
