@@ -22,6 +22,7 @@ type Metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 	bytes    *prometheus.CounterVec
+	pinned   prometheus.Counter
 }
 
 // New returns counters at zero, with those of the Go runtime and the process.
@@ -42,11 +43,15 @@ func New(version string) *Metrics {
 			Help: "Bytes of blobs sent to clients, by where they came from.",
 		}, []string{"source"}),
 	}
+	m.pinned = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "waveproxy_untouched_manifests_total",
+		Help: "Manifests and indexes sent as the upstream has them, though under a recipe's name, because they were asked for by their digest there. HEAD is not counted.",
+	})
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "waveproxy_build_info", Help: "1, with the version.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.requests, m.seconds, m.bytes, build,
+	m.registry.MustRegister(m.requests, m.seconds, m.bytes, m.pinned, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -55,6 +60,9 @@ func New(version string) *Metrics {
 func (m *Metrics) Observe(r registry.Request) {
 	m.requests.WithLabelValues(r.Kind, strconv.Itoa(r.Status)).Inc()
 	m.seconds.WithLabelValues(r.Kind).Observe(r.Took.Seconds())
+	if r.Untouched {
+		m.pinned.Inc()
+	}
 	if r.Source != "" {
 		m.bytes.WithLabelValues(r.Source).Add(float64(r.Bytes))
 	}

@@ -14,11 +14,13 @@ func TestObserved(t *testing.T) {
 	m.Observe(registry.Request{Kind: "blob", Status: 200, Bytes: 1000, Source: "upstream", Took: 20 * time.Millisecond})
 	m.Observe(registry.Request{Kind: "blob", Status: 200, Bytes: 24, Source: "upstream", Took: time.Second})
 	m.Observe(registry.Request{Kind: "manifest", Status: 404})
+	m.Observe(registry.Request{Kind: "manifest", Status: 200, Untouched: true})
 	w := httptest.NewRecorder()
 	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	for _, line := range []string{
 		`waveproxy_http_requests_total{kind="blob",status="200"} 2`,
 		`waveproxy_http_requests_total{kind="manifest",status="404"} 1`,
+		`waveproxy_untouched_manifests_total 1`,
 		`waveproxy_blob_bytes_total{source="upstream"} 1024`,
 		`waveproxy_http_request_seconds_bucket{kind="blob",le="0.064"} 1`,
 		`waveproxy_build_info{version="1.2.3"} 1`,

@@ -20,6 +20,8 @@ type record struct {
 	source string // where a blob came from
 	client netip.Addr
 	user   string // who logged in, if anybody had to
+
+	untouched bool // an image pinned by digest, through a recipe that would add to it
 }
 
 type recordKey struct{}
@@ -73,6 +75,9 @@ func (f Front) Handler(next http.Handler) http.Handler {
 			if rec.user != "" {
 				attrs = append(attrs, slog.String("user", rec.user))
 			}
+			if rec.untouched {
+				attrs = append(attrs, slog.Bool("untouched", true))
+			}
 			if rec.source != "" {
 				attrs = append(attrs, slog.String("source", rec.source))
 			}
@@ -88,7 +93,7 @@ func (f Front) Handler(next http.Handler) http.Handler {
 				if !counted.wrote && r.Context().Err() != nil {
 					status = statusLeft
 				}
-				f.Observe(Request{rec.kind, rec.source, status, counted.bytes, time.Since(start)})
+				f.Observe(Request{rec.kind, rec.source, rec.untouched, status, counted.bytes, time.Since(start)})
 			}
 		}()
 		next.ServeHTTP(counted, r)
@@ -98,11 +103,12 @@ func (f Front) Handler(next http.Handler) http.Handler {
 
 // Request is one that has ended.
 type Request struct {
-	Kind   string // "ping", "manifest", "blob", "tags", "referrers", "other" or "api"
-	Source string // of a blob: "injected", "upstream", "redirect" or "cache"
-	Status int    // 499 if the client left before there was one
-	Bytes  int64  // of the body
-	Took   time.Duration
+	Kind      string // "ping", "manifest", "blob", "tags", "referrers", "other" or "api"
+	Source    string // of a blob: "injected", "upstream", "redirect" or "cache"
+	Untouched bool   // a manifest that a recipe left as it is, for it was got by its upstream's digest
+	Status    int    // 499 if the client left before there was one
+	Bytes     int64  // of the body
+	Took      time.Duration
 }
 
 // statusLeft is nginx's for clients that do not wait for an answer.

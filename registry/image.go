@@ -3,6 +3,7 @@ package registry
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -23,24 +24,31 @@ type image struct {
 	grant  *auth.Grant
 	target auth.Target
 
-	manifests map[digest.Digest]ocispec.Descriptor // in the store
-	atHand    map[digest.Digest][]byte             // those of them that are small
-	configs   map[digest.Digest]ocispec.Descriptor // in the store
-	injected  map[digest.Digest]ocispec.Descriptor // layers in the store
-	foreign   map[digest.Digest]ocispec.Descriptor // blobs the upstream has
+	manifests  map[digest.Digest]ocispec.Descriptor // in the store
+	atHand     map[digest.Digest][]byte             // those of them that are small
+	sizeAtHand int
+	configs    map[digest.Digest]ocispec.Descriptor // in the store
+	injected   map[digest.Digest]ocispec.Descriptor // layers in the store
+	foreign    map[digest.Digest]ocispec.Descriptor // blobs the upstream has
 
 	mu     sync.Mutex
 	unread map[digest.Digest]ocispec.Descriptor // manifests that nobody has asked for yet
 	later  map[digest.Digest]ocispec.Descriptor // those that were read, and are in the store
 	extra  map[digest.Digest]ocispec.Descriptor // the upstream blobs they name
+
+	attests  sync.Once
+	attested map[digest.Digest]digest.Digest // of provenance, to what it is about
 }
 
 // maxDocument bounds a manifest, index or config read into memory.
 const maxDocument = 4 << 20
 
-// maxAtHand bounds the manifests that stay in memory: nearly all are smaller, and
-// are asked for by every node.
-const maxAtHand = 32 << 10
+// maxAtHand bounds a manifest that stays in memory, and maxAllAtHand those of one
+// image together: nearly all are smaller, and are asked for by every node.
+const (
+	maxAtHand    = 32 << 10
+	maxAllAtHand = 512 << 10
+)
 
 // maxUnread bounds how many manifests one unknown digest may cause to be read.
 const maxUnread = 64
@@ -78,8 +86,9 @@ func (img *image) walk(ctx context.Context, store blobstore.Store, desc ocispec.
 	if err != nil {
 		return err
 	}
-	if len(data) <= maxAtHand {
+	if len(data) <= maxAtHand && img.sizeAtHand+len(data) <= maxAllAtHand {
 		img.atHand[desc.Digest] = data
+		img.sizeAtHand += len(data)
 	}
 	for _, child := range refs.Manifests {
 		if !slices.Contains(img.grant.Objects, child.Digest) {
@@ -91,7 +100,11 @@ func (img *image) walk(ctx context.Context, store blobstore.Store, desc ocispec.
 		}
 	}
 	if refs.Config != nil {
-		img.configs[refs.Config.Digest] = *refs.Config
+		if slices.Contains(img.grant.Objects, refs.Config.Digest) {
+			img.configs[refs.Config.Digest] = *refs.Config
+		} else {
+			img.foreign[refs.Config.Digest] = *refs.Config // of an image that is pulled as it is
+		}
 	}
 	for _, layer := range refs.Layers {
 		if slices.Contains(img.grant.Injected, layer.Digest) {
@@ -110,7 +123,10 @@ func readStored(ctx context.Context, store blobstore.Store, desc ocispec.Descrip
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxDocument+1))
-	if err != nil || int64(len(data)) != desc.Size {
+	if err == nil && int64(len(data)) != desc.Size {
+		err = errors.New("the store is damaged")
+	}
+	if err != nil {
 		return nil, fmt.Errorf("read %s: found %d of %d bytes: %w", desc.Digest, len(data), desc.Size, err)
 	}
 	return data, nil
@@ -125,6 +141,16 @@ func (img *image) blob(d digest.Digest) (ocispec.Descriptor, bool) {
 	defer img.mu.Unlock()
 	desc, ok := img.extra[d]
 	return desc, ok
+}
+
+// digests are those of what was read when the image was made, and of the blobs
+// that it names.
+func (img *image) digests() []digest.Digest {
+	var all []digest.Digest
+	for _, known := range []map[digest.Digest]ocispec.Descriptor{img.manifests, img.configs, img.injected, img.foreign} {
+		all = slices.AppendSeq(all, maps.Keys(known))
+	}
+	return all
 }
 
 // expand reads manifests of an unchanged index that were not read when the

@@ -81,15 +81,10 @@ func (l *Layers) once(ctx context.Context, name string, want Expected, fetch fun
 	if layer, err := l.known(ctx, name, want); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return layer, err
 	}
-	// The download serves everyone who waits for it, so it does not end with
-	// the first one's request.
-	shared := context.WithoutCancel(ctx)
-	done := l.fetches.DoChan(name+fmt.Sprint(want), func() (any, error) {
-		ctx, cancel := context.WithTimeout(shared, fetchTimeout)
-		defer cancel()
+	return together(ctx, &l.fetches, name+fmt.Sprint(want), fetchTimeout, func(ctx context.Context) (augment.Layer, error) {
 		layer, err := fetch(ctx)
 		if err != nil {
-			return nil, err
+			return augment.Layer{}, err
 		}
 		data, err := json.Marshal(layer)
 		if err == nil {
@@ -97,15 +92,6 @@ func (l *Layers) once(ctx context.Context, name string, want Expected, fetch fun
 		}
 		return layer, err
 	})
-	select {
-	case <-ctx.Done():
-		return augment.Layer{}, ctx.Err()
-	case res := <-done:
-		if res.Err != nil {
-			return augment.Layer{}, res.Err
-		}
-		return res.Val.(augment.Layer), nil
-	}
 }
 
 func layerRecord(url string, d digest.Digest) string {
@@ -152,6 +138,11 @@ func (l *Layers) fetch(ctx context.Context, url string, want Expected) (augment.
 	return layer, err
 }
 
+// Local takes a layer from this machine. name is for messages.
+func (l *Layers) Local(ctx context.Context, r io.Reader, name string, want Expected) (augment.Layer, error) {
+	return l.spool(ctx, r, name, want)
+}
+
 // spool writes a layer that arrives to a file, checks it and stores it. name
 // is for messages.
 func (l *Layers) spool(ctx context.Context, body io.Reader, name string, want Expected) (augment.Layer, error) {
@@ -165,7 +156,7 @@ func (l *Layers) spool(ctx context.Context, body io.Reader, name string, want Ex
 	}
 	n, err := io.Copy(f, io.LimitReader(body, l.maxSize+1))
 	if err != nil {
-		return augment.Layer{}, fmt.Errorf("fetch layer: %w", err)
+		return augment.Layer{}, fmt.Errorf("read layer: %w", err)
 	}
 	if n > l.maxSize {
 		return augment.Layer{}, tooLarge(name, l.maxSize)

@@ -10,7 +10,6 @@ import (
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/waveproxy/waveproxy/auth"
@@ -39,6 +38,10 @@ func (s *Server) serveManifest(w http.ResponseWriter, r *http.Request, img *imag
 		}
 	}
 	if !ok {
+		if a, isOurs := img.attesting(want); isOurs && want == a.manifest.Digest {
+			blobstore.ServeBytes(w, r, a.manifest.Data, a.manifest.Descriptor())
+			return nil
+		}
 		return refuse(http.StatusNotFound, errcode.ErrorCodeManifestUnknown, "the image %s has no manifest %s", pullName(img), want)
 	}
 	if data, ok := img.atHand[want]; ok {
@@ -87,16 +90,6 @@ func serveTags(w http.ResponseWriter, r *http.Request, img *image, rt route) err
 	return serveJSON(w, r, "application/json", map[string]any{
 		"name": "wt/" + string(rt.token) + "/" + rt.name,
 		"tags": tags,
-	})
-}
-
-// serveReferrers answers that nothing refers to an augmented image: what the
-// upstream says about the base is not about this.
-func serveReferrers(w http.ResponseWriter, r *http.Request) error {
-	return serveJSON(w, r, ocispec.MediaTypeImageIndex, ocispec.Index{
-		Versioned: specs.Versioned{SchemaVersion: 2},
-		MediaType: ocispec.MediaTypeImageIndex,
-		Manifests: []ocispec.Descriptor{},
 	})
 }
 

@@ -20,6 +20,10 @@ import (
 // Resolver computes augmented images: what tokens are minted for. It is safe
 // for concurrent use.
 type Resolver struct {
+	// Builder is what the provenance of images names as their builder; set before
+	// the first use. Without it, none is kept.
+	Builder auth.Builder
+
 	bases     *bases
 	layers    *Layers
 	store     blobstore.Store
@@ -38,6 +42,7 @@ type ImageRequest struct {
 	Identity  string // whose upstream credentials to use
 	Ref       reference.Named
 	Recipe    augment.Recipe
+	Named     string // the recipe's name, if it has one
 	Platforms []ocispec.Platform
 	// Staged has those of the recipe's layers that are not in the store yet.
 	// They are moved there when the image turns out to be good.
@@ -56,7 +61,10 @@ func (r *Resolver) Resolve(ctx context.Context, req ImageRequest) (auth.Grant, e
 	if tag != "" {
 		name = req.Ref.Name() + ":" + tag
 	}
-	grant := auth.Grant{Image: req.Ref.Name(), Tag: tag, Recipe: req.Recipe, Identity: req.Identity}
+	grant := auth.Grant{Image: req.Ref.Name(), Tag: tag, Recipe: req.Recipe, Identity: req.Identity, Named: req.Named}
+	if !req.Recipe.IsZero() {
+		grant.Builder = r.Builder
+	}
 	for _, p := range req.Platforms {
 		grant.Platforms = append(grant.Platforms, augment.FormatPlatform(p))
 	}
@@ -79,6 +87,19 @@ func (r *Resolver) Resolve(ctx context.Context, req ImageRequest) (auth.Grant, e
 	}
 	return grant, nil
 }
+
+// digest asks what a tag names now, without reading it. It is empty if the
+// registry does not say. Resolve then reads no older answer.
+func (r *Resolver) digest(ctx context.Context, target auth.Target, tag string) (digest.Digest, error) {
+	d, err := r.bases.client.Repository(target).Digest(ctx, tag)
+	key := baseKey{target, tag}
+	if o, ok := r.bases.tags.Peek(key); ok && (err != nil || o.Digest != d) {
+		r.bases.tags.Remove(key)
+	}
+	return d, err
+}
+
+func (r *Resolver) source(target auth.Target) augment.Source { return r.bases.repository(target) }
 
 // locate returns where an image is and what to ask for there: its tag, latest
 // if it has none, or its digest. As everywhere else, a tag beside a digest is

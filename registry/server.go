@@ -34,6 +34,14 @@ type Options struct {
 	Log      *slog.Logger
 	// Cache keeps the upstream's blobs; nil streams them each time.
 	Cache *cache.Cache
+	// Recipes are those that images can be pulled through by name; nil for none.
+	// They need Resolver and Grants.
+	Recipes  Recipes
+	Resolver *Resolver
+	Grants   Grants
+	// Aliases are other names of registries under a recipe's name, for those whose
+	// own has a port, which the path of a repository cannot have.
+	Aliases map[string]string
 	// Passwords are those of the users who may pull, on top of the token in the
 	// image's name; nil for everybody who has a token.
 	Passwords Passwords
@@ -49,6 +57,7 @@ type Server struct {
 	images  *expirable.LRU[auth.Token, *image]
 	loads   singleflight.Group
 	sources []blobSource
+	named   *named // nil without recipes
 }
 
 const (
@@ -60,9 +69,12 @@ const (
 // New returns a Server for /v2/ and /wt/.
 func New(o Options) *Server {
 	s := &Server{Options: o, images: expirable.NewLRU[auth.Token, *image](cachedImages, nil, imageTTL)}
-	s.sources = []blobSource{storedBlobs{o.Store}, upstreamBlobs{o.Upstream}}
+	s.sources = []blobSource{storedBlobs{o.Store}, attestedBlobs{}, upstreamBlobs{o.Upstream}}
 	if o.Cache != nil {
-		s.sources = slices.Insert(s.sources, 1, blobSource(newCachedBlobs(o.Cache, o.Upstream)))
+		s.sources = slices.Insert(s.sources, 2, blobSource(newCachedBlobs(o.Cache, o.Upstream)))
+	}
+	if o.Recipes != nil {
+		s.named = newNamed(o)
 	}
 	return s
 }
@@ -101,6 +113,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt route, user st
 	if rt.kind == kindPing {
 		return serveJSON(w, r, "application/json", struct{}{})
 	}
+	if s.named != nil && isRecipe(string(rt.token)) {
+		return s.serveNamed(w, r, rt, user)
+	}
 	img, err := s.image(r.Context(), rt.token)
 	if err != nil {
 		return err
@@ -110,7 +125,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt route, user st
 	}
 	switch rt.kind {
 	case kindManifest:
-		if err := s.countPull(r.Context(), user, rt.token); err != nil {
+		if err := s.countPull(r.Context(), user, string(rt.token)); err != nil {
 			return err
 		}
 		return s.serveManifest(w, r, img, rt)
@@ -119,20 +134,20 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt route, user st
 	case kindTags:
 		return serveTags(w, r, img, rt)
 	default:
-		return serveReferrers(w, r)
+		return serveReferrers(w, r, img, rt.digest)
 	}
 }
 
 // countPull counts all questions about manifests of one pull once. Blobs count
 // never: who has the manifest must get them.
-func (s *Server) countPull(ctx context.Context, user string, t auth.Token) error {
+func (s *Server) countPull(ctx context.Context, user, image string) error {
 	client := "user " + user
 	who := client
 	if user == "" {
 		client = ClientOf(ctx)
 		who = "address " + client
 	}
-	if wait := s.Pulls.TakeOnce(client, string(t)); wait > 0 {
+	if wait := s.Pulls.TakeOnce(client, image); wait > 0 {
 		return Limited(wait, "too many pulls by the %s: at most %s are allowed", who, s.Pulls.Rate())
 	}
 	return nil
@@ -148,11 +163,7 @@ func (s *Server) image(ctx context.Context, t auth.Token) (*image, error) {
 	if img, ok := s.images.Get(t); ok {
 		return img, nil
 	}
-	// One client that leaves must not fail the others.
-	shared := context.WithoutCancel(ctx)
-	loaded := s.loads.DoChan(string(t), func() (any, error) {
-		ctx, cancel := context.WithTimeout(shared, loadTimeout)
-		defer cancel()
+	return together(ctx, &s.loads, string(t), loadTimeout, func(ctx context.Context) (*image, error) {
 		img, err := loadImage(ctx, s.Store, grant)
 		if err != nil {
 			return nil, fmt.Errorf("load image %s: %w", grant.Image, err)
@@ -160,15 +171,6 @@ func (s *Server) image(ctx context.Context, t auth.Token) (*image, error) {
 		s.images.Add(t, img)
 		return img, nil
 	})
-	select {
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case res := <-loaded:
-		if res.Err != nil {
-			return nil, res.Err
-		}
-		return res.Val.(*image), nil
-	}
 }
 
 // splitName splits a normalised repository name into registry and path.

@@ -84,23 +84,14 @@ func (s baseSource) read(ctx context.Context, what, ref string, fetch func(conte
 	if o, ok := cache.Get(key); ok {
 		return o, nil
 	}
-	shared := context.WithoutCancel(ctx)
-	done := s.flights.DoChan(fmt.Sprintf("%s %q", what, key), func() (any, error) {
+	return together(ctx, &s.flights, fmt.Sprintf("%s %q", what, key), readTimeout, func(ctx context.Context) (augment.Object, error) {
 		if o, ok := cache.Get(key); ok {
 			return o, nil // a flight ended since we looked
 		}
-		ctx, cancel := context.WithTimeout(shared, readTimeout)
-		defer cancel()
 		o, err := fetch(ctx)
 		if err == nil && len(o.Data) <= maxCached {
 			cache.Add(key, o)
 		}
 		return o, err
 	})
-	select {
-	case <-ctx.Done():
-		return augment.Object{}, ctx.Err()
-	case res := <-done:
-		return res.Val.(augment.Object), res.Err
-	}
 }

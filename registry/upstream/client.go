@@ -180,5 +180,9 @@ func (c *Client) Repository(t auth.Target) *Repository {
 	return &Repository{client: c, target: t, base: base, redirect: c.redirect[host]}
 }
 
+// ForgetLogins has all logins made anew, for the keychain may answer otherwise
+// now. One that is being made stays.
+func (c *Client) ForgetLogins() { c.tokens.logins.Purge() }
+
 // CloseIdleConnections closes connections that wait for another request.
 func (c *Client) CloseIdleConnections() { c.hops.CloseIdleConnections() }

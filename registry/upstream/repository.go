@@ -76,6 +76,32 @@ func (r *Repository) Manifest(ctx context.Context, ref string) (augment.Object, 
 	return o, nil
 }
 
+// Digest asks with HEAD which manifest or index a tag names now. It is what the
+// registry says, and empty if the registry says nothing valid: good for telling
+// that a tag has not moved, and for nothing else.
+func (r *Repository) Digest(ctx context.Context, tag string) (digest.Digest, error) {
+	c := r.call("pull manifest", ":"+tag)
+	if !tagPattern.MatchString(tag) {
+		return "", c.invalid("cannot be asked for %q, which is not a tag", tag)
+	}
+	ctx, cancel := context.WithTimeout(ctx, objectTimeout)
+	defer cancel()
+	req := (&http.Request{Method: http.MethodHead, URL: r.url("manifests", tag), Header: http.Header{"Accept": {accept}}}).WithContext(ctx)
+	resp, err := r.client.do(req, c, r.client.authorized)
+	if err != nil {
+		return "", err
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return "", c.refused(resp)
+	}
+	d, err := digest.Parse(resp.Header.Get("Docker-Content-Digest"))
+	if err != nil {
+		return "", nil
+	}
+	return d, nil
+}
+
 // mediaType is the Content-Type without parameters, which some registries add.
 func mediaType(h http.Header) string {
 	raw := h.Get("Content-Type")

@@ -71,6 +71,22 @@ func TestExpiredTokenIsReplacedOnce(t *testing.T) {
 	}
 }
 
+func TestForgetLogins(t *testing.T) {
+	b := &bearer{}
+	s := b.start(t)
+	c, _ := newClient(t, listed(s))
+	wantManifest(t, c, image)
+	wantManifest(t, c, image)
+	if b.issued != 1 {
+		t.Errorf("%d token requests, want 1", b.issued)
+	}
+	c.ForgetLogins()
+	wantManifest(t, c, image)
+	if b.issued != 2 {
+		t.Errorf("%d token requests when logins are forgotten, want 2", b.issued)
+	}
+}
+
 // A token that is refused although it is new is not replaced in the same call.
 func TestFreshTokenIsRefusedOnce(t *testing.T) {
 	for _, bare := range []int{0, 400, 401, 403} {

@@ -1,0 +1,287 @@
+package registry
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/waveproxy/waveproxy/augment"
+)
+
+// TestNamedPinned: a digest that is not ours is the upstream's, byte for byte,
+// and is asked for once.
+func TestNamedPinned(t *testing.T) {
+	w := newWorld(t)
+	s := w.start()
+	img := w.push("library/app", "1", "one", "amd64", "arm64")
+	root := img.index.digest().String()
+	for range 3 {
+		if a := s.do("HEAD", toolsApp+root); a.status != 200 || a.header.Get("Content-Type") != img.index.mediaType {
+			t.Errorf("status %d, %v", a.status, a.header)
+		}
+		if a := s.get(toolsApp + root); !bytes.Equal(a.body, img.index.data) {
+			t.Errorf("got %s", a.body)
+		}
+	}
+	w.wantAsked("GET " + appManifests + root)
+	if n := w.records.written(); n != 1 {
+		t.Errorf("%d records for an index, want its own", n)
+	}
+	child, config, layer := img.children[0], img.configs[0], img.layers[0]
+	for _, o := range []object{child, config, layer} {
+		kind := "blobs/"
+		if o.digest() == child.digest() {
+			kind = "manifests/"
+		}
+		if a := s.get("tools/library/app/" + kind + o.digest().String()); !bytes.Equal(a.body, o.data) {
+			t.Errorf("%s is not what the upstream has", o.mediaType)
+		}
+	}
+	w.wantAsked("GET "+appManifests+child.digest().String(), "GET library/app/blobs/"+config.digest().String(), "GET library/app/blobs/"+layer.digest().String())
+	if n := w.records.written(); n != 3 {
+		t.Errorf("%d records for a manifest of one layer, want 3", n)
+	}
+	// At another server, which has seen nothing.
+	other := w.start()
+	for _, path := range []string{"blobs/" + layer.digest().String(), "blobs/" + config.digest().String(), "manifests/" + child.digest().String(), "manifests/" + root} {
+		if a := other.do("HEAD", "tools/library/app/"+path); a.status != 200 {
+			t.Errorf("%s: status %d", path, a.status)
+		}
+	}
+	w.wantAsked()
+	if w.records.written() != 0 {
+		t.Error("what is recorded is recorded again")
+	}
+
+	// Counted once for each document that was got, and only where something would
+	// have been added.
+	untouched := func() (n int) {
+		for _, q := range s.seen {
+			if q.Untouched {
+				n++
+			}
+		}
+		return n
+	}
+	s.proxy.Close() // and so every request has been observed
+	if untouched() != 4 || s.logged("untouched=true") != 4 {
+		t.Errorf("%d untouched manifests, %d in the log; want those of 3 and 1 GETs", untouched(), s.logged("untouched=true"))
+	}
+}
+
+// TestNamedPinnedArtifact: what is no image is passed on as well.
+func TestNamedPinnedArtifact(t *testing.T) {
+	w := newWorld(t)
+	s := w.start()
+	for name, test := range map[string]struct{ header, body, want string }{
+		"chart":         {"application/vnd.oci.image.manifest.v1+json", `{"schemaVersion":2,"config":{"mediaType":"application/vnd.cncf.helm.config.v1+json","digest":"` + digest.FromString("c").String() + `","size":1},"layers":[]}`, ocispec.MediaTypeImageManifest},
+		"type in body":  {"text/plain", `{"mediaType":"application/vnd.docker.distribution.manifest.v2+json","layers":[]}`, "application/vnd.docker.distribution.manifest.v2+json"},
+		"page":          {"text/html", `{"mediaType":"text/html","layers":[]}`, ocispec.MediaTypeImageManifest},
+		"index by form": {"text/plain", `{"manifests":[]}`, ocispec.MediaTypeImageIndex},
+	} {
+		o := w.put("library/app", "manifests", object{test.header, []byte(test.body)})
+		if a := s.get(toolsApp + o.digest().String()); string(a.body) != test.body || a.header.Get("Content-Type") != test.want {
+			t.Errorf("%s: %q, %s", name, a.header.Get("Content-Type"), a.body)
+		}
+	}
+}
+
+// TestNamedHostile: what an upstream writes into manifests neither stops the
+// server nor fills its disk.
+func TestNamedHostile(t *testing.T) {
+	w := newWorld(t)
+	s := w.start()
+	config := w.put("library/app", "blobs", object{ocispec.MediaTypeImageConfig, []byte(`{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["x"]}}`)})
+	good := string(encode(t, config.descriptor()))
+	var many []string
+	for i := range maxRecords {
+		many = append(many, `{"digest":"`+digest.FromString(fmt.Sprint(i)).String()+`","size":1}`)
+	}
+	for name, text := range map[string]string{
+		"no digest":     `"config":` + good + `,"layers":[{"size":1}]`,
+		"no algorithm":  `"config":` + good + `,"layers":[{"digest":"abc","size":1}]`,
+		"a path":        `"config":` + good + `,"layers":[{"digest":"sha256:../../x","size":1}]`,
+		"config":        `"config":{"digest":"x","size":1},"layers":[]`,
+		"many":          `"config":` + good + `,"layers":[` + strings.Join(many, ",") + `]`,
+		"not an object": `"config":7`,
+	} {
+		o := w.put("library/app", "manifests", object{ocispec.MediaTypeImageManifest, []byte(`{"schemaVersion":2,` + text + `}`)}, "1")
+		for _, ref := range []string{"1", o.digest().String()} {
+			if a := s.do("GET", toolsApp+ref); a.status != 400 {
+				t.Errorf("%s: %.10s: status %d, %s", name, ref, a.status, a.body)
+			}
+		}
+		w.wait(maxPause)
+	}
+	if n := w.records.written(); n != 0 {
+		t.Errorf("%d records", n)
+	}
+}
+
+// TestNamedUnknownDigests: digests that nobody has are answered from one record
+// that is not there, and manifests by one question, which is counted.
+func TestNamedUnknownDigests(t *testing.T) {
+	w := newWorld(t)
+	s := w.start(limited(5))
+	w.push("library/app", "1", "one", "amd64")
+	s.get(toolsApp + "1")
+	w.asked()
+	w.records.written()
+	unknown := func(i int) string { return digest.FromString(fmt.Sprint("unknown", i)).String() }
+	for i := range 50 {
+		if a := s.do("GET", "tools/library/app/blobs/"+unknown(i)); a.status != 404 || !strings.Contains(string(a.body), "BLOB_UNKNOWN") {
+			t.Fatalf("status %d, %s", a.status, a.body)
+		}
+	}
+	w.wantAsked()
+	var want []string
+	for i := range 20 {
+		status := 404
+		if i >= 4 { // the tag was the first pull
+			status = 429
+		} else {
+			want = append(want, "GET "+appManifests+unknown(i))
+		}
+		for range 3 {
+			if a := s.do("GET", toolsApp+unknown(i)); a.status != status {
+				t.Fatalf("digest %d: status %d, %s; want %d", i, a.status, a.body, status)
+			}
+		}
+	}
+	w.wantAsked(want...)
+	for i := range 10 {
+		if a := s.do("GET", fmt.Sprintf("%snever%d", toolsApp, i)); a.status != 429 {
+			t.Errorf("tag %d: status %d", i, a.status)
+		}
+	}
+	w.wantAsked()
+	if n := w.records.written(); n != 0 {
+		t.Errorf("%d records about nothing", n)
+	}
+	// Who may not pull more can end the pull that was begun.
+	if a := s.do("GET", "tools/library/app/blobs/"+w.layer.Digest.String()); a.status != 200 {
+		t.Errorf("status %d", a.status)
+	}
+	if a := s.do("GET", toolsApp+digest.SHA384.FromString("x").String()); a.status != 429 {
+		t.Errorf("sha384: status %d", a.status)
+	}
+	if a := w.start().do("GET", toolsApp+digest.SHA384.FromString("x").String()); a.status != 404 {
+		t.Errorf("sha384: status %d, %s", a.status, a.body)
+	}
+}
+
+// TestNamedPinnedMeanwhile: a digest that another server advertises while the
+// upstream is asked for it is served.
+func TestNamedPinnedMeanwhile(t *testing.T) {
+	w := newWorld(t)
+	w.push("library/app", "1", "one", "amd64")
+	image := w.start().get(toolsApp + "1")
+	records, err := filepath.Glob(filepath.Join(recordsOf(t, w), "*", "sha256-"+image.digest().Encoded()+".record"))
+	if err != nil || len(records) != 1 {
+		t.Fatal(records, err)
+	}
+	hidden := filepath.Join(t.TempDir(), "record")
+	if err := os.Rename(records[0], hidden); err != nil {
+		t.Fatal(err)
+	}
+	w.answerWith(func(rw http.ResponseWriter, r *http.Request) {
+		if err := os.Rename(hidden, records[0]); err != nil {
+			t.Error(err)
+		}
+		http.NotFound(rw, r)
+	})
+	if a := w.start().do("GET", toolsApp+image.digest().String()); a.status != 200 || !bytes.Equal(a.body, image.body) {
+		t.Errorf("status %d, %s", a.status, a.body)
+	}
+}
+
+// TestNamedGroups: what one recipe, repository or identity has advertised is
+// nothing to others.
+func TestNamedGroups(t *testing.T) {
+	w := newWorld(t)
+	s := w.start()
+	w.push("library/app", "1", "one", "amd64")
+	recipe, _ := w.Recipe("tools")
+	w.set("others", Recipe{Recipe: recipe.Recipe, Identity: "recipe:others"})
+	digests := pull(t, "tools/library/app", "1", s)
+	login := func(identity string) {
+		w.set("tools", Recipe{Recipe: recipe.Recipe, Identity: identity})
+	}
+	refused := func(repository string) {
+		t.Helper()
+		w.answerWith(status(404))
+		defer w.answerWith(nil)
+		for _, d := range digests {
+			for _, kind := range []string{"manifests", "blobs"} {
+				if a := s.do("GET", fmt.Sprintf("%s/%s/%s", repository, kind, d)); a.status != 404 {
+					t.Errorf("%s/%s/%s: status %d", repository, kind, d, a.status)
+				}
+			}
+		}
+	}
+	refused("others/library/app")
+	refused("tools/library/other")
+	refused("tools/quay.io/library/app")
+	login("recipe:tools again")
+	refused("tools/library/app")
+	login("recipe:tools")
+	pull(t, "tools/library/app", digests[0].String(), s)
+}
+
+// TestNamedZero: a recipe that adds nothing touches nothing, and says nothing.
+func TestNamedZero(t *testing.T) {
+	w := newWorld(t)
+	w.set("plain", Recipe{Recipe: augment.Recipe{}, Identity: "recipe:plain"})
+	s := w.start()
+	img := w.push("library/app", "1", "one", "amd64")
+	if a := s.get("plain/library/app/manifests/1"); !bytes.Equal(a.body, img.index.data) {
+		t.Errorf("got %s", a.body)
+	}
+	pull(t, "plain/library/app", "1", s, w.start())
+	s.proxy.Close()
+	if s.logged("untouched=true") != 0 {
+		t.Error("nothing was to be added, and that is reported")
+	}
+	if a := w.start().do("GET", "plain/library/app/referrers/"+img.index.digest().String()); a.status != http.StatusOK || strings.Contains(string(a.body), inTotoType) {
+		t.Errorf("referrers %s", a.body)
+	}
+}
+
+// TestNamedTogether: while tags move, time passes and servers are replaced, no
+// pull that goes from server to server misses anything.
+func TestNamedTogether(t *testing.T) {
+	w := newWorld(t)
+	const tags = 3
+	for i := range tags {
+		w.push("library/app", fmt.Sprint("t", i), fmt.Sprint("first", i), "amd64", "arm64")
+	}
+	servers := []*replica{w.start(), w.start(), w.start()}
+	var pulls sync.WaitGroup
+	for i := range 12 {
+		pulls.Go(func() {
+			for round := range 10 {
+				mine := slices.Concat(servers[(i+round)%3:], servers[:(i+round)%3])
+				switch round {
+				case 3:
+					w.wait(namedTTL)
+				case 5:
+					w.push("library/app", fmt.Sprint("t", i%tags), fmt.Sprint("second", i), "amd64", "arm64")
+					w.wait(namedTTL)
+				case 7: // one that has just been started
+					mine[0] = w.start()
+				}
+				pull(t, "tools/library/app", fmt.Sprint("t", i%tags), mine...)
+			}
+		})
+	}
+	pulls.Wait()
+}

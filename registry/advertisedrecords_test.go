@@ -1,0 +1,174 @@
+package registry
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/waveproxy/waveproxy/auth"
+)
+
+// TestNamedInterrupted: a server that was killed while it wrote its records, or
+// could not write them, has advertised nothing, and the next one writes them.
+func TestNamedInterrupted(t *testing.T) {
+	w := newWorld(t)
+	w.push("library/app", "1", "one", "amd64", "arm64")
+	w.records.fail = os.ErrPermission
+	if a := w.start().do("GET", toolsApp+"1"); a.status != 500 {
+		t.Errorf("status %d where no record can be written", a.status)
+	}
+	w.records.fail = nil
+	digests := pull(t, "tools/library/app", "1", w.start())
+	records, err := filepath.Glob(filepath.Join(recordsOf(t, w), "*", "sha256-*.record"))
+	if err != nil || len(records) != len(slices.Compact(slices.Sorted(slices.Values(digests)))) {
+		t.Fatalf("%d records of %d digests, %v", len(records), len(digests), err)
+	}
+	for _, lost := range records {
+		if err := os.Remove(lost); err != nil {
+			t.Fatal(err)
+		}
+		tags, err := filepath.Glob(filepath.Join(recordsOf(t, w), "*", "tags", "*"))
+		if err != nil || len(tags) != 1 || os.Remove(tags[0]) != nil {
+			t.Fatal("no record of the tag", err)
+		}
+		s := w.start()
+		s.do("HEAD", toolsApp+digests[0].String()) // it knows the image before it writes
+		s.do("HEAD", toolsApp+"1")
+		other := w.start()
+		for _, d := range digests {
+			if other.do("HEAD", toolsApp+d.String()).status != 200 && other.do("HEAD", "tools/library/app/blobs/"+d.String()).status != 200 {
+				t.Errorf("%s is missing", d)
+			}
+		}
+	}
+	// A tag whose image is gone is looked up again.
+	s := w.start()
+	for _, lost := range records {
+		if err := os.Remove(lost); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pull(t, "tools/library/app", "1", s)
+}
+
+// TestNamedLostRecords: the records that an image shares with older ones may go
+// with the key that those had.
+func TestNamedLostRecords(t *testing.T) {
+	w := newWorld(t)
+	w.push("library/app", "1", "one", "amd64")
+	digests := pull(t, "tools/library/app", "1", w.start())
+	for _, d := range digests[1:] {
+		lost, err := filepath.Glob(filepath.Join(recordsOf(t, w), "*", "sha256-"+d.Encoded()+".record"))
+		if err != nil || len(lost) != 1 || os.Remove(lost[0]) != nil {
+			t.Fatal(lost, err)
+		}
+	}
+	w.asked()
+	w.start().do("HEAD", toolsApp+"1")
+	w.wantAsked()
+	other := w.start()
+	for _, d := range digests[1:] {
+		if other.do("HEAD", toolsApp+d.String()).status != 200 && other.do("HEAD", "tools/library/app/blobs/"+d.String()).status != 200 {
+			t.Errorf("%s is missing", d)
+		}
+	}
+}
+
+func recordsOf(t *testing.T, w *world) string {
+	t.Helper()
+	dirs, err := filepath.Glob(filepath.Join(w.dir, "records", "named"))
+	if err != nil || len(dirs) != 1 {
+		t.Fatal("no records", err)
+	}
+	return dirs[0]
+}
+
+// TestNamedRecords: servers that write at the same time leave pointers that take
+// more than one step, and ends that are loops do not hang.
+func TestNamedRecords(t *testing.T) {
+	w := newWorld(t)
+	s := w.start()
+	w.push("library/app", "1", "one", "amd64")
+	root := s.get(toolsApp + "1").digest()
+	q, err := s.server.named.parse(route{token: "tools", name: "library/app"}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	point := func(from, to digest.Digest) {
+		t.Helper()
+		if err := w.records.Put(t.Context(), q.record(from), auth.Grant{Root: ocispec.Descriptor{Digest: to}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one, two := digest.FromString("one"), digest.FromString("two")
+	point(one, w.layer.Digest)
+	if img, err := s.server.named.having(t.Context(), q, one); err != nil || img == nil || img.grant.Root.Digest != root {
+		t.Errorf("got %v, %v", img, err)
+	}
+	three := digest.FromString("three")
+	point(two, three)
+	if img, err := s.server.named.having(t.Context(), q, two); err != nil || img != nil {
+		t.Errorf("a record that leads nowhere: %v, %v", img, err)
+	}
+	point(three, two)
+	if img, err := s.server.named.having(t.Context(), q, two); err == nil {
+		t.Errorf("records in a circle: %v, and no error", img)
+	}
+}
+
+// TestNamedSharedRoot: an image that two tags lead to stays what it was first
+// known as, so that what is said about it does not change.
+func TestNamedSharedRoot(t *testing.T) {
+	w := newWorld(t)
+	docker := "application/vnd.docker.distribution.manifest.v2+json" // has no annotations that name the tag
+	img := w.push("library/app", "x", "one", "amd64")
+	body := strings.ReplaceAll(string(img.children[0].data), ocispec.MediaTypeImageManifest, docker)
+	body = strings.ReplaceAll(body, ocispec.MediaTypeImageLayerGzip, "application/vnd.docker.image.rootfs.diff.tar.gzip")
+	w.put("library/app", "manifests", object{docker, []byte(body)}, "1", "2")
+	a, b := w.start(), w.start()
+	first := a.get(toolsApp + "1").digest()
+	if b.get(toolsApp+"2").digest() != first || b.get(toolsApp+"1").digest() != first || a.get(toolsApp+"2").digest() != first {
+		t.Fatal("the images differ")
+	}
+	list := a.do("GET", "tools/library/app/referrers/"+first.String())
+	if again := b.do("GET", "tools/library/app/referrers/"+first.String()); !bytes.Equal(list.body, again.body) || !strings.Contains(string(list.body), inTotoType) {
+		t.Errorf("referrers %s and %s", list.body, again.body)
+	}
+}
+
+// TestNamedMemory: what is kept is bounded, and nothing is lost by it.
+func TestNamedMemory(t *testing.T) {
+	w := newWorld(t)
+	s := w.start()
+	n := s.server.named
+	n.images.Resize(2)
+	n.owners.Resize(8)
+	n.tags.Resize(2)
+	n.failures.Resize(2)
+	var roots []digest.Digest
+	for i := range 6 {
+		tag := fmt.Sprint("t", i)
+		w.push("library/app", tag, tag, "amd64")
+		roots = append(roots, pull(t, "tools/library/app", tag, s)[0])
+	}
+	w.asked()
+	for i, root := range roots {
+		if got := s.get(fmt.Sprintf("%st%d", toolsApp, i)).digest(); got != root {
+			t.Errorf("tag t%d is %s, want %s", i, got, root)
+		}
+	}
+	w.wantAsked()
+	for _, root := range roots {
+		pull(t, "tools/library/app", root.String(), s)
+	}
+	if n.images.Len() > 2 || n.owners.Len() > 8 || n.tags.Len() > 2 {
+		t.Error("more is kept than is allowed")
+	}
+}

@@ -1,0 +1,179 @@
+package registry
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/waveproxy/waveproxy/augment"
+	"github.com/waveproxy/waveproxy/auth"
+)
+
+func patterns(t *testing.T, texts ...string) []auth.Pattern {
+	t.Helper()
+	var all []auth.Pattern
+	for _, text := range texts {
+		p, err := auth.ParsePattern(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+	return all
+}
+
+// TestNamedNames: what a path is about.
+func TestNamedNames(t *testing.T) {
+	w := newWorld(t)
+	s := w.start(func(o *Options) { o.Aliases["team"] = "quay.io" })
+	for _, test := range []struct{ path, ns, want string }{
+		{"busybox", "", "docker.io/library/busybox"},
+		{"library/busybox", "", "docker.io/library/busybox"},
+		{"biocontainers/x", "", "docker.io/biocontainers/x"},
+		{"docker.io/busybox", "", "docker.io/library/busybox"},
+		{"index.docker.io/busybox", "", "docker.io/library/busybox"},
+		{"registry-1.docker.io/library/busybox", "", "docker.io/library/busybox"},
+		{"quay.io/a/b", "", "quay.io/a/b"},
+		{"registry.local/team/app", "", "registry.local:5000/team/app"},
+		{"team/a/b", "", "quay.io/a/b"},
+		{"team", "", "docker.io/library/team"},
+		{"library/busybox", "docker.io", "docker.io/library/busybox"},
+		{"busybox", "docker.io", "docker.io/library/busybox"},
+		{"busybox", "registry-1.docker.io", "docker.io/library/busybox"},
+		{"busybox", "index.docker.io", "docker.io/library/busybox"},
+		{"a/b", "QUAY.io", "quay.io/a/b"},
+		{"a/b", "registry.local:5000", "registry.local:5000/a/b"},
+		{"a/b", "registry.local", "registry.local:5000/a/b"},
+		{"a/b", "[::1]:5000", "[::1]:5000/a/b"},
+		// With ns, the path is the repository, whatever it begins with.
+		{"docker.io/library/busybox", "quay.io", "quay.io/docker.io/library/busybox"},
+		{"quay.io/a", "quay.io", "quay.io/quay.io/a"},
+		{"team/a", "quay.io", "quay.io/team/a"},
+		{"a/b", "unqualified", ""},
+		{"a/b", "quay.io/more", ""},
+		{"a/b", "http://quay.io", ""},
+		{"a/b", "quay.io:x", ""},
+		{"a/b", "user@quay.io", ""},
+		{"a/b", "quay.io?x=", ""},
+		{"a/b", "../quay.io", ""},
+	} {
+		q, err := s.server.named.parse(route{token: "tools", name: test.path}, test.ns)
+		got := ""
+		if err == nil {
+			got = q.ref.Name()
+		}
+		if got != test.want {
+			t.Errorf("%s?ns=%s is %q, %v; want %q", test.path, test.ns, got, err, test.want)
+		}
+		if err != nil && ProblemOf(err).Status != 404 {
+			t.Errorf("%s?ns=%s: %v", test.path, test.ns, ProblemOf(err))
+		}
+	}
+}
+
+// TestNamedMirror is what containerd asks with override_path.
+func TestNamedMirror(t *testing.T) {
+	w := newWorld(t)
+	s := w.start()
+	w.push("library/app", "1", "one", "amd64")
+	root := s.get("tools/library/app/manifests/1?ns=docker.io").digest()
+	if s.get("tools/library/app/manifests/"+root.String()+"?ns=docker.io").digest() != root || s.get(toolsApp+"1").digest() != root {
+		t.Error("the same image by its other name is another")
+	}
+	// ns is a name, not where to: the upstream's policy and dialer decide.
+	w.asked()
+	for _, ns := range []string{"127.0.0.1:1", "localhost:5000", "169.254.169.254"} {
+		if a := s.do("GET", "tools/library/app/manifests/1?ns="+ns); a.status != 403 {
+			t.Errorf("ns=%s: status %d, %s", ns, a.status, a.body)
+		}
+	}
+	w.wantAsked()
+}
+
+func TestNamedRefusals(t *testing.T) {
+	w := newWorld(t)
+	recipe, _ := w.Recipe("tools")
+	recipe.Images = patterns(t, "quay.io/biocontainers/*")
+	w.set("only", recipe)
+	s := w.start()
+	w.push("library/app", "1", "one", "amd64")
+	for path, want := range map[string]struct {
+		status int
+		text   string
+	}{
+		"tools/library/app/tags/list":                      {404, "tags of docker.io/library/app are not listed under a recipe"},
+		"nothing/library/app/manifests/1":                  {404, "no such recipe"},
+		"only/library/app/manifests/1":                     {403, "recipes.only.images"},
+		"only/library/app/tags/list":                       {403, "recipes.only.images"},
+		"tools/library/app/manifests/2":                    {404, "docker.io/library/app:2"},
+		"abcdefghijklmnopqrstuvwxyz234567ab/a/manifests/1": {404, "unknown token"},
+	} {
+		a := s.do("GET", path)
+		if a.status != want.status || !strings.Contains(string(a.body), want.text) || strings.Contains(string(a.body), "abcdefghijklmnopqrstuvwxyz234567ab") {
+			t.Errorf("%s: status %d, %s; want %d, %q", path, a.status, a.body, want.status, want.text)
+		}
+	}
+}
+
+// TestNamedTagServers: servers that share the store share what they learn, and
+// any of them serves what another one has advertised.
+func TestNamedTagServers(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.start(), w.start()
+	w.push("library/app", "1", "one", "amd64", "arm64")
+	first := a.get(toolsApp + "1").digest()
+	w.asked()
+	if a, err := b.try(t.Context(), "HEAD", toolsApp+"1"); err != nil || a.digest() != first {
+		t.Errorf("digest %s, %v", a.digest(), err)
+	}
+	w.wantAsked()
+	pull(t, "tools/library/app", "1", a, b, w.start())
+
+	// The tag moves; one of them notices, by its own clock.
+	w.wait(namedTTL - time.Second)
+	a.do("HEAD", toolsApp+"1")
+	w.wait(2 * time.Second)
+	w.push("library/app", "1", "two", "amd64", "arm64")
+	second := a.do("HEAD", toolsApp+"1").digest()
+	if second == first {
+		t.Fatal("the tag has moved, and the image is what it was")
+	}
+	w.asked()
+	if got := b.do("HEAD", toolsApp+"1").digest(); got != second {
+		t.Errorf("the other server says %s", got)
+	}
+	w.wantAsked()
+	// A is killed. Each digest can be asked for, of who has seen nothing.
+	a.proxy.Close()
+	for _, root := range []string{first.String(), second.String()} {
+		for _, d := range pull(t, "tools/library/app", root, b) {
+			fresh := w.start()
+			if fresh.do("HEAD", toolsApp+d.String()).status != 200 && fresh.do("HEAD", "tools/library/app/blobs/"+d.String()).status != 200 {
+				t.Errorf("%s is missing at a server that was just started", d)
+			}
+			fresh.proxy.Close()
+		}
+	}
+}
+
+// TestNamedReload: a new recipe is used at once, and what the old one made stays.
+func TestNamedReload(t *testing.T) {
+	w := newWorld(t)
+	s := w.start()
+	w.push("library/app", "1", "one", "amd64")
+	old := s.get(toolsApp + "1").digest()
+	w.asked()
+	recipe, _ := w.Recipe("tools")
+	recipe.Recipe = augment.Recipe{Env: []string{"A=2"}}
+	w.set("tools", recipe)
+	if s.get(toolsApp+"1").digest() == old {
+		t.Error("the tag is what the old recipe made of it")
+	}
+	pull(t, "tools/library/app", old.String(), s, w.start())
+	w.set("tools", Recipe{Recipe: recipe.Recipe, Images: patterns(t, "quay.io/*"), Identity: recipe.Identity})
+	for _, path := range []string{toolsApp + "1", toolsApp + old.String(), "tools/library/app/blobs/" + w.layer.Digest.String(), "tools/library/app/referrers/" + old.String()} {
+		if a := s.do("GET", path); a.status != 403 || !strings.Contains(string(a.body), "recipes.tools.images") {
+			t.Errorf("%s: status %d, %s", path, a.status, a.body)
+		}
+	}
+}

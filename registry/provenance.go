@@ -1,0 +1,218 @@
+package registry
+
+import (
+	"encoding/json"
+	"maps"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/waveproxy/waveproxy/augment"
+	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/registry/upstream"
+)
+
+// Names that readers of provenance go by: in-toto's Statement v1, SLSA's
+// provenance v1, and what BuildKit annotates its layers with.
+const (
+	statementType       = "https://in-toto.io/Statement/v1"
+	provenanceType      = "https://slsa.dev/provenance/v1"
+	inTotoType          = "application/vnd.in-toto+json"
+	predicateAnnotation = "in-toto.io/predicate-type"
+
+	// augmentationType says how externalParameters is to be read. What changes its
+	// meaning, or the bytes of what was advertised, gets another number.
+	augmentationType = "https://github.com/waveproxy/waveproxy/augmentation/v1"
+)
+
+type statement struct {
+	Type          string     `json:"_type"`
+	Subject       []resource `json:"subject"`
+	PredicateType string     `json:"predicateType"`
+	Predicate     provenance `json:"predicate"`
+}
+
+// provenance has no times: the same grant makes the same bytes, always.
+type provenance struct {
+	BuildDefinition struct {
+		BuildType            string     `json:"buildType"`
+		ExternalParameters   parameters `json:"externalParameters"`
+		ResolvedDependencies []resource `json:"resolvedDependencies"`
+	} `json:"buildDefinition"`
+	RunDetails struct {
+		Builder struct {
+			ID      string            `json:"id"`
+			Version map[string]string `json:"version"`
+		} `json:"builder"`
+	} `json:"runDetails"`
+}
+
+type resource struct {
+	Name   string            `json:"name,omitempty"`
+	URI    string            `json:"uri,omitempty"`
+	Digest map[string]string `json:"digest"`
+}
+
+// parameters are what was asked for. Values of variables and words of commands
+// may be secrets and are in the image for those who have it: here are only the
+// names of the former, and whether the latter were replaced.
+type parameters struct {
+	Image     string           `json:"image"`
+	Platforms []string         `json:"platforms,omitempty"`
+	Recipe    recipeParameters `json:"recipe"`
+}
+
+type recipeParameters struct {
+	Name       string            `json:"name,omitempty"`
+	Layers     []layerParameters `json:"layers,omitempty"`
+	Env        []string          `json:"env,omitempty"`
+	Entrypoint bool              `json:"entrypoint,omitempty"`
+	Cmd        bool              `json:"cmd,omitempty"`
+	WorkingDir bool              `json:"workingDir,omitempty"`
+}
+
+type layerParameters struct {
+	Digest   digest.Digest `json:"digest"`
+	DiffID   digest.Digest `json:"diffID"`
+	Location string        `json:"location,omitempty"`
+	Platform string        `json:"platform,omitempty"`
+}
+
+// attestation is the provenance of one manifest or index, as it is served.
+type attestation struct {
+	manifest  augment.Object // whose subject is what was made
+	statement augment.Object // its one layer
+}
+
+// isMade reports whether the image is ours, and it is known who of us made it:
+// only then can it be told.
+func (img *image) isMade() bool {
+	return !img.grant.Recipe.IsZero() && img.grant.Builder.ID != ""
+}
+
+// attestation returns the provenance of one of the image's manifests or indexes.
+func (img *image) attestation(subject digest.Digest) (attestation, bool) {
+	desc, ok := img.manifests[subject]
+	if !ok || !img.isMade() {
+		return attestation{}, false
+	}
+	return attest(*img.grant, desc), true
+}
+
+// attesting returns the provenance that a manifest or layer with this digest is
+// of. The digests are computed when the first one is asked for; the documents
+// each time, which costs less than keeping them.
+func (img *image) attesting(d digest.Digest) (attestation, bool) {
+	img.attests.Do(func() {
+		img.attested = map[digest.Digest]digest.Digest{}
+		for subject := range img.manifests {
+			if a, ok := img.attestation(subject); ok {
+				img.attested[a.manifest.Digest], img.attested[a.statement.Digest] = subject, subject
+			}
+		}
+	})
+	subject, ok := img.attested[d]
+	if !ok {
+		return attestation{}, false
+	}
+	return img.attestation(subject)
+}
+
+// attest writes down what is known of how subject was made. It is a function of
+// its arguments alone: members and their order are fixed by augmentationType.
+func attest(g auth.Grant, subject ocispec.Descriptor) attestation {
+	name := g.Image + "@" + g.Base.String()
+	if g.Tag != "" {
+		name = g.Image + ":" + g.Tag
+	}
+	s := statement{Type: statementType, PredicateType: provenanceType, Subject: []resource{{Name: g.Image, Digest: digestSet(subject.Digest)}}}
+	build := &s.Predicate.BuildDefinition
+	build.BuildType = augmentationType
+	build.ExternalParameters = parameters{Image: name, Platforms: g.Platforms, Recipe: recipeParameters{
+		Name: g.Named, Env: variables(g.Recipe.Env),
+		Entrypoint: len(g.Recipe.Entrypoint) > 0, Cmd: len(g.Recipe.Cmd) > 0, WorkingDir: g.Recipe.WorkingDir != "",
+	}}
+	build.ResolvedDependencies = []resource{{URI: packageURL(g), Digest: digestSet(g.Base)}}
+	for _, l := range g.Recipe.Layers {
+		location := publicLocation(l.Location)
+		build.ExternalParameters.Recipe.Layers = append(build.ExternalParameters.Recipe.Layers, layerParameters{l.Digest, l.DiffID, location, l.Platform})
+		layer := resource{URI: location, Digest: digestSet(l.Digest)}
+		if location == "" {
+			layer.Name = "layer"
+		}
+		build.ResolvedDependencies = append(build.ResolvedDependencies, layer)
+	}
+	s.Predicate.RunDetails.Builder.ID = g.Builder.ID
+	s.Predicate.RunDetails.Builder.Version = map[string]string{"waveproxy": g.Builder.Version}
+	text := augment.NewObject(inTotoType, mustEncode(s))
+
+	annotations := map[string]string{predicateAnnotation: provenanceType}
+	layer := text.Descriptor()
+	layer.Annotations = annotations
+	empty := ocispec.DescriptorEmptyJSON
+	empty.Data = nil
+	return attestation{statement: text, manifest: augment.NewObject(ocispec.MediaTypeImageManifest, mustEncode(ocispec.Manifest{
+		Versioned:    specs.Versioned{SchemaVersion: 2},
+		MediaType:    ocispec.MediaTypeImageManifest,
+		ArtifactType: inTotoType,
+		Config:       empty,
+		Layers:       []ocispec.Descriptor{layer},
+		Subject:      &ocispec.Descriptor{MediaType: subject.MediaType, Digest: subject.Digest, Size: subject.Size},
+		Annotations:  annotations,
+	}))}
+}
+
+// descriptor is how lists of referrers show the attestation (OCI distribution
+// specification, "Listing Referrers").
+func (a attestation) descriptor() ocispec.Descriptor {
+	desc := a.manifest.Descriptor()
+	desc.ArtifactType = inTotoType
+	desc.Annotations = map[string]string{predicateAnnotation: provenanceType}
+	return desc
+}
+
+// mustEncode writes values of the types above, which always can be written.
+func mustEncode(v any) []byte {
+	data, err := json.Marshal(v)
+	if err != nil {
+		panic("registry: encode provenance: " + err.Error())
+	}
+	return data
+}
+
+func digestSet(d digest.Digest) map[string]string {
+	return map[string]string{d.Algorithm().String(): d.Encoded()}
+}
+
+// packageURL names the base image as scanners do (package-url's type "oci").
+func packageURL(g auth.Grant) string {
+	u := "pkg:oci/" + path.Base(g.Image) + "@" + url.QueryEscape(g.Base.String()) + "?repository_url=" + g.Image
+	if g.Tag != "" {
+		u += "&tag=" + g.Tag
+	}
+	return u
+}
+
+// variables are the names of KEY=VALUE entries, each once.
+func variables(env []string) []string {
+	names := map[string]bool{}
+	for _, e := range env {
+		name, _, _ := strings.Cut(e, "=")
+		names[name] = true
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
+// publicLocation is where a layer came from, if others can go there: a path of
+// this server is nobody's business.
+func publicLocation(location string) string {
+	if u, err := url.Parse(location); err != nil || u.Host == "" {
+		return ""
+	}
+	return upstream.RedactURL(location)
+}
