@@ -130,7 +130,7 @@ func allowedPlatforms(asked string, policy auth.Policy) ([]ocispec.Platform, err
 // the images it includes.
 func (s server) takeLayers(ctx context.Context, staged blobstore.Store, sub *submission) error {
 	for i, l := range sub.layers {
-		layer, err := s.takeLayer(ctx, staged, sub.identity, l)
+		layer, err := TakeLayer(ctx, s.Layers, staged, sub.identity, l.location, l.want, s.MaxBody)
 		if err != nil {
 			return at("containerConfig.layers", i, err)
 		}

@@ -5,8 +5,10 @@ import (
 	"compress/zlib"
 	"context"
 	"encoding/base64"
+	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -26,43 +28,68 @@ type namedLayer struct {
 func nameLayers(layers []ContainerLayer) ([]namedLayer, error) {
 	var named []namedLayer
 	for i, l := range layers {
-		want := registry.Expected{Digest: digest.Digest(l.GzipDigest), Size: int64(l.GzipSize), DiffID: digest.Digest(l.TarDigest)}
-		for _, d := range []struct {
-			member string
-			digest digest.Digest
-		}{{"gzipDigest", want.Digest}, {"tarDigest", want.DiffID}} {
-			if d.digest != "" && (d.digest.Validate() != nil || d.digest.Algorithm() != digest.SHA256) {
-				return nil, registry.Refuse(http.StatusBadRequest, "containerConfig.layers[%d].%s %.100q: want sha256: and 64 hexadecimal digits", i, d.member, d.digest)
-			}
+		key := fmt.Sprintf("containerConfig.layers[%d]", i)
+		want, err := l.Expected(key)
+		if err != nil {
+			return nil, err
 		}
-		switch scheme, _, _ := strings.Cut(l.Location, ":"); scheme {
-		case "http", "https", "docker", "data", "gzip":
-		default:
-			return nil, registry.Refuse(http.StatusBadRequest, "containerConfig.layers[%d].location %.40q: want data:, gzip:, http://, https:// or docker://", i, l.Location)
+		if !slices.Contains(schemes, schemeOf(l.Location)) {
+			return nil, refuseScheme(key+".location", l.Location)
 		}
 		named = append(named, namedLayer{l.Location, want})
 	}
 	return named, nil
 }
 
-func (s server) takeLayer(ctx context.Context, staged blobstore.Store, identity string, l namedLayer) (augment.Layer, error) {
-	scheme, rest, _ := strings.Cut(l.location, ":")
-	switch scheme {
+// Expected reads what the wire says of the layer under a key.
+func (l ContainerLayer) Expected(key string) (registry.Expected, error) {
+	want := registry.Expected{Digest: digest.Digest(l.GzipDigest), Size: int64(l.GzipSize), DiffID: digest.Digest(l.TarDigest)}
+	for _, d := range []struct {
+		member string
+		digest digest.Digest
+	}{{"gzipDigest", want.Digest}, {"tarDigest", want.DiffID}} {
+		if d.digest != "" && (d.digest.Validate() != nil || d.digest.Algorithm() != digest.SHA256) {
+			return want, registry.Refuse(http.StatusBadRequest, "%s.%s %.100q: want sha256: and 64 hexadecimal digits", key, d.member, d.digest)
+		}
+	}
+	return want, nil
+}
+
+// schemes are those of locations.
+var schemes = []string{"http", "https", "docker", "data", "gzip"}
+
+func schemeOf(location string) string {
+	scheme, _, _ := strings.Cut(location, ":")
+	return scheme
+}
+
+func refuseScheme(key, location string) error {
+	return registry.Refuse(http.StatusBadRequest, "%s %.40q: want data:, gzip:, http://, https:// or docker://", key, location)
+}
+
+// TakeLayer takes in the layer at a location as ContainerLayer has it. One that
+// comes in its location goes to staged, and may have maxInline bytes; all others
+// go to the store behind layers.
+func TakeLayer(ctx context.Context, layers Layers, staged blobstore.Store, identity, location string, want registry.Expected, maxInline int64) (augment.Layer, error) {
+	switch schemeOf(location) {
 	case "http", "https":
-		return s.Layers.Remote(ctx, l.location, l.want)
+		return layers.Remote(ctx, location, want)
 	case "docker":
-		return s.Layers.Image(ctx, identity, l.location, l.want)
+		return layers.Image(ctx, identity, location, want)
+	case "data", "gzip":
+		data, err := inline(location, maxInline)
+		if err != nil {
+			return augment.Layer{}, err
+		}
+		return layers.Inline(ctx, staged, data, want)
 	}
-	data, err := s.inline(scheme, rest)
-	if err != nil {
-		return augment.Layer{}, err
-	}
-	return s.Layers.Inline(ctx, staged, data, l.want)
+	return augment.Layer{}, refuseScheme("location", location)
 }
 
 // inline decodes a layer that came in its location. "gzip:" is zlib, as Wave
 // and its clients have it, around an archive that is itself compressed.
-func (s server) inline(scheme, text string) ([]byte, error) {
+func inline(location string, limit int64) ([]byte, error) {
+	scheme, text, _ := strings.Cut(location, ":")
 	data, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {
 		return nil, registry.Refuse(http.StatusBadRequest, "layer location is not valid base64: %v", err)
@@ -74,12 +101,12 @@ func (s server) inline(scheme, text string) ([]byte, error) {
 	if err != nil {
 		return nil, registry.Refuse(http.StatusBadRequest, "layer location is not a zlib stream: %v", err)
 	}
-	data, err = io.ReadAll(io.LimitReader(z, s.MaxBody+1))
+	data, err = io.ReadAll(io.LimitReader(z, limit+1))
 	if err != nil {
 		return nil, registry.Refuse(http.StatusBadRequest, "layer location is not a valid zlib stream: %v", err)
 	}
-	if int64(len(data)) > s.MaxBody {
-		return nil, registry.Refuse(http.StatusRequestEntityTooLarge, "layer unpacks to more than %d bytes (api.max_body)", s.MaxBody)
+	if int64(len(data)) > limit {
+		return nil, registry.Refuse(http.StatusRequestEntityTooLarge, "layer unpacks to more than %d bytes (api.max_body)", limit)
 	}
 	return data, nil
 }
