@@ -1,0 +1,80 @@
+package recipes
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/waveproxy/waveproxy/registry"
+)
+
+// Book has the recipes in force. It implements registry.Recipes. The zero Book
+// has none. It is safe for concurrent use.
+type Book struct{ inForce atomic.Pointer[Edition] }
+
+// Edition is a set of recipes, all of whose layers are in the store.
+type Edition struct{ byName map[string]recipe }
+
+type recipe struct {
+	registry.Recipe
+	credentials []string
+}
+
+// Recipe returns the recipe with a name.
+func (b *Book) Recipe(name string) (registry.Recipe, bool) {
+	r, ok := b.edition().byName[name]
+	return r.Recipe, ok
+}
+
+// Credentials returns the names of the credentials of an identity, as Identity
+// makes it. One that is of no recipe has none.
+func (b *Book) Credentials(identity string) []string {
+	name, ok := strings.CutPrefix(identity, identityPrefix)
+	if !ok {
+		return nil
+	}
+	return b.edition().byName[name].credentials
+}
+
+// Names returns the names of all recipes, sorted.
+func (b *Book) Names() []string { return slices.Sorted(maps.Keys(b.edition().byName)) }
+
+func (b *Book) edition() *Edition {
+	if e := b.inForce.Load(); e != nil {
+		return e
+	}
+	return &Edition{}
+}
+
+// Changes are the names of recipes that another edition has not as they were,
+// sorted.
+type Changes struct{ Added, Changed, Removed []string }
+
+// Replace puts an edition into force. Requests that have begun end with the
+// recipe they have begun with.
+func (b *Book) Replace(e *Edition) Changes {
+	var c Changes
+	old := b.inForce.Swap(e)
+	if old == nil {
+		old = &Edition{}
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.byName)) {
+		if before, ok := old.byName[name]; !ok {
+			c.Added = append(c.Added, name)
+		} else if !before.equal(e.byName[name]) {
+			c.Changed = append(c.Changed, name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(old.byName)) {
+		if _, ok := e.byName[name]; !ok {
+			c.Removed = append(c.Removed, name)
+		}
+	}
+	return c
+}
+
+func (r recipe) equal(other recipe) bool {
+	return r.Recipe.Recipe.Equal(other.Recipe.Recipe) &&
+		slices.Equal(r.Images, other.Images) && slices.Equal(r.credentials, other.credentials)
+}

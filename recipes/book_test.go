@@ -1,0 +1,84 @@
+package recipes
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/waveproxy/waveproxy/auth"
+)
+
+func TestBook(t *testing.T) {
+	pattern, err := auth.ParsePattern("quay.io")
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := func(e string) Definition { return Definition{Env: []string{e}} }
+	b := new(Book)
+	if _, ok := b.Recipe("a"); ok || len(b.Names()) > 0 || b.Credentials(Identity("a")) != nil {
+		t.Error("an empty book has a recipe")
+	}
+	steps := []struct {
+		definitions map[string]Definition
+		want        Changes
+	}{
+		{map[string]Definition{"a": env("A=1"), "b": env("B=1")}, Changes{Added: []string{"a", "b"}}},
+		{map[string]Definition{"a": env("A=1"), "b": env("B=1")}, Changes{}},
+		{map[string]Definition{"a": env("A=2"), "c": env("C=1")}, Changes{Added: []string{"c"}, Changed: []string{"a"}, Removed: []string{"b"}}},
+		{map[string]Definition{"a": {Env: []string{"A=2"}, Images: []auth.Pattern{pattern}}, "c": env("C=1")}, Changes{Changed: []string{"a"}}},
+		{map[string]Definition{"a": {Env: []string{"A=2"}, Images: []auth.Pattern{pattern}}, "c": {Env: []string{"C=1"}, Credentials: []string{"x"}}}, Changes{Changed: []string{"c"}}},
+		{nil, Changes{Removed: []string{"a", "c"}}},
+	}
+	for i, step := range steps {
+		e, err := Loader{}.Load(t.Context(), step.definitions)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(step.want, b.Replace(e)); diff != "" {
+			t.Errorf("step %d (-want +got):\n%s", i, diff)
+		}
+		if len(b.Names()) != len(step.definitions) {
+			t.Errorf("step %d: %v", i, b.Names())
+		}
+		if c, ok := step.definitions["c"]; ok && !slices.Equal(b.Credentials("recipe:c"), c.Credentials) {
+			t.Errorf("step %d: credentials %v", i, b.Credentials("recipe:c"))
+		}
+		if b.Credentials(identityPrefix) != nil {
+			t.Error("nobody's identity has credentials")
+		}
+	}
+}
+
+// TestBookWhileReplaced runs under the race detector: a recipe is one edition's.
+func TestBookWhileReplaced(t *testing.T) {
+	b := new(Book)
+	var group sync.WaitGroup
+	stop := make(chan struct{})
+	for range 4 {
+		group.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if r, ok := b.Recipe("a"); ok && r.Env[0] != r.Entrypoint[0]+"=1" {
+					t.Errorf("a mixed recipe: %+v", r)
+				}
+			}
+		})
+	}
+	for i := range 100 {
+		name := fmt.Sprint("E", i)
+		e, err := Loader{}.Load(t.Context(), map[string]Definition{"a": {Env: []string{name + "=1"}, Entrypoint: []string{name}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Replace(e)
+	}
+	close(stop)
+	group.Wait()
+}

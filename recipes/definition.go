@@ -1,0 +1,69 @@
+package recipes
+
+import (
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/waveproxy/waveproxy/auth"
+)
+
+// Definition is what the configuration says of a recipe. Errors name its members
+// as the configuration does.
+type Definition struct {
+	// Documents are the URLs, or "file:" and the paths, of container configs. One
+	// with {arch} in it is one for each of Architectures, whose layers are for that
+	// architecture alone.
+	Documents []string
+	// Layers are above those of the documents.
+	Layers []Layer
+	// Env comes after that of the documents, and the others replace theirs.
+	Env, Entrypoint, Cmd []string
+	WorkingDir           string
+	// Images are those that the recipe may be used on; empty: any.
+	Images []auth.Pattern
+	// Credentials are the names of those that reach the upstream; empty: none.
+	Credentials []string
+}
+
+// Layer is a directory, an archive or a URL: one of Path and URL is set.
+type Layer struct {
+	Path   string
+	Target string // where a directory's files stand in the image; empty is "/"
+	URL    string
+	Digest digest.Digest // of what is at URL
+	// Platform is the one that the layer is for ("linux/amd64"); empty: any.
+	Platform string
+}
+
+// Architectures are those that {arch} stands for.
+var Architectures = []string{"amd64", "arm64"}
+
+// AnyArch in the name of a document stands for each of Architectures.
+const AnyArch = "{arch}"
+
+// Expand returns the names of the documents that one with AnyArch stands for.
+func Expand(document string) []string {
+	if !strings.Contains(document, AnyArch) {
+		return []string{document}
+	}
+	var names []string
+	for _, arch := range Architectures {
+		names = append(names, strings.ReplaceAll(document, AnyArch, arch))
+	}
+	return names
+}
+
+// FilePath returns the path of a document in a file.
+func FilePath(document string) (path string, ok bool) {
+	return strings.CutPrefix(document, "file:")
+}
+
+// identityPrefix begins no name of a caller.
+const identityPrefix = "recipe:"
+
+// Identity is who asks the upstream for images that are pulled through a recipe.
+func Identity(name string) string { return identityPrefix + name }
+
+// IsIdentity tells identities of recipes from those of callers.
+func IsIdentity(identity string) bool { return strings.HasPrefix(identity, identityPrefix) }

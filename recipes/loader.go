@@ -1,0 +1,136 @@
+package recipes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/waveproxy/waveproxy/api"
+	"github.com/waveproxy/waveproxy/augment"
+	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/registry"
+)
+
+// Upstream reads what is at URLs. upstream.Client is one.
+type Upstream interface {
+	Fetch(ctx context.Context, url string) (body io.ReadCloser, size int64, err error)
+}
+
+// Layers takes layers in. registry.Layers is one.
+type Layers interface {
+	api.Layers
+	Local(ctx context.Context, r io.Reader, name string, want registry.Expected) (augment.Layer, error)
+}
+
+// Loader makes recipes of definitions. It is safe for concurrent use.
+type Loader struct {
+	Upstream  Upstream
+	Layers    Layers
+	Store     blobstore.Store  // the one behind Layers
+	Records   registry.Records // for documents
+	MaxInline int64            // bytes of a layer that stands in a document
+	Log       *slog.Logger
+}
+
+const (
+	// loadTimeout bounds the loading of an edition.
+	loadTimeout = 30 * time.Minute
+	// atOnce is how many recipes are computed at a time.
+	atOnce = 4
+	// maxText bounds the environment, entrypoint and command of a recipe, in
+	// bytes: they are in every grant, which has a bound of its own.
+	maxText = 128 << 10
+)
+
+// Load computes the recipes. The error lists all that is wrong with any of them,
+// one problem a line, by the keys of the configuration.
+func (l Loader) Load(ctx context.Context, definitions map[string]Definition) (*Edition, error) {
+	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
+	defer cancel()
+	names := slices.Sorted(maps.Keys(definitions))
+	found := make([]recipe, len(names))
+	failed := make([]error, len(names))
+	var group errgroup.Group
+	group.SetLimit(atOnce)
+	for i, name := range names {
+		group.Go(func() error {
+			found[i], failed[i] = l.compute(ctx, name, definitions[name])
+			return nil // the others' problems are wanted, too
+		})
+	}
+	_ = group.Wait()
+	if err := errors.Join(failed...); err != nil {
+		return nil, err
+	}
+	e := &Edition{byName: map[string]recipe{}}
+	for i, name := range names {
+		e.byName[name] = found[i]
+	}
+	return e, nil
+}
+
+// compute makes one recipe.
+func (l Loader) compute(ctx context.Context, name string, d Definition) (recipe, error) {
+	key := "recipes." + name
+	var problems []error
+	problem := func(key string, err error) { problems = append(problems, fmt.Errorf("%s: %w", key, err)) }
+	var made augment.Recipe
+	found, failed := l.readAll(ctx, d.Documents)
+	said, conflicts := merge(found)
+	failed = append(failed, conflicts...)
+	for _, doc := range found {
+		layers, refused := l.layersOf(ctx, doc)
+		made.Layers = append(made.Layers, layers...)
+		failed = append(failed, refused...)
+	}
+	for _, err := range failed {
+		problem(key+".container_config_url", err)
+	}
+	for i, layer := range d.Layers {
+		taken, err := l.take(ctx, layer)
+		if err != nil {
+			problem(fmt.Sprintf("%s.layers[%d]", key, i), err)
+		}
+		made.Layers = append(made.Layers, taken)
+	}
+	made.Env = slices.Concat(said.Env, d.Env)
+	made.Entrypoint = given(d.Entrypoint, said.Entrypoint)
+	made.Cmd = given(d.Cmd, said.Cmd)
+	made.WorkingDir = said.WorkingDir
+	if d.WorkingDir != "" {
+		made.WorkingDir = d.WorkingDir
+	}
+	if err := check(made); err != nil {
+		problem(key, err)
+	}
+	if len(problems) > 0 {
+		return recipe{}, errors.Join(problems...)
+	}
+	l.keep(ctx, found)
+	return recipe{registry.Recipe{Recipe: made, Images: d.Images, Identity: Identity(name)}, d.Credentials}, nil
+}
+
+func given(own, others []string) []string {
+	if len(own) > 0 {
+		return own
+	}
+	return others
+}
+
+func check(r augment.Recipe) error {
+	text := len(r.WorkingDir)
+	for _, s := range slices.Concat(r.Env, r.Entrypoint, r.Cmd) {
+		text += len(s) + 1
+	}
+	if text > maxText {
+		return fmt.Errorf("%d bytes of environment, entrypoint and command, and at most %d are taken: put large ones into a layer", text, maxText)
+	}
+	return r.Validate()
+}

@@ -1,0 +1,373 @@
+package recipes
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"context"
+	"encoding/base64"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/waveproxy/waveproxy/api"
+	"github.com/waveproxy/waveproxy/augment"
+	"github.com/waveproxy/waveproxy/registry"
+)
+
+// tarNames lists the files of a compressed archive.
+func tarNames(t *testing.T, r io.Reader) string {
+	t.Helper()
+	z, err := gzip.NewReader(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for in := tar.NewReader(z); ; {
+		h, err := in.Next()
+		if errors.Is(err, io.EOF) {
+			return strings.Join(names, ",")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.Typeflag != tar.TypeDir {
+			names = append(names, h.Name)
+		}
+	}
+}
+
+func TestFusion(t *testing.T) {
+	s := newSite(t)
+	h := newHouse(t, s)
+	dir := t.TempDir()
+	writeFile(t, dir+"/scripts/wrap", nil)
+	tools := s.layer(t, "/tools.tar.gz", "opt/tools")
+	definitions := map[string]Definition{"fusion": {
+		Documents: []string{s.fusion(t)},
+		Layers: []Layer{
+			{Path: dir + "/scripts", Target: "/opt/scripts"},
+			{Path: writeFile(t, dir+"/agent.tar.gz", archive(t, "agent")), Platform: "linux/amd64"},
+			{URL: tools.Location, Digest: digest.Digest(tools.GzipDigest), Platform: "linux/arm64"},
+		},
+		Env: []string{"FUSION_LOG_LEVEL=info"}, WorkingDir: "/work", Credentials: []string{"ci"},
+	}}
+	r := h.recipe(t, h.load(t, definitions), "fusion")
+	want := []string{
+		"linux/amd64 usr/bin/fusion.amd64", "linux/arm64 usr/bin/fusion.arm64",
+		" opt/scripts/wrap", "linux/amd64 agent", "linux/arm64 opt/tools",
+	}
+	if diff := cmp.Diff(want, h.summary(t, r)); diff != "" {
+		t.Errorf("layers (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"/usr/bin/fusion"}, r.Entrypoint); diff != "" || r.WorkingDir != "/work" || r.Identity != "recipe:fusion" {
+		t.Errorf("recipe %+v", r)
+	}
+	first := s.counts()
+	again := h.recipe(t, h.load(t, definitions), "fusion")
+	if !again.Recipe.Equal(r.Recipe) {
+		t.Errorf("loaded again, it is\n%+v, was\n%+v", again, r)
+	}
+	documents := map[string]int{"/v2.6-amd64.json": 1, "/v2.6-arm64.json": 1}
+	if diff := cmp.Diff(documents, s.counts()); diff != "" {
+		t.Errorf("layers are fetched once (-want +got):\n%s", diff)
+	}
+	if len(first) != 5 {
+		t.Errorf("first %v, want 2 documents and 3 layers", first)
+	}
+	definitions["fusion"].Layers[0].Target = "/elsewhere"
+	if moved := h.recipe(t, h.load(t, definitions), "fusion"); moved.Recipe.Equal(r.Recipe) {
+		t.Error("another target makes the same recipe")
+	}
+}
+
+// TestOffline: what a recipe was made of outlives the site it came from.
+func TestOffline(t *testing.T) {
+	s := newSite(t)
+	h := newHouse(t, s)
+	definitions := map[string]Definition{"fusion": {Documents: []string{s.fusion(t)}}}
+	r := h.recipe(t, h.load(t, definitions), "fusion")
+	s.put("/v2.6-amd64.json", nil)
+	fresh := newHouse(t, s)
+	if _, err := fresh.Load(t.Context(), definitions); err == nil || !strings.Contains(err.Error(), "recipes.fusion.container_config_url: ") {
+		t.Errorf("without anything kept: %v", err)
+	}
+	for _, step := range []struct {
+		name  string
+		spoil func()
+		warns int
+	}{
+		{"gone", func() {}, 1},
+		{"a login page", func() { s.put("/v2.6-amd64.json", []byte("<html>")) }, 1},
+		{"too large", func() { s.put("/v2.6-amd64.json", make([]byte, maxDocument+1)) }, 1},
+		{"down", s.Close, 2},
+	} {
+		t.Run(step.name, func(t *testing.T) {
+			h.log.Reset()
+			step.spoil()
+			if again := h.recipe(t, h.load(t, definitions), "fusion"); !again.Recipe.Equal(r.Recipe) {
+				t.Errorf("the recipe is %+v, was %+v", again, r)
+			}
+			if got := h.log.String(); strings.Count(got, "what it was before is used") != step.warns || !strings.Contains(got, "v2.6-amd64.json") {
+				t.Errorf("log: %s", got)
+			}
+		})
+	}
+}
+
+// TestKeepsTheGood: a document whose layers cannot be had does not take the place
+// of the one that a server can start with.
+func TestKeepsTheGood(t *testing.T) {
+	s := newSite(t)
+	h := newHouse(t, s)
+	definitions := map[string]Definition{"fusion": {Documents: []string{s.fusion(t)}}}
+	r := h.recipe(t, h.load(t, definitions), "fusion")
+	broken := api.ContainerConfig{Entrypoint: []string{"/usr/bin/fusion"}, Layers: []api.ContainerLayer{{Location: s.URL + "/absent", GzipDigest: digest.FromString("").String()}}}
+	s.put("/v2.6-amd64.json", encode(t, broken))
+	if _, err := h.Load(t.Context(), definitions); err == nil {
+		t.Fatal("a layer that is absent is taken in")
+	}
+	s.put("/v2.6-amd64.json", nil)
+	if again := h.recipe(t, h.load(t, definitions), "fusion"); !again.Recipe.Equal(r.Recipe) {
+		t.Errorf("the recipe is %+v, was %+v", again, r)
+	}
+}
+
+func TestFileDocument(t *testing.T) {
+	h := newHouse(t, newSite(t))
+	dir := t.TempDir()
+	for _, arch := range Architectures {
+		data := archive(t, "bin-"+arch)
+		said := describe(t, data)
+		said.Location = "file:layers/" + arch + ".tar.gz"
+		writeFile(t, filepath.Join(dir, "layers", arch+".tar.gz"), data)
+		inline := archive(t, "inline")
+		other := describe(t, inline)
+		other.Location = "data:" + base64.StdEncoding.EncodeToString(inline)
+		config := api.ContainerConfig{Env: []string{"A=1"}, Layers: []api.ContainerLayer{said, other}}
+		writeFile(t, filepath.Join(dir, arch+".json"), encode(t, config))
+	}
+	b := h.load(t, map[string]Definition{"a": {
+		Documents: []string{"file:" + dir + "/{arch}.json"}, Env: []string{"A=2"}, Entrypoint: []string{"/e"}, Cmd: []string{"c"},
+	}})
+	r := h.recipe(t, b, "a")
+	want := []string{"linux/amd64 bin-amd64", "linux/amd64 inline", "linux/arm64 bin-arm64", "linux/arm64 inline"}
+	if diff := cmp.Diff(want, h.summary(t, r)); diff != "" {
+		t.Errorf("layers (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"A=1", "A=2"}, r.Env); diff != "" {
+		t.Errorf("the recipe's own env comes last: %s", diff)
+	}
+}
+
+func TestRefuses(t *testing.T) {
+	s := newSite(t)
+	h := newHouse(t, s)
+	dir := t.TempDir()
+	layer := s.layer(t, "/l.tar.gz", "file")
+	document := func(name string, c api.ContainerConfig) string {
+		s.put(name, encode(t, c))
+		return s.URL + name
+	}
+	with := func(name string, change func(*api.ContainerLayer)) Definition {
+		l := layer
+		change(&l)
+		return Definition{Documents: []string{document(name, api.ContainerConfig{Layers: []api.ContainerLayer{l}})}}
+	}
+	if err := os.Mkdir(dir+"/large", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	large := make([]byte, 2*testMaxLayer) // that does not compress
+	for i, x := 0, uint32(1); i < len(large); i++ {
+		x = x*1664525 + 1013904223
+		large[i] = byte(x >> 24)
+	}
+	writeFile(t, dir+"/large/file", large)
+	s.put("/empty.json", []byte(`{"layers":null,"env":[]}`))
+	s.put("/page.json", []byte("<html>"))
+	const pinned = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+	tests := map[string]struct {
+		definition Definition
+		want       []string // a part of each line
+	}{
+		"absent": {Definition{Documents: []string{s.URL + "/absent.json?secret=1"}}, []string{
+			"recipes.r.container_config_url: fetch " + s.URL + "/absent.json: ",
+		}},
+		"forbidden address": {Definition{Documents: []string{"http://127.0.0.1:1/x.json"}}, []string{"recipes.r.container_config_url: fetch http://127.0.0.1:1/x.json: "}},
+		"both absent":       {Definition{Documents: []string{s.URL + "/{arch}.json"}}, []string{"/amd64.json: ", "/arm64.json: "}},
+		"empty":             {Definition{Documents: []string{s.URL + "/empty.json"}}, []string{"empty.json is not a container config: it adds nothing"}},
+		"a page":            {Definition{Documents: []string{s.URL + "/page.json"}}, []string{"page.json is not a container config: invalid character"}},
+		"no file":           {Definition{Documents: []string{"file:" + dir + "/absent.json"}}, []string{"recipes.r.container_config_url: open " + dir + "/absent.json"}},
+		"not pinned":        {with("/a.json", func(l *api.ContainerLayer) { l.GzipDigest = "" }), []string{"a.json: layers[0]: has no gzipDigest"}},
+		"another digest":    {with("/b.json", func(l *api.ContainerLayer) { l.GzipDigest = pinned }), []string{"b.json: layers[0]: layer gzipDigest: expected " + pinned + ", found " + layer.GzipDigest}},
+		"another size":      {with("/c.json", func(l *api.ContainerLayer) { l.GzipSize++ }), []string{"c.json: layers[0]: layer gzipSize: expected"}},
+		"another diff ID":   {with("/d.json", func(l *api.ContainerLayer) { l.TarDigest = pinned }), []string{"d.json: layers[0]: layer tarDigest: expected"}},
+		"no digest":         {with("/e.json", func(l *api.ContainerLayer) { l.GzipDigest = "md5:1" }), []string{`e.json: layers[0]: layer.gzipDigest "md5:1": want sha256:`}},
+		"a file from a URL": {with("/f.json", func(l *api.ContainerLayer) { l.Location = "file:/etc/passwd" }), []string{"f.json: layers[0]: location names a file, which only"}},
+		"a scheme":          {with("/g.json", func(l *api.ContainerLayer) { l.Location = "ftp://host" }), []string{`g.json: layers[0]: location "ftp://host": want data:`}},
+		"all of them": {Definition{
+			Documents: []string{s.URL + "/absent.json"},
+			Layers: []Layer{
+				{Path: dir + "/absent"}, {Path: dir + "/large"}, {URL: s.URL + "/l.tar.gz", Digest: pinned},
+				{Path: writeFile(t, dir+"/text", []byte("text"))}, {Path: dir + "/text", Target: "/opt"},
+			},
+			Env: []string{"A"},
+		}, []string{
+			"recipes.r.container_config_url: ",
+			"recipes.r.layers[0]: stat " + dir + "/absent",
+			"recipes.r.layers[1]: " + dir + "/large: layer " + dir + "/large is larger than the limit of 1048576 bytes (layers.max_size)",
+			"recipes.r.layers[2]: layer gzipDigest: expected " + pinned,
+			"recipes.r.layers[3]: " + dir + "/text: ",
+			"recipes.r.layers[4]: " + dir + "/text is not a directory",
+			`recipes.r: env entry "A": want KEY=VALUE`,
+		}},
+		"long": {Definition{Env: []string{"A=" + strings.Repeat("x", maxText)}}, []string{"recipes.r: 131075 bytes of environment"}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			_, err := h.Load(t.Context(), map[string]Definition{"r": test.definition, "good": {Env: []string{"A=1"}}})
+			checkLines(t, err, test.want)
+			if err != nil && strings.Contains(err.Error(), "secret") {
+				t.Errorf("the error has a query: %v", err)
+			}
+		})
+	}
+	_, err := h.Load(t.Context(), map[string]Definition{"b": {Env: []string{"B"}}, "a": {Env: []string{"A"}}, "c": {Env: []string{"C=1"}}})
+	checkLines(t, err, []string{"recipes.a: env", "recipes.b: env"})
+}
+
+func checkLines(t *testing.T, err error, want []string) {
+	t.Helper()
+	if err == nil {
+		t.Fatal("no error")
+	}
+	lines := strings.Split(err.Error(), "\n")
+	if len(lines) != len(want) {
+		t.Fatalf("%d problems, want %d:\n%v", len(lines), len(want), err)
+	}
+	for i, line := range lines {
+		if !strings.Contains(line, want[i]) {
+			t.Errorf("problem %q, want %q", line, want[i])
+		}
+	}
+}
+
+func TestMerge(t *testing.T) {
+	type config = api.ContainerConfig
+	docs := func(configs ...config) (list []document) {
+		for i, c := range configs {
+			list = append(list, document{name: "file:" + string(rune('a'+i)), group: i, config: c})
+		}
+		return list
+	}
+	siblings := func(a, b config) []document {
+		list := docs(a, b)
+		list[1].group = 0
+		return list
+	}
+	tests := map[string]struct {
+		found []document
+		want  config
+		fails string
+	}{
+		"none":          {},
+		"all say":       {docs(config{Entrypoint: []string{"e"}, Env: []string{"A=1"}}, config{Cmd: []string{"c"}, WorkingDir: "/w", Env: []string{"A=1", "B=2"}}), config{Entrypoint: []string{"e"}, Cmd: []string{"c"}, WorkingDir: "/w", Env: []string{"A=1", "B=2"}}, ""},
+		"entrypoints":   {found: docs(config{Entrypoint: []string{"a"}}, config{}, config{Entrypoint: []string{"b"}}), fails: `a and c do not agree: entrypoint is ["a"] and ["b"]`},
+		"commands":      {found: docs(config{Cmd: []string{"a"}}, config{Cmd: []string{"a", "b"}}), fails: `a and b do not agree: cmd is ["a"] and ["a" "b"]`},
+		"directories":   {found: docs(config{WorkingDir: "/a"}, config{WorkingDir: "/b"}), fails: `a and b do not agree: workingDir is ["/a"] and ["/b"]`},
+		"environments":  {found: docs(config{Env: []string{"B=1", "A=secret"}}, config{Env: []string{"A=2"}}), fails: "a and b do not agree: env has different values of A"},
+		"siblings":      {siblings(config{Entrypoint: []string{"e"}}, config{Entrypoint: []string{"e"}}), config{Entrypoint: []string{"e"}}, ""},
+		"one sibling":   {found: siblings(config{Entrypoint: []string{"e"}}, config{}), fails: `a and b do not agree: entrypoint is ["e"] and []`},
+		"sibling's env": {found: siblings(config{Env: []string{"A=1"}}, config{}), fails: "a and b do not agree: env differs"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			got, conflicts := merge(test.found)
+			if test.fails != "" {
+				checkLines(t, errors.Join(conflicts...), []string{test.fails})
+				return
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" || conflicts != nil {
+				t.Errorf("%v (-want +got):\n%s", conflicts, diff)
+			}
+		})
+	}
+}
+
+func TestBind(t *testing.T) {
+	s := newSite(t)
+	h := newHouse(t, s)
+	s.fusion(t)
+	s.put("/v2.6-arm64.json", s.files["/v2.6-amd64.json"])
+	_, err := h.Load(t.Context(), map[string]Definition{
+		"r": {Documents: []string{s.URL + "/v2.6-{arch}.json"}},
+		"s": {Documents: []string{s.URL + "/v2.6-amd64.json"}},
+	})
+	checkLines(t, err, []string{"v2.6-arm64.json: layers[0]: is for linux/amd64 by its name, and the document for linux/arm64"})
+}
+
+// imageLayers records who asks for layers of images.
+type imageLayers struct {
+	Layers
+	asked []string
+}
+
+func (l *imageLayers) Image(_ context.Context, identity, location string, want registry.Expected) (augment.Layer, error) {
+	l.asked = append(l.asked, identity, location)
+	return augment.Layer{Digest: want.Digest}, nil
+}
+
+// TestAnonymous: a document says nothing of whose logins to use.
+func TestAnonymous(t *testing.T) {
+	s := newSite(t)
+	h := newHouse(t, s)
+	layers := &imageLayers{Layers: h.Layers}
+	h.Loader.Layers = layers
+	const location = "docker://quay.io/v2/team/private/blobs/sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+	s.put("/a.json", encode(t, api.ContainerConfig{Layers: []api.ContainerLayer{{Location: location}}}))
+	b := h.load(t, map[string]Definition{"a": {Documents: []string{s.URL + "/a.json"}, Credentials: []string{"team"}}})
+	if diff := cmp.Diff([]string{identityPrefix, location}, layers.asked); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if b.Credentials(layers.asked[0]) != nil {
+		t.Error("the layer was asked for with credentials")
+	}
+}
+
+// TestCanceled: packing ends with the loading that it is for.
+func TestCanceled(t *testing.T) {
+	h := newHouse(t, newSite(t))
+	dir := t.TempDir()
+	writeFile(t, dir+"/file", nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := h.Load(ctx, map[string]Definition{"a": {Layers: []Layer{{Path: dir}}}})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// TestPacksTheSame: a recipe stays what it is as long as the files do.
+func TestPacksTheSame(t *testing.T) {
+	h := newHouse(t, newSite(t))
+	dir := t.TempDir()
+	definitions := map[string]Definition{"a": {Layers: []Layer{{Path: dir}}}}
+	name := writeFile(t, dir+"/file", []byte("1"))
+	first := h.recipe(t, h.load(t, definitions), "a")
+	if err := os.Chtimes(name, time.Unix(1, 0), time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if again := h.recipe(t, h.load(t, definitions), "a"); !again.Recipe.Equal(first.Recipe) {
+		t.Error("another time makes another recipe")
+	}
+	writeFile(t, name, []byte("2"))
+	if again := h.recipe(t, h.load(t, definitions), "a"); again.Recipe.Equal(first.Recipe) {
+		t.Error("another content makes the same recipe")
+	}
+}

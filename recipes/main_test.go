@@ -1,0 +1,202 @@
+package recipes
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+
+	"github.com/opencontainers/go-digest"
+	"go.uber.org/goleak"
+
+	"github.com/waveproxy/waveproxy/api"
+	"github.com/waveproxy/waveproxy/augment"
+	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/registry"
+	"github.com/waveproxy/waveproxy/registry/upstream"
+)
+
+func TestMain(m *testing.M) {
+	// The client's cache of logins has one, which lives as long as the process.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/hashicorp/golang-lru/v2/expirable.NewLRU[...].func1"))
+}
+
+// site is a web site of documents and layers.
+type site struct {
+	*httptest.Server
+	mu    sync.Mutex
+	files map[string][]byte
+	asked map[string]int
+}
+
+func newSite(t *testing.T) *site {
+	s := &site{files: map[string][]byte{}, asked: map[string]int{}}
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "" {
+			t.Errorf("%s was asked for with a credential", r.URL)
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.asked[r.URL.Path]++
+		data := s.files[r.URL.Path]
+		if data == nil {
+			http.NotFound(w, r)
+			return
+		}
+		_, _ = w.Write(data)
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+// put serves data at a path, nothing if it is nil.
+func (s *site) put(path string, data []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.files[path] = data
+}
+
+// counts returns how often paths were asked for, and forgets it.
+func (s *site) counts() map[string]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	asked := s.asked
+	s.asked = map[string]int{}
+	return asked
+}
+
+// layer serves an archive with one file and returns what a document says of it.
+func (s *site) layer(t *testing.T, path, file string) api.ContainerLayer {
+	t.Helper()
+	data := archive(t, file)
+	s.put(path, data)
+	said := describe(t, data)
+	said.Location = s.URL + path
+	return said
+}
+
+// fusion serves documents as Fusion's are, for both architectures.
+func (s *site) fusion(t *testing.T) (document string) {
+	t.Helper()
+	for _, arch := range Architectures {
+		config := api.ContainerConfig{
+			Entrypoint: []string{"/usr/bin/fusion"},
+			Layers:     []api.ContainerLayer{s.layer(t, "/pkg/2/6/0/fusion-"+arch+".tar.gz", "usr/bin/fusion."+arch)},
+		}
+		s.put("/v2.6-"+arch+".json", encode(t, config))
+	}
+	return s.URL + "/v2.6-{arch}.json"
+}
+
+func archive(t *testing.T, file string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := augment.Pack(&b, fstest.MapFS{file: {Data: []byte(file), Mode: 0o755}}, "/"); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func describe(t *testing.T, data []byte) api.ContainerLayer {
+	t.Helper()
+	found, err := augment.Inspect(t.Context(), bytes.NewReader(data), augment.DefaultLimits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return api.ContainerLayer{GzipDigest: found.Digest.String(), GzipSize: api.Size(found.Size), TarDigest: found.DiffID.String()}
+}
+
+func encode(t *testing.T, v any) []byte {
+	t.Helper()
+	data, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// house is where recipes are made: a loader with a store of its own.
+type house struct {
+	Loader
+	store *blobstore.Mem
+	log   *bytes.Buffer
+}
+
+const testMaxLayer = 1 << 20
+
+// newHouse returns one that may connect to the site.
+func newHouse(t *testing.T, s *site) house {
+	t.Helper()
+	listed := map[string]upstream.Registry{strings.TrimPrefix(s.URL, "http://"): {PlainHTTP: true}}
+	client, err := upstream.New(upstream.Options{Registries: listed, UserAgent: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.CloseIdleConnections)
+	h := house{store: blobstore.NewMem(), log: new(bytes.Buffer)}
+	h.Loader = Loader{
+		Upstream: client, Layers: registry.NewLayers(h.store, h.store, client, t.TempDir(), testMaxLayer),
+		Store: h.store, Records: h.store, MaxInline: 1 << 20, Log: slog.New(slog.NewTextHandler(h.log, nil)),
+	}
+	return h
+}
+
+// load puts definitions that are good into a book.
+func (h house) load(t *testing.T, definitions map[string]Definition) *Book {
+	t.Helper()
+	e, err := h.Load(t.Context(), definitions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := new(Book)
+	b.Replace(e)
+	return b
+}
+
+// names returns the files of a layer that is in the store.
+func (h house) names(t *testing.T, d digest.Digest) string {
+	t.Helper()
+	f, err := h.store.Open(t.Context(), d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	return tarNames(t, f)
+}
+
+func (h house) recipe(t *testing.T, b *Book, name string) registry.Recipe {
+	t.Helper()
+	r, ok := b.Recipe(name)
+	if !ok {
+		t.Fatalf("no recipe %s", name)
+	}
+	return r
+}
+
+// summary says for each layer what it is for and what is in it.
+func (h house) summary(t *testing.T, r registry.Recipe) (list []string) {
+	t.Helper()
+	for _, l := range r.Layers {
+		list = append(list, fmt.Sprintf("%s %s", l.Platform, h.names(t, l.Digest)))
+	}
+	return list
+}
+
+func writeFile(t *testing.T, path string, data []byte) string {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
