@@ -25,18 +25,22 @@ func augmentCommand() *cobra.Command {
 		request    api.SubmitRequest
 		server     string
 		outputJSON bool
+		additions  additions
 	)
 	cmd := &cobra.Command{
 		Use:   "augment IMAGE",
 		Short: "Ask a server for an augmented image and print the name to pull",
 		Example: "  docker run --rm $(waveproxy augment alpine:3.20 --layer ./scripts:/usr/local/bin --env GREETING=hello) greet\n" +
-			"  waveproxy augment ubuntu:24.04 --layer https://example.org/agent.tar.gz -o json",
+			"  waveproxy augment ubuntu:24.04 --layer https://example.org/agent.tar.gz -o json\n" +
+			"  waveproxy augment quay.io/biocontainers/samtools:1.20--h50ea8bc_0 --fusion 2.6",
 		Long: "Ask a server for an augmented image and print the name to pull. Servers that want a\n" +
 			"login get the one in WAVEPROXY_LOGIN: user:password, or a token.",
 		Args: cobra.ExactArgs(1),
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&layers, "layer", nil, "add files: a `directory` (DIR:/target places it), a .tar, .tar.gz or .tar.zst file, or a URL of one; repeatable")
+	f.StringVar(&additions.fusion, "fusion", "", "add this `version` of Fusion, such as 2.6")
+	f.StringArrayVar(&additions.documents, "container-config", nil, "add what a container config says: a JSON `file` or a URL of one, in which {arch} stands for amd64 and arm64; repeatable")
 	f.StringArrayVar(&config.Env, "env", nil, "set a variable: `KEY=VALUE`; repeatable")
 	f.StringArrayVar(&config.Entrypoint, "entrypoint", nil, "replace the entrypoint; repeat for each `word`")
 	f.StringArrayVar(&config.Cmd, "cmd", nil, "replace the command; repeat for each `word`")
@@ -59,6 +63,9 @@ func augmentCommand() *cobra.Command {
 				return fmt.Errorf("--layer %s: %w", spec, err)
 			}
 			config.Layers = append(config.Layers, layer)
+		}
+		if err := additions.add(cmd.Context(), &config, request.ContainerPlatform); err != nil {
+			return err
 		}
 		request.ContainerImage, request.ContainerConfig = args[0], &config
 		answer, raw, err := submit(cmd.Context(), server, request)

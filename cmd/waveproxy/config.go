@@ -97,6 +97,13 @@ type Config struct {
 	// registry is reached over HTTPS and pulled from anonymously.
 	Registries map[string]Registry `yaml:"registries"`
 
+	// Recipes are what images get added that are pulled as
+	// <host>/wt/<name>/<image>, by anyone who can reach this server: at most 32 of
+	// a-z and 0-9, with . _ or - between them. All that they refer to is read at
+	// the start, and with SIGHUP, which applies this section anew; when one is bad,
+	// all stay as they were. Default: none.
+	Recipes map[string]Recipe `yaml:"recipes"`
+
 	// DockerConfig is the path of a Docker config.json, whose credentials and
 	// credential helpers are used for registries without credentials of their own
 	// in registries: ~/.docker/config.json, say, spelled out. They, too, serve
@@ -205,6 +212,9 @@ type Registry struct {
 	CA string `yaml:"ca"`
 	// Blobs is redirect or stream, as upstreams.blobs, which is the default.
 	Blobs string `yaml:"blobs"`
+	// Alias is another name for the registry, without a port, in image names under
+	// a recipe's name, which can have no port. Default: none.
+	Alias string `yaml:"alias"`
 	Login `yaml:",inline"`
 }
 

@@ -89,7 +89,14 @@ func completeExample(t *testing.T) string {
 	}
 	dir := t.TempDir()
 	return regexp.MustCompile(`(/run|/etc)/[a-z/.-]+`).ReplaceAllStringFunc(string(text), func(path string) string {
-		path = filepath.Join(dir, filepath.Base(path))
+		name := filepath.Join(dir, filepath.Base(path))
+		if strings.HasSuffix(path, "/") {
+			if err := os.Mkdir(name, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			return name
+		}
+		path = name
 		if err := os.WriteFile(path, []byte(testKey+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -110,6 +117,9 @@ func TestExampleHoldsEveryKey(t *testing.T) {
 	}
 	if len(c.Tokens.Keys) != 2 || len(c.Registries) != 7 {
 		t.Errorf("%d keys and %d registries, want 2 and 7", len(c.Tokens.Keys), len(c.Registries))
+	}
+	if len(c.Recipes) != 2 || len(c.Recipes["scripts"].Layers) != 3 {
+		t.Errorf("recipes %v, want 2 and 3 layers", c.Recipes)
 	}
 	var document yaml.Node
 	if err := yaml.Unmarshal([]byte(text), &document); err != nil {
@@ -190,9 +200,9 @@ func TestBadFile(t *testing.T) {
 		want       []string // the lines of the error, after the directory
 	}{
 		{"unknown keys", "htp: {}\nhttp:\n  adr: :80\nregistries:\n  quay.io: {user: x}\n", []string{
-			"c.yml:1: htp: unknown key, want one of api, cache, clouds, credentials, docker_config, http, layers, limits, log, registries, registry, storage, tokens, upstreams",
+			"c.yml:1: htp: unknown key, want one of api, cache, clouds, credentials, docker_config, http, layers, limits, log, recipes, registries, registry, storage, tokens, upstreams",
 			"c.yml:3: http.adr: unknown key, want one of addr, debug, draintimeout, host, http2, proxies, stall_timeout, tls",
-			"c.yml:5: registries.quay.io.user: unknown key, want one of blobs, ca, identity_token, identity_token_env, identity_token_file, password, password_env, password_file, plain_http, url, username",
+			"c.yml:5: registries.quay.io.user: unknown key, want one of alias, blobs, ca, identity_token, identity_token_env, identity_token_file, password, password_env, password_file, plain_http, url, username",
 		}},
 		{"bad scalars", "tokens: {ttl: soon}\napi: {max_body: 32M}\nlimits: {layers: 1.5}\nregistries: {quay.io: {plain_http: maybe}}\n", []string{
 			`c.yml:1: tokens.ttl: "soon" is not a duration such as 36h or 90m`,
@@ -437,7 +447,7 @@ func TestBadEnvironment(t *testing.T) {
 		"WAVEPROXY_HTTP_PORT: unknown variable: no key of the configuration has this name",
 		`WAVEPROXY_LIMITS_LAYERS: limits.layers: "many" is not a whole number`,
 		"WAVEPROXY_PASSWORD: unknown variable: no key of the configuration has this name",
-		"WAVEPROXY_REGISTRIES:1: registries.quay.io.pasword: unknown key, want one of blobs, ca, identity_token, identity_token_env, identity_token_file, password, password_env, password_file, plain_http, url, username",
+		"WAVEPROXY_REGISTRIES:1: registries.quay.io.pasword: unknown key, want one of alias, blobs, ca, identity_token, identity_token_env, identity_token_file, password, password_env, password_file, plain_http, url, username",
 		"WAVEPROXY_TOKENS_KEYS:1: tokens.keys: want a list",
 	})
 }

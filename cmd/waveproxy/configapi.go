@@ -12,6 +12,7 @@ import (
 
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/recipes"
 )
 
 // API is who may ask for images, and for which.
@@ -110,6 +111,9 @@ func (a API) validate(c *Config, p *problems) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(a.Tokens)) {
 		key := "api.tokens." + name
+		if recipes.IsIdentity(name) {
+			p.add(key, name, "is what this server calls a recipe")
+		}
 		if token, err := a.Tokens[name].source().read(); err != nil {
 			p.add(key, name, err.Error())
 		} else if _, err := auth.StaticTokens(map[string]string{name: token}); err != nil {
@@ -127,6 +131,9 @@ func (a API) validate(c *Config, p *problems) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(a.Identities)) {
 		a.Identities[name].validate("api.identities."+name, c, p)
+		if recipes.IsIdentity(name) {
+			p.add("api.identities", name, "is what this server calls a recipe: recipes says what it may do")
+		}
 		if a.Auth == "none" && name != "*" {
 			p.add("api.identities", name, "nobody is known by name with api.auth none: want * only")
 		}
@@ -152,9 +159,14 @@ func (i Identity) validate(key string, c *Config, p *problems) {
 	if i.TTL != 0 && (i.TTL < time.Minute || i.TTL > c.Tokens.TTL) {
 		p.add(key+".ttl", i.TTL, "want a duration from 1m to tokens.ttl")
 	}
-	for _, name := range i.Credentials {
+	c.knows(key+".credentials", i.Credentials, p)
+}
+
+// knows reports names that are not those of credentials.
+func (c *Config) knows(key string, names []string, p *problems) {
+	for _, name := range names {
 		if _, known := c.Credentials[name]; !known && name != shared {
-			p.add(key+".credentials", name, "no such name in credentials")
+			p.add(key, name, "no such name in credentials")
 		}
 	}
 }

@@ -81,6 +81,9 @@ func (d *decoder) decode(key string, n *yaml.Node, v reflect.Value) {
 			d.decode(path, value, element)
 			v.SetMapIndex(reflect.ValueOf(name), element)
 		})
+	case v.Type() == reflect.TypeFor[oneOrMore]() && n.Kind == yaml.ScalarNode:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		d.scalar(key, n, v.Index(0))
 	case kind == reflect.Slice:
 		if n.Kind != yaml.SequenceNode {
 			d.problem(n, key, "want a list")
@@ -153,7 +156,7 @@ const envPrefix = "WAVEPROXY_"
 
 // foreignEnv are variables that are not keys: those of the commands and tests,
 // and those Kubernetes sets in every pod beside a Service named waveproxy.
-var foreignEnv = regexp.MustCompile(`^WAVEPROXY_(SERVER|LOGIN|CONFIG|REQUIRE_ENGINES)=` +
+var foreignEnv = regexp.MustCompile(`^WAVEPROXY_(SERVER|LOGIN|CONFIG|FUSION_RELEASES|REQUIRE_ENGINES)=` +
 	`|_SERVICE_HOST=|_SERVICE_PORT(_[A-Z0-9_]+)?=[0-9]+$` +
 	`|_PORT(_[0-9]+_(TCP|UDP|SCTP))?=(tcp|udp|sctp)://|_PORT_[0-9]+_(TCP|UDP|SCTP)_(ADDR|PORT|PROTO)=`)
 
@@ -238,6 +241,21 @@ func (s secret) Format(f fmt.State, _ rune) { io.WriteString(f, s.String()) }
 
 // MarshalText serves YAML, JSON and slog.
 func (s secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// location is a file or URL. Printed it has no query, where storages put secrets.
+type location string
+
+func (l location) String() string {
+	if before, _, found := strings.Cut(string(l), "?"); found && isURL(string(l)) {
+		return before + "?***"
+	}
+	return string(l)
+}
+
+func (l location) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
+// oneOrMore is a list that can be written as its one element.
+type oneOrMore []location
 
 // size is a number of bytes, written as 4096, 10MB or 32MiB.
 type size int64

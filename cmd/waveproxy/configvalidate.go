@@ -61,6 +61,8 @@ func (c *Config) validate() error {
 		p.prefix("registries", name)
 		c.Registries[name].validate(name, &p)
 	}
+	c.validateAliases(&p)
+	c.validateRecipes(&p)
 	p.readable("docker_config", c.DockerConfig)
 	c.Clouds.validate(&p)
 	for _, name := range slices.Sorted(maps.Keys(c.Credentials)) {
@@ -124,7 +126,7 @@ func (k TokenKey) parse() (auth.Key, error) {
 
 func (r Registry) validate(name string, p *problems) {
 	key := "registries." + withoutUser(name)
-	if strings.Contains(name, "/") && (r.URL != "" || r.PlainHTTP || r.CA != "" || r.Blobs != "") {
+	if strings.Contains(name, "/") && (r.URL != "" || r.PlainHTTP || r.CA != "" || r.Blobs != "" || r.Alias != "") {
 		p.add(key, name, "has a path and so takes credentials only: how to reach the registry is said for its host")
 	}
 	if r.URL != "" {

@@ -96,7 +96,7 @@ func startDemoProxy(ctx context.Context, dir, upstreamHost string) (base string,
 	ready := make(chan string, 1)
 	served = make(chan error, 2)
 	go func() {
-		served <- serve(ctx, cfg, slog.New(slog.DiscardHandler), func(url string) { ready <- url })
+		served <- serve(ctx, cfg, nil, slog.New(slog.DiscardHandler), func(url string) { ready <- url })
 	}()
 	select {
 	case base = <-ready:

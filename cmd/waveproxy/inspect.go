@@ -14,6 +14,7 @@ import (
 
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/recipes"
 	"github.com/waveproxy/waveproxy/registry"
 	"github.com/waveproxy/waveproxy/registry/upstream"
 )
@@ -82,7 +83,7 @@ func inspect(ctx context.Context, cfg *Config, ref reference.Named) (*inspection
 	if host != "docker.io" {
 		named[host] = upstream.Registry{PlainHTTP: isLoopback(host)}
 	}
-	client, err := newUpstream(cfg, named)
+	client, err := newUpstream(cfg, named, new(recipes.Book))
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -18,8 +19,8 @@ import (
 )
 
 func layerCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "layer", Short: "Make layers"}
-	cmd.AddCommand(layerPackCommand())
+	cmd := &cobra.Command{Use: "layer", Short: "Make and fetch layers"}
+	cmd.AddCommand(layerPackCommand(), layerImportCommand())
 	return cmd
 }
 
@@ -48,32 +49,40 @@ func layerPackCommand() *cobra.Command {
 	return cmd
 }
 
+// tempPattern is what files are called while they are written.
+const tempPattern = ".waveproxy-*"
+
 // writeFile writes a file that is either whole or not there.
 func writeFile(name string, data []byte) error {
-	f, err := os.CreateTemp(dirOf(name), ".waveproxy-*")
+	return writeFrom(name, bytes.NewReader(data))
+}
+
+func writeFrom(name string, r io.Reader) error {
+	dir := filepath.Dir(name)
+	f, err := os.CreateTemp(dir, tempPattern)
 	if err != nil {
 		return err
 	}
 	defer os.Remove(f.Name())
-	_, err = f.Write(data)
+	_, err = io.Copy(f, r)
 	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
 	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
-	return os.Rename(f.Name(), name)
-}
-
-func dirOf(name string) string {
-	if i := strings.LastIndexByte(name, os.PathSeparator); i >= 0 {
-		return name[:i+1]
+	if err := os.Rename(f.Name(), name); err != nil {
+		return err
 	}
-	return "."
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // readLayer turns a --layer value into the wire form: URLs are left to the
 // server to fetch, everything else travels in the request.
 func readLayer(ctx context.Context, spec string) (api.ContainerLayer, error) {
-	if strings.HasPrefix(spec, "http://") || strings.HasPrefix(spec, "https://") {
+	if isURL(spec) {
 		return api.ContainerLayer{Location: spec}, nil
 	}
 	data, layer, err := packLayer(ctx, spec)

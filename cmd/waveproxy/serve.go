@@ -9,6 +9,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -31,14 +35,20 @@ func serveCommand() *cobra.Command {
 			return err
 		}
 		log := newLogger(cfg, cmd.ErrOrStderr())
-		return serve(cmd.Context(), cfg, log, func(string) {})
+		return serve(cmd.Context(), cfg, load, log, func(string) {})
 	}
 	return cmd
 }
 
 // serve runs the server until ctx ends. ready is called with the base URL once
-// requests are accepted.
-func serve(ctx context.Context, cfg *Config, log *slog.Logger, ready func(baseURL string)) error {
+// requests are accepted. SIGHUP applies the recipes that load returns; one that
+// comes while the server starts waits. A nil load leaves the signal alone.
+func serve(ctx context.Context, cfg *Config, load func() (*Config, error), log *slog.Logger, ready func(baseURL string)) error {
+	hangups := make(chan os.Signal, 1)
+	if load != nil {
+		signal.Notify(hangups, syscall.SIGHUP)
+		defer signal.Stop(hangups)
+	}
 	listener, err := net.Listen("tcp", cfg.HTTP.Addr)
 	if err != nil {
 		return fmt.Errorf("http.addr: %w", err)
@@ -50,12 +60,12 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, ready func(baseUR
 		return err
 	}
 	counts := metrics.New(version)
-	handler, closed, err := newHandler(ctx, cfg, host, log, counts.Observe)
-	defer closed()
+	proxy, err := newService(ctx, cfg, host, log, counts.Observe)
+	defer func() { proxy.close() }()
 	if err != nil {
 		return err
 	}
-	server := newServer(handler, log)
+	server := newServer(proxy.handler, log)
 	failed := make(chan error, 2)
 	if cfg.HTTP.Debug.Addr != "" {
 		debug, err := net.Listen("tcp", cfg.HTTP.Debug.Addr)
@@ -82,6 +92,11 @@ func serve(ctx context.Context, cfg *Config, log *slog.Logger, ready func(baseUR
 	}
 	log.Info("serving", "addr", listener.Addr().String(), "host", base, "storage", cfg.Storage.Dir, "version", version)
 	ready(base)
+	reloading, stop := context.WithCancel(ctx)
+	var reloads sync.WaitGroup
+	reloads.Go(func() { proxy.recipes.follow(reloading, hangups, load) })
+	defer reloads.Wait()
+	defer stop()
 	select {
 	case err := <-failed:
 		return fmt.Errorf("serve: %w", err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,12 +12,14 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 
 	"github.com/waveproxy/waveproxy/api"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
 	"github.com/waveproxy/waveproxy/blobstore/cache"
 	"github.com/waveproxy/waveproxy/ratelimit"
+	"github.com/waveproxy/waveproxy/recipes"
 	"github.com/waveproxy/waveproxy/registry"
 )
 
@@ -67,47 +70,77 @@ func loadKeys(cfg *Config) ([]auth.Key, error) {
 	return keys, nil
 }
 
-// newHandler puts the server together. host is the registry host in the image
-// names that are handed out; ctx ends what runs beside requests. The handler's
-// last request must have ended when closed is called.
-func newHandler(ctx context.Context, cfg *Config, host string, log *slog.Logger, observe func(registry.Request)) (handler http.Handler, closed func(), err error) {
-	closed = func() {}
+// service is what a server is made of.
+type service struct {
+	handler http.Handler
+	recipes *namedRecipes
+	close   func() // when the handler's last request has ended
+}
+
+// newService puts the server together. host is the registry host in the image
+// names that are handed out; ctx ends what runs beside requests. It returns when
+// the recipes are in force. On an error, too, there is something to close.
+func newService(ctx context.Context, cfg *Config, host string, log *slog.Logger, observe func(registry.Request)) (s service, err error) {
+	s.close = func() {}
 	tokens, store, err := openTokens(cfg)
 	if err != nil {
-		return nil, closed, err
+		return s, err
 	}
-	client, err := newUpstream(cfg, nil)
+	book := new(recipes.Book)
+	client, err := newUpstream(cfg, nil, book)
 	if err != nil {
-		return nil, closed, err
+		return s, err
 	}
 	go func() {
 		if err := store.Sweep(ctx); err != nil && ctx.Err() == nil {
 			log.Warn("leftovers of crashed writers stay", "error", err)
 		}
 	}()
+	layers := registry.NewLayers(store, store, client, cfg.Storage.Dir, int64(cfg.Layers.MaxSize))
+	resolver := registry.NewResolver(client, layers, store, cfg.Limits.Layers)
+	resolver.Builder = auth.Builder{ID: cmp.Or(cfg.HTTP.Host, defaultHost(host, cfg.HTTP.TLS.Certificate != "")), Version: version}
 	guesses := registry.NewGuesses(cfg.Limits.WrongLogins)
 	pulling := registry.Options{
 		Tokens: tokens, Store: store, Upstream: client, Log: log,
-		Guesses: guesses, Pulls: ratelimit.New(cfg.Limits.Pulls),
+		Guesses: guesses, Pulls: ratelimit.New(cfg.Limits.Pulls), Resolver: resolver, Aliases: aliases(cfg),
+	}
+	keys, err := loadKeys(cfg)
+	if err != nil {
+		return s, err
+	}
+	if pulling.Grants, err = auth.NewGrants(keys, store); err != nil {
+		return s, err
 	}
 	if cfg.Registry.Auth == "basic" {
 		if pulling.Passwords, err = openHtpasswd(cfg.Registry.Htpasswd, log); err != nil {
-			return nil, closed, fmt.Errorf("registry.htpasswd: %w", err)
+			return s, fmt.Errorf("registry.htpasswd: %w", err)
 		}
 	}
 	if cfg.Cache.Size > 0 {
 		if pulling.Cache, err = cache.Open(cfg.Cache.Dir, int64(cfg.Cache.Size), log); err != nil {
-			return nil, closed, fmt.Errorf("cache.dir: %w", err)
+			return s, fmt.Errorf("cache.dir: %w", err)
 		}
-		closed = func() {
+		s.close = func() {
 			if err := pulling.Cache.Close(); err != nil {
 				log.Warn("close the cache", "error", err)
 			}
 		}
 	}
-	images := registry.New(pulling)
-	layers := registry.NewLayers(store, store, client, cfg.Storage.Dir, int64(cfg.Layers.MaxSize))
-	resolver := registry.NewResolver(client, layers, store, cfg.Limits.Layers)
+	var images atomic.Pointer[registry.Server]
+	images.Store(registry.New(pulling))
+	s.recipes = &namedRecipes{started: cfg, book: book, log: log, forget: client.ForgetLogins, on: func() {
+		// Without recipes, nothing is one.
+		pulling.Recipes = book
+		images.Store(registry.New(pulling))
+	}}
+	s.recipes.loader = recipes.Loader{
+		Upstream: client, Layers: layers, Store: store, Records: store, MaxInline: int64(cfg.API.MaxBody), Log: log,
+	}
+	if len(cfg.Recipes) > 0 {
+		if err := s.recipes.apply(ctx, cfg); err != nil {
+			return s, err
+		}
+	}
 	asking := api.Options{
 		Resolver:   resolver,
 		Registries: resolver,
@@ -126,22 +159,23 @@ func newHandler(ctx context.Context, cfg *Config, host string, log *slog.Logger,
 		Client: &http.Client{},
 	}
 	if err := addLogins(cfg, &asking, log); err != nil {
-		return nil, closed, err
+		return s, err
 	}
 	if asking.Forward, err = forwardTo(cfg); err != nil {
-		return nil, closed, err
+		return s, err
 	}
 	control := api.New(asking)
 	// Not a ServeMux: that would answer "//" and ".." in image names itself,
 	// with a redirect to a page.
 	front := registry.Front{Log: log, Proxies: proxies(cfg), Observe: observe, Stall: cfg.HTTP.StallTimeout}
-	return front.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s.handler = front.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if p := r.URL.Path; p == "/v2" || strings.HasPrefix(p, "/v2/") || strings.HasPrefix(p, "/wt/") {
-			images.ServeHTTP(w, r)
+			images.Load().ServeHTTP(w, r)
 			return
 		}
 		control.ServeHTTP(w, r)
-	})), closed, nil
+	}))
+	return s, nil
 }
 
 // addLogins says how callers and admins of the API log in.

@@ -18,12 +18,14 @@ import (
 	"github.com/waveproxy/waveproxy/auth/ecr"
 	"github.com/waveproxy/waveproxy/auth/gar"
 	"github.com/waveproxy/waveproxy/auth/oidc"
+	"github.com/waveproxy/waveproxy/recipes"
 	"github.com/waveproxy/waveproxy/registry/upstream"
 )
 
 // newUpstream returns the client for other registries. Hosts in named are
 // reached at private addresses, too, besides those in the configuration.
-func newUpstream(cfg *Config, named map[string]upstream.Registry) (*upstream.Client, error) {
+// Recipes of the book are identities of their own.
+func newUpstream(cfg *Config, named map[string]upstream.Registry, book *recipes.Book) (*upstream.Client, error) {
 	registries := map[string]upstream.Registry{}
 	maps.Copy(registries, named)
 	for name := range cfg.Registries {
@@ -34,7 +36,7 @@ func newUpstream(cfg *Config, named map[string]upstream.Registry) (*upstream.Cli
 		}
 	}
 	policies := newPolicies(cfg)
-	keychain, err := newKeychain(cfg, policies)
+	keychain, err := newKeychain(cfg, policies, book)
 	if err != nil {
 		return nil, err
 	}
@@ -42,12 +44,18 @@ func newUpstream(cfg *Config, named map[string]upstream.Registry) (*upstream.Cli
 		Registries: registries, Keychain: keychain, UserAgent: userAgent,
 		Allow: patterns(cfg.Upstreams.Allow), Deny: patterns(cfg.Upstreams.Deny), Concurrency: cfg.Limits.Upstream,
 		Redirect: cfg.Upstreams.Blobs == "redirect", StallTimeout: cfg.Upstreams.StallTimeout,
-		Permit: func(t auth.Target) error { return policies.Of(t.Identity).CheckImage(t.Registry, t.Repository) },
+		Permit: func(t auth.Target) error {
+			if recipes.IsIdentity(t.Identity) {
+				return nil // its own images are checked before anybody is asked
+			}
+			return policies.Of(t.Identity).CheckImage(t.Registry, t.Repository)
+		},
 	})
 }
 
-// newKeychain gives every identity the credentials that its policy names.
-func newKeychain(cfg *Config, policies *auth.Policies) (auth.Keychain, error) {
+// newKeychain gives every identity the credentials that its policy names, and
+// every recipe those that it names in the edition in force.
+func newKeychain(cfg *Config, policies *auth.Policies, book *recipes.Book) (auth.Keychain, error) {
 	common, err := sharedKeychain(cfg)
 	if err != nil {
 		return nil, err
@@ -66,7 +74,9 @@ func newKeychain(cfg *Config, policies *auth.Policies) (auth.Keychain, error) {
 	}
 	return auth.ByIdentity(func(identity string) auth.Keychain {
 		names := policies.Of(identity).Credentials
-		if names == nil {
+		if recipes.IsIdentity(identity) {
+			names = book.Credentials(identity)
+		} else if names == nil {
 			return common
 		}
 		var own []auth.Keychain

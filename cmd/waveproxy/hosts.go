@@ -1,0 +1,157 @@
+package main
+
+import (
+	"bytes"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// defaultRegistry is the directory whose file containerd uses for registries
+// that have none of their own.
+const defaultRegistry = "_default"
+
+// hostsInterval is how often files on a node are looked after.
+const hostsInterval = time.Minute
+
+func hostsCommand() *cobra.Command {
+	var t hostsTree
+	var ca string
+	var remove, watch bool
+	cmd := &cobra.Command{
+		Use:   "hosts REGISTRY...",
+		Short: "Write containerd's settings that augment every image of a registry",
+		Long: "Write a hosts.toml for each registry, for containerd's config_path: nodes that have\n" +
+			"them pull images through this server and its recipe without a change to image names.\n" +
+			"The registry _default stands for all that have no directory of their own. Prints what\n" +
+			"has changed.\n\n" +
+			"While the server is down or refuses an image, containerd pulls the plain image from the\n" +
+			"registry itself. Files written with --required have it fail instead.\n\n" +
+			"--remove deletes what this command has written, of all registries if none is named;\n" +
+			"with --watch, it does so at the end.",
+		Example: "  waveproxy hosts docker.io quay.io --recipe fusion --server https://wave.example.org --dir /etc/containerd/certs.d\n" +
+			"  waveproxy hosts _default --recipe scripts --server http://10.0.0.7:9090\n" +
+			"  waveproxy hosts --remove --dir /etc/containerd/certs.d",
+	}
+	f := cmd.Flags()
+	f.StringVar(&t.recipe, "recipe", "", "`name` of the recipe in the server's configuration")
+	f.StringVar(&t.server, "server", first(os.Getenv("WAVEPROXY_SERVER"), defaultServer), "`URL` of the server as nodes reach it; also WAVEPROXY_SERVER")
+	f.StringVar(&ca, "ca", "", "PEM `file` with the certificate authority of the server, which is copied to the directory")
+	f.BoolVar(&t.required, "required", false, "fail pulls when the server is down, instead of pulling the plain image")
+	f.StringVar(&t.dir, "dir", "certs.d", "`directory` to write to")
+	f.BoolVar(&t.force, "force", false, "replace files that this command has not written")
+	f.BoolVar(&remove, "remove", false, "delete the files instead, or at the end of --watch")
+	f.BoolVar(&watch, "watch", false, "keep the files as they are to be, until SIGTERM or SIGINT")
+	cmd.RunE = func(cmd *cobra.Command, registries []string) error {
+		t.registries = registries
+		for _, registry := range registries {
+			if registry != defaultRegistry && !isRegistryHost(registry) {
+				return fmt.Errorf("%q is not a registry: want docker.io, registry.local:5000 or %s", registry, defaultRegistry)
+			}
+		}
+		if remove && !watch {
+			return t.remove(cmd.OutOrStdout())
+		}
+		if len(registries) == 0 {
+			return errors.New("name a registry, such as docker.io, or _default for all")
+		}
+		if err := t.check(ca); err != nil {
+			return err
+		}
+		t.readCA = func() ([]byte, error) { return readCA(ca) }
+		if !watch {
+			return t.write(cmd.OutOrStdout())
+		}
+		tick := time.NewTicker(hostsInterval)
+		defer tick.Stop()
+		return t.watch(cmd.Context(), tick.C, remove, cmd.OutOrStdout(), cmd.ErrOrStderr())
+	}
+	return cmd
+}
+
+// mirror is a server that stands in for registries.
+type mirror struct {
+	server, recipe string
+	required       bool
+}
+
+func (m *mirror) check(ca string) error {
+	m.server = strings.TrimSuffix(m.server, "/")
+	var p problems
+	if u := p.url("--server", m.server); u != nil && u.Scheme == "http" && ca != "" {
+		// containerd 1.7 and later would try HTTPS at the port.
+		p.add("--ca", ca, "the server's URL is not https")
+	}
+	if !isRecipeName(m.recipe) {
+		p.add("--recipe", m.recipe, recipeNames)
+	}
+	return p.err()
+}
+
+// readCA returns nil for no file.
+func readCA(path string) ([]byte, error) {
+	if path == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("--ca: %w", err)
+	}
+	// containerd fails all pulls over a file without a certificate.
+	if !x509.NewCertPool().AppendCertsFromPEM(data) {
+		return nil, fmt.Errorf("--ca %s: no certificate in it (PEM)", path)
+	}
+	return data, nil
+}
+
+// file is the hosts.toml of a registry. containerd asks for
+// <url>/<repository>/manifests/<tag>?ns=<registry>.
+func (m *mirror) file(registry string, ca bool) []byte {
+	url := strconv.Quote(m.server + "/v2/wt/" + m.recipe)
+	var b bytes.Buffer
+	fmt.Fprintln(&b, writtenBy)
+	if m.required {
+		fmt.Fprintf(&b, `# Images come through the recipe %q or not at all: when the server is down,
+# pulls fail. Without --required containerd would then pull the plain image.
+`, m.recipe)
+		m.settings(&b, "server = "+url, "", ca)
+		// Without this table, containerd 1 and the first of 2 take the whole file
+		// for broken, and pull from the registry itself.
+		fmt.Fprint(&b, "\n[host]\n")
+		return b.Bytes()
+	}
+	fmt.Fprintf(&b, `# Images come through the recipe %q. When the server is down or refuses an
+# image, containerd pulls it from the registry itself, WITHOUT what the recipe
+# adds. "waveproxy hosts --required" writes a file that refuses that.
+`, m.recipe)
+	// Of loopback addresses containerd itself knows whether they have TLS.
+	if registry != defaultRegistry && !isLoopback(registry) {
+		fmt.Fprintf(&b, "server = %q\n\n", "https://"+apiHost(registry))
+	}
+	m.settings(&b, "[host."+url+"]", "  ", ca)
+	// A machine that is gone is noticed soon. containerd knows this key from 2.1
+	// on, and passes over it before.
+	fmt.Fprint(&b, "  dial_timeout = \"5s\"\n")
+	return b.Bytes()
+}
+
+func (m *mirror) settings(b *bytes.Buffer, head, indent string, ca bool) {
+	fmt.Fprintf(b, "%s\n%[2]scapabilities = [\"pull\", \"resolve\"]\n%[2]soverride_path = true\n", head, indent)
+	if ca {
+		fmt.Fprintf(b, "%sca = %q\n", indent, caFile)
+	}
+}
+
+// apiHost is where a registry's API is.
+func apiHost(registry string) string {
+	if registry == "docker.io" {
+		return "registry-1.docker.io"
+	}
+	return registry
+}
