@@ -56,6 +56,7 @@ type config struct {
 	}
 	Storage struct{ Dir string }
 	Tokens  struct{ Keys []struct{ File string } }
+	Recipes map[string]any
 }
 
 func parseConfig(t *testing.T, text string) (c config) {

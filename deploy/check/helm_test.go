@@ -2,6 +2,7 @@ package check
 
 import (
 	"path"
+	"slices"
 	"strings"
 	"testing"
 
@@ -72,6 +73,8 @@ replicas: 3
 config:
   http: {host: "https://wave.example.net:8443"}
   tokens: {ttl: 168h}
+  recipes:
+    fusion: {env: [FUSION_LOG_LEVEL=info], images: ["docker.io/library/*"]}
   registries:
     quay.io: {username: ci, password_file: /run/secrets/quay/password}
 tokenKey: {secret: keys, entries: [new, old]}
@@ -80,7 +83,7 @@ env: [{name: HTTPS_PROXY, value: "http://proxy.local:3128"}]
 storage: {size: 1Ti, storageClass: nfs}
 service: {type: LoadBalancer, port: 8080, annotations: {a: b}}
 ingress: {enabled: true, className: traefik, annotations: {a: b}}
-nodes: {enabled: true, recipe: fusion, registries: [docker.io, "registry.local:5000"]}
+nodes: {enabled: true, recipe: fusion, registries: [docker.io, "registry.local:5000"], keep: true}
 serviceAccount: {create: true, annotations: {eks.amazonaws.com/role-arn: "arn:aws:iam::123456789012:role/pull"}}
 podAnnotations: {a: b}
 nodeSelector: {a: b}
@@ -101,7 +104,7 @@ func TestChart(t *testing.T) {
 		"existing claim": {values: "{storage: {existingClaim: other}}"},
 		"no host":        {values: "{config: {http: null}}"},
 		"metrics":        {values: metrics},
-		"nodes": {`nodes: {enabled: true, recipe: fusion, required: true, server: "https://wave.example.org", ca: /etc/ssl/wave.pem}`,
+		"nodes": {`nodes: {enabled: true, required: true, server: "https://wave.example.org", caConfigMap: wave-ca}`,
 			"https://wave.example.org"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -157,6 +160,21 @@ func TestChartSettings(t *testing.T) {
 	}
 }
 
+// TestChartNodes: files go with the pods that wrote them, unless they are to be
+// kept, and nodes trust the server.
+func TestChartNodes(t *testing.T) {
+	for values, want := range map[string]bool{"{enabled: true}": true, "{enabled: true, keep: true, required: true}": false} {
+		args := the[*apps.DaemonSet](t, mustRender(t, "nodes: "+values)).Spec.Template.Spec.Containers[0].Args
+		if slices.Contains(args, "--remove") != want || slices.Contains(args, "--required") == want {
+			t.Errorf("%s: %q", values, args)
+		}
+	}
+	pod := the[*apps.DaemonSet](t, mustRender(t, `nodes: {enabled: true, server: "https://wave.example.org", caConfigMap: wave-ca}`)).Spec.Template.Spec
+	if v, name := mounted(t, pod, argument(t, pod.Containers[0].Args, "--ca")); v.ConfigMap == nil || v.ConfigMap.Name != "wave-ca" || name != "ca.crt" {
+		t.Errorf("the authority is %s of %+v", name, v)
+	}
+}
+
 // TestChartMetrics: the port for the operator is on no service that clients use.
 func TestChartMetrics(t *testing.T) {
 	all := mustRender(t, metrics)
@@ -177,7 +195,7 @@ func TestChartRefuses(t *testing.T) {
 		"debug address":        {"{config: {http: {debug: {addr: ':80'}}}}", "use metrics"},
 		"storage directory":    {"{config: {storage: {dir: /x}}}", "config.storage"},
 		"keys in a ConfigMap":  {"{config: {tokens: {keys: [{key: x}]}}}", "use tokenKey"},
-		"nodes without recipe": {"{nodes: {enabled: true}}", "nodes.recipe"},
+		"nodes without recipe": {"{nodes: {enabled: true, recipe: other}}", "nodes.recipe"},
 		"nothing to monitor":   {"{metrics: {serviceMonitor: {enabled: true}}}", "metrics.enabled"},
 		"ingress for no host":  {"{ingress: {enabled: true}, config: {http: null}}", "config.http.host"},
 	} {
@@ -193,7 +211,7 @@ func TestChartRefuses(t *testing.T) {
 // TestChartNames: names stay within what Kubernetes takes, whatever the release's.
 func TestChartNames(t *testing.T) {
 	for _, release := range []string{"wave", "my-waveproxy", strings.Repeat("long-", 10) + "abc"} {
-		all, err := render(t, release, "{nodes: {enabled: true, recipe: fusion}, metrics: {enabled: true}}")
+		all, err := render(t, release, "{nodes: {enabled: true}, metrics: {enabled: true}}")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -209,7 +227,7 @@ func TestChartNames(t *testing.T) {
 // TestChartIsManifests keeps the chart's defaults and the plain manifests alike.
 func TestChartIsManifests(t *testing.T) {
 	plain := manifests(t)
-	chart := mustRender(t, "nodes: {enabled: true, recipe: fusion, registries: [docker.io, quay.io]}")
+	chart := mustRender(t, "nodes: {enabled: true, registries: [docker.io, quay.io]}")
 	ignored := cmp.Options{
 		cmpopts.IgnoreFields(core.TopologySpreadConstraint{}, "LabelSelector"),
 		cmpopts.IgnoreFields(core.Container{}, "ImagePullPolicy"),

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -69,9 +70,28 @@ func TestCompose(t *testing.T) {
 	if s.StopGracePeriod == nil || time.Duration(*s.StopGracePeriod) <= shutdownSeconds*time.Second {
 		t.Errorf("the server has %v to end", s.StopGracePeriod)
 	}
+	wantHealthCheck(t, s.HealthCheck.Test)
 	environ := []string{"WAVEPROXY_STORAGE_DIR=/data"} // the image's own
 	for name, value := range s.Environment {
 		environ = append(environ, name+"="+*value)
 	}
 	wantConfig(t, "", environ...)
+}
+
+// wantHealthCheck has waveproxy check a server that is not there, which must fail
+// for that reason alone.
+func wantHealthCheck(t *testing.T, test []string) {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(test) < 3 || test[0] != "CMD" || test[1] != "/waveproxy" {
+		t.Fatalf("the health check is %q", test)
+	}
+	cmd := exec.Command(path, test[2:]...)
+	cmd.Env = []string{"WAVEPROXY_SERVER=http://127.0.0.1:1"}
+	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "connection refused") {
+		t.Errorf("%v: %s", err, out)
+	}
 }

@@ -3,6 +3,7 @@ package check
 import (
 	"net/url"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -86,6 +87,11 @@ func wantProbes(t *testing.T, server core.Container) {
 		if probe == nil || probe.HTTPGet == nil || probe.HTTPGet.Path != path || !hasPort(server, probe.HTTPGet.Port.StrVal) {
 			t.Errorf("the probe of %s is %+v", path, probe)
 		}
+	}
+	// A server does not answer before it has fetched what its recipes name.
+	start := server.StartupProbe
+	if start == nil || start.HTTPGet == nil || start.HTTPGet.Path != "/healthz" || start.PeriodSeconds*start.FailureThreshold < 1800 {
+		t.Errorf("the probe of the start is %+v", start)
 	}
 }
 
@@ -207,6 +213,14 @@ func wantNodes(t *testing.T, all objects, server string) {
 			t.Errorf("the service %s takes the pods on nodes for servers", s.Name)
 		}
 	}
+	wantHosts(t, container.Args)
+	recipe := argument(t, container.Args, "--recipe")
+	if !slices.ContainsFunc(every[*core.ConfigMap](all), func(m *core.ConfigMap) bool {
+		_, ok := parseConfig(t, m.Data["config.yml"]).Recipes[recipe]
+		return ok
+	}) {
+		t.Errorf("the server has no recipe %s", recipe)
+	}
 	got := argument(t, container.Args, "--server")
 	if got != server {
 		t.Errorf("nodes ask %s, want %s", got, server)
@@ -222,5 +236,35 @@ func wantNodes(t *testing.T, all objects, server string) {
 	})
 	if !opened {
 		t.Error("no service opens port 30090 of the nodes")
+	}
+}
+
+// wantHosts has waveproxy write what it would on a node.
+func wantHosts(t *testing.T, args []string) {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	certificate, _ := selfSigned(t)
+	var here []string
+	for _, arg := range args {
+		switch {
+		case arg == "--watch", arg == "--remove":
+			continue
+		case strings.HasPrefix(arg, "--dir="):
+			arg = "--dir=" + dir
+		case strings.HasPrefix(arg, "--ca="):
+			arg = "--ca=" + writeFile(t, filepath.Join(t.TempDir(), "ca.crt"), certificate)
+		}
+		here = append(here, strings.ReplaceAll(arg, "$(HOST_IP)", "10.0.0.7"))
+	}
+	wantSuccess(t, path, here...)
+	if text := readFile(t, filepath.Join(dir, "docker.io", "hosts.toml")); !strings.Contains(text, "override_path") {
+		t.Errorf("nodes would have\n%s", text)
+	}
+	if !slices.Contains(args, "--watch") {
+		t.Error("pods would end, and be started again and again")
 	}
 }
