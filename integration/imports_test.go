@@ -33,10 +33,11 @@ var allowed = map[string][]string{
 	"registry":                      {"auth", "augment", "blobstore", "blobstore/cache", "ratelimit", "registry/upstream"},
 	"metrics":                       {"registry", "auth", "augment", "blobstore", "blobstore/cache", "ratelimit", "registry/upstream"},
 	"api":                           {"registry", "auth", "augment", "blobstore", "blobstore/cache", "ratelimit", "registry/upstream"},
+	"recipes":                       {"api", "registry", "auth", "augment", "blobstore", "blobstore/cache", "ratelimit", "registry/upstream"},
 	"cmd/waveproxy/demo":            {"blobstore"},
 	"cmd/waveproxy": {
 		"api", "registry", "auth", "augment", "blobstore", "blobstore/cache", "metrics", "ratelimit", "registry/upstream", "cmd/waveproxy/demo",
-		"auth/ecr", "auth/gar", "auth/acr", "auth/internal/cloud", "auth/oidc",
+		"auth/ecr", "auth/gar", "auth/acr", "auth/internal/cloud", "auth/oidc", "recipes",
 	},
 	"integration":          {},
 	"integration/engine":   {},
