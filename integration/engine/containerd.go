@@ -105,13 +105,25 @@ func (c *Containerd) Run(ctx context.Context, ref string, options RunOptions) (s
 	if err != nil {
 		return "", err
 	}
+	// When a container ends, ctr closes its pipes before it has read them: on a busy
+	// machine nothing comes of what a short program has printed.
+	for range 3 {
+		stdout, err := c.run(ctx, ref, options.Env, process)
+		if stdout != "" || err != nil {
+			return stdout, err
+		}
+	}
+	return "", nil
+}
+
+func (c *Containerd) run(ctx context.Context, ref string, env, process []string) (string, error) {
 	id := fmt.Sprintf("run-%d", c.counter.Add(1))
 	pid := filepath.Join(c.dir, id+".pid")
 	line := []string{
 		"run", "--rm", "--net-host", "--cgroup=", "--pid-file=" + pid,
 		"--runc-root=" + filepath.Join(c.dir, "runc"), "--fifo-dir=" + filepath.Join(c.dir, "fifo"),
 	}
-	for _, e := range options.Env {
+	for _, e := range env {
 		line = append(line, "--env="+e)
 	}
 	// ctr loses the end of its input if that comes before the container is made,
