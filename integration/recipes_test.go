@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -151,10 +152,10 @@ func TestRecipesReload(t *testing.T) {
 func TestRecipeDocuments(t *testing.T) {
 	reg := upstream.Registry(t)
 	upstream.Push(t, reg.Host, "busybox:multi")
-	files := map[string][]byte{}
+	var files sync.Map // what the origin has, by path
 	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if data, ok := files[r.URL.Path]; ok {
-			_, _ = w.Write(data)
+		if data, ok := files.Load(r.URL.Path); ok {
+			_, _ = w.Write(data.([]byte))
 			return
 		}
 		http.NotFound(w, r)
@@ -166,9 +167,9 @@ func TestRecipeDocuments(t *testing.T) {
 	}
 	for _, arch := range []string{"amd64", "arm64"} {
 		layer := layerOf(t, file{name: "opt/tool", mode: 0o755, text: "#!/bin/sh\necho \"tool for " + arch + ", $LEVEL\"\n"})
-		files["/tool-"+arch+".tar.gz"] = layer.archive
-		files["/v1-"+arch+".json"] = fmt.Appendf(nil, `{"env": ["TOOL=1"], "layers": [{"location": %q, "gzipDigest": %q, "gzipSize": %d, "tarDigest": %q}]}`,
-			origin.URL+"/tool-"+arch+".tar.gz", layer.GzipDigest, layer.GzipSize, layer.TarDigest)
+		files.Store("/tool-"+arch+".tar.gz", layer.archive)
+		files.Store("/v1-"+arch+".json", fmt.Appendf(nil, `{"env": ["TOOL=1"], "layers": [{"location": %q, "gzipDigest": %q, "gzipSize": %d, "tarDigest": %q}]}`,
+			origin.URL+"/tool-"+arch+".tar.gz", layer.GzipDigest, layer.GzipSize, layer.TarDigest))
 	}
 	dir := t.TempDir()
 	p := startProxy(t, dir, settings)
