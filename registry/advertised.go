@@ -54,6 +54,21 @@ func (n *named) having(ctx context.Context, q namedRequest, d digest.Digest) (*i
 	})
 }
 
+// rooted returns the image whose root the digest is. Other images may have the
+// same digest inside: an index, the manifest that another tag names.
+func (n *named) rooted(ctx context.Context, q namedRequest, root digest.Digest) (*image, error) {
+	if img, ok := n.images.Get(ownedDigest{q.group, root}); ok {
+		return img, nil
+	}
+	img, err := together(ctx, &n.flights, "records "+q.key(root.String()), loadTimeout, func(ctx context.Context) (*image, error) {
+		return n.fromRecords(ctx, q, root)
+	})
+	if err == nil && img != nil && img.grant.Root.Digest != root {
+		img = nil
+	}
+	return img, err
+}
+
 func (n *named) fromRecords(ctx context.Context, q namedRequest, d digest.Digest) (*image, error) {
 	root := d
 	for range maxHops {

@@ -56,7 +56,7 @@ func (n *named) tag(ctx context.Context, q namedRequest, tag string) (img *image
 	if err != nil {
 		return nil, false, err
 	}
-	img, err = n.having(ctx, q, t.root)
+	img, err = n.rooted(ctx, q, t.root)
 	if err == nil && img == nil {
 		n.tags.Remove(q.key(tag))
 		err = fmt.Errorf("the record of %s, which %s:%s is under the recipe %s, is gone", t.root, q.ref, tag, q.name)
@@ -139,7 +139,7 @@ func (n *named) known(ctx context.Context, q namedRequest, tag string) *namedTag
 	if grant.Tag != tag || !grant.Recipe.Equal(q.recipe.Recipe) {
 		return t
 	}
-	img, err := n.having(ctx, q, grant.Root.Digest)
+	img, err := n.rooted(ctx, q, grant.Root.Digest)
 	if err == nil && img != nil && (t == nil || t.root != grant.Root.Digest) {
 		// Records that it shares with older images may have gone with their key.
 		err = n.point(ctx, q, grant.Root.Digest, img.digests())

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net/http"
@@ -313,4 +314,24 @@ func TestNamedTagUnfit(t *testing.T) {
 		}
 	}
 	w.wantAsked("GET "+appManifests+"1", "GET library/app/blobs/"+config.digest().String())
+}
+
+// TestNamedTagMovesInside: a tag may move to a manifest of the index that it named
+// before, whose digests are known as that index's.
+func TestNamedTagMovesInside(t *testing.T) {
+	w := newWorld(t)
+	s := w.start()
+	img := w.push("library/app", "1", "one", "amd64", "arm64")
+	index := s.get(toolsApp + "1")
+	w.put("library/app", "manifests", img.children[0], "1")
+	w.wait(namedTTL + time.Second)
+	for name, s := range map[string]*replica{"the same server": s, "another": w.start()} {
+		a := s.get(toolsApp + "1")
+		if a.digest() == index.digest() || a.header.Get("Content-Type") != ocispec.MediaTypeImageManifest {
+			t.Errorf("%s: the tag is %s, a %s", name, a.digest(), a.header.Get("Content-Type"))
+		}
+		if again := s.get(toolsApp + index.digest().String()); !bytes.Equal(again.body, index.body) {
+			t.Errorf("%s: the index is not what it was", name)
+		}
+	}
 }
