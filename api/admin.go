@@ -5,17 +5,17 @@ import (
 	"net/http"
 
 	"github.com/waveproxy/waveproxy/auth"
-	"github.com/waveproxy/waveproxy/registry"
+	"github.com/waveproxy/waveproxy/front"
 )
 
 // checkAdmin lets a request pass whose HTTP Basic login is an admin's.
 func (s server) checkAdmin(w http.ResponseWriter, r *http.Request) error {
 	if s.Admins == nil {
-		return registry.Refuse(http.StatusForbidden, "nobody may end tokens on this server: configure api.admins, or use \"waveproxy token revoke\" beside it")
+		return front.Refuse(http.StatusForbidden, front.Unsupported, "nobody may end tokens on this server: configure api.admins, or use \"waveproxy token revoke\" beside it")
 	}
-	_, err := registry.BasicLogin(w, r, s.Admins, s.Guesses)
+	_, err := front.BasicLogin(w, r, s.Admins, s.Guesses)
 	if errors.Is(err, auth.ErrNoLogin) || errors.Is(err, auth.ErrWrongLogin) {
-		return registry.Refuse(http.StatusUnauthorized, "%v: ending a token is for this server's admins (api.admins)", err)
+		return front.Refuse(http.StatusUnauthorized, front.Unsupported, "%v: ending a token is for this server's admins (api.admins)", err)
 	}
 	return err
 }

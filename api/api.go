@@ -12,35 +12,36 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/front"
 	"github.com/waveproxy/waveproxy/ratelimit"
-	"github.com/waveproxy/waveproxy/registry"
 )
 
-// Resolver computes augmented images. registry.Resolver is one.
+// Resolver computes augmented images. assemble.Resolver is one.
 type Resolver interface {
-	Resolve(ctx context.Context, req registry.ImageRequest) (auth.Grant, error)
+	Resolve(ctx context.Context, req assemble.ImageRequest) (auth.Grant, error)
 	// IncludedLayers returns the layers of an image that is laid over another.
 	IncludedLayers(ctx context.Context, identity string, ref reference.Named, platforms []ocispec.Platform) ([]augment.Layer, error)
 }
 
-// Registries answers questions about other registries. registry.Resolver is
+// Registries answers questions about other registries. assemble.Resolver is
 // one.
 type Registries interface {
-	Inspect(ctx context.Context, identity string, ref reference.Named, platforms []ocispec.Platform) (registry.Inspection, error)
+	Inspect(ctx context.Context, identity string, ref reference.Named, platforms []ocispec.Platform) (assemble.Inspection, error)
 	// CheckLogin is false when the registry refused the login, and an error when
 	// it could not be asked.
 	CheckLogin(ctx context.Context, host, username, password string) (bool, error)
 }
 
-// Layers takes layers in. registry.Layers is one.
+// Layers takes layers in. assemble.Layers is one.
 type Layers interface {
-	Inline(ctx context.Context, staged blobstore.Store, data []byte, want registry.Expected) (augment.Layer, error)
-	Remote(ctx context.Context, url string, want registry.Expected) (augment.Layer, error)
+	Inline(ctx context.Context, staged blobstore.Store, data []byte, want assemble.Expected) (augment.Layer, error)
+	Remote(ctx context.Context, url string, want assemble.Expected) (augment.Layer, error)
 	// Image takes the layer at a docker:// location.
-	Image(ctx context.Context, identity, location string, want registry.Expected) (augment.Layer, error)
+	Image(ctx context.Context, identity, location string, want assemble.Expected) (augment.Layer, error)
 }
 
 // Tokens makes, reads and ends tokens. auth.Tokens is one.
@@ -66,7 +67,7 @@ type Options struct {
 	// Ready reports why requests cannot be served; nil means they can.
 	Ready func(context.Context) error
 	// Passwords are those of the callers; nil if they do not log in by password.
-	Passwords registry.Passwords
+	Passwords front.Passwords
 	// Bearer knows the tokens of callers; nil if they have none. Not both.
 	Bearer auth.Bearer
 	// Policies are what callers may do.
@@ -75,9 +76,9 @@ type Options struct {
 	// server work; nil for any number of times.
 	Submits *ratelimit.Limiter
 	// Guesses limits wrong logins.
-	Guesses *registry.Guesses
+	Guesses *front.Guesses
 	// Admins are the passwords of those who may end tokens; nil for nobody.
-	Admins registry.Passwords
+	Admins front.Passwords
 	// Forward is a Wave server, as a base URL without a path, that gets the
 	// requests this one does not serve. Nil refuses them.
 	Forward *url.URL
@@ -119,13 +120,13 @@ func (e endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	v, err := e(w, r)
 	if err != nil {
-		registry.WriteAPIError(w, r, err)
+		front.WriteAPIError(w, r, err)
 		return
 	}
 	a, made := v.(answer)
 	if !made {
 		if a, err = encode(v); err != nil {
-			registry.WriteAPIError(w, r, err)
+			front.WriteAPIError(w, r, err)
 			return
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"github.com/waveproxy/waveproxy/auth"
-	"github.com/waveproxy/waveproxy/registry"
+	"github.com/waveproxy/waveproxy/front"
 )
 
 // admit refuses by its headers a request that would be refused anyway, before
@@ -23,9 +23,9 @@ func (s server) admit(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	client := cmp.Or(identity, registry.ClientOf(r.Context()))
+	client := cmp.Or(identity, front.ClientOf(r.Context()))
 	if wait := s.Submits.Wait(client); wait > 0 {
-		return registry.Limited(wait, "too many requests by %s: at most %s are allowed", client, s.Submits.Rate())
+		return front.Limited(wait, "too many requests by %s: at most %s are allowed", client, s.Submits.Rate())
 	}
 	return nil
 }
@@ -37,12 +37,12 @@ func (s server) caller(w http.ResponseWriter, r *http.Request, platformToken str
 	if err != nil {
 		return auth.Caller{}, err
 	}
-	client := registry.ClientOf(r.Context())
+	client := front.ClientOf(r.Context())
 	if s.Passwords != nil || s.Bearer != nil {
 		client = identity
 	}
 	if wait := s.Submits.Take(client); wait > 0 {
-		return auth.Caller{}, registry.Limited(wait, "too many requests by %s: at most %s are allowed", client, s.Submits.Rate())
+		return auth.Caller{}, front.Limited(wait, "too many requests by %s: at most %s are allowed", client, s.Submits.Rate())
 	}
 	return auth.Caller{Identity: identity, Policy: s.Policies.Of(identity)}, nil
 }
@@ -56,7 +56,7 @@ func (s server) identify(w http.ResponseWriter, r *http.Request, platformToken s
 	token := cmp.Or(platformToken, bearerToken(r))
 	switch {
 	case s.Passwords != nil:
-		return registry.BasicLogin(w, r, s.Passwords, s.Guesses)
+		return front.BasicLogin(w, r, s.Passwords, s.Guesses)
 	case s.Bearer != nil:
 		return s.bearerLogin(w, r, token)
 	case token == "":
@@ -75,14 +75,14 @@ func (s server) bearerLogin(w http.ResponseWriter, r *http.Request, token string
 			return err
 		})
 	}
-	_, refused := errors.AsType[*registry.Refusal](err)
+	_, refused := errors.AsType[*front.Refusal](err)
 	switch {
 	case err == nil:
-		registry.SetUser(r.Context(), identity)
+		front.SetUser(r.Context(), identity)
 	case errors.Is(err, auth.ErrNoLogin), errors.Is(err, auth.ErrWrongLogin):
 		w.Header().Set("WWW-Authenticate", `Bearer realm="waveproxy"`)
 	case !refused && r.Context().Err() == nil:
-		err = fmt.Errorf("%w: %w", registry.Refuse(http.StatusServiceUnavailable, "your token cannot be checked now: the identity provider could not be asked; try again"), err)
+		err = fmt.Errorf("%w: %w", front.Refuse(http.StatusServiceUnavailable, front.Unsupported, "your token cannot be checked now: the identity provider could not be asked; try again"), err)
 	}
 	return identity, err
 }

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/front"
 	"github.com/waveproxy/waveproxy/ratelimit"
-	"github.com/waveproxy/waveproxy/registry"
 )
 
 // passwords are fixed, and not hashed.
@@ -201,7 +201,7 @@ func TestLimits(t *testing.T) {
 }
 
 func TestGuessing(t *testing.T) {
-	_, h := newAPI(withPasswords, func(o *Options) { o.Guesses = registry.NewGuesses(ratelimit.Rate{Events: 3, Per: time.Hour}) })
+	_, h := newAPI(withPasswords, func(o *Options) { o.Guesses = front.NewGuesses(ratelimit.Rate{Events: 3, Per: time.Hour}) })
 	const body = `{"containerImage": "a"}`
 	for range 5 {
 		if w := call(h, "POST", "/v1alpha2/container", body, "Authorization", basic("ann", "hunter2")); w.Code != 200 {

@@ -10,10 +10,11 @@ import (
 	"github.com/distribution/reference"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
-	"github.com/waveproxy/waveproxy/registry"
+	"github.com/waveproxy/waveproxy/front"
 )
 
 const (
@@ -46,7 +47,7 @@ func (s server) postContainer(w http.ResponseWriter, r *http.Request) (any, erro
 	if err := s.takeLayers(r.Context(), staged, &sub); err != nil {
 		return nil, err
 	}
-	grant, err := s.Resolver.Resolve(r.Context(), registry.ImageRequest{
+	grant, err := s.Resolver.Resolve(r.Context(), assemble.ImageRequest{
 		Identity: sub.identity, Ref: sub.ref, Recipe: sub.recipe, Platforms: sub.platforms, Staged: staged,
 	})
 	if err != nil {
@@ -94,7 +95,7 @@ func (s server) check(req *SubmitRequest, caller auth.Caller) (sub submission, e
 	if c := req.ContainerConfig; c != nil {
 		sub.recipe = augment.Recipe{Entrypoint: c.Entrypoint, Cmd: c.Cmd, Env: c.Env, WorkingDir: c.WorkingDir}
 		if err := sub.recipe.Validate(); err != nil {
-			return sub, registry.Refuse(http.StatusBadRequest, "containerConfig: %v", err)
+			return sub, front.Refuse(http.StatusBadRequest, front.Unsupported, "containerConfig: %v", err)
 		}
 		if sub.layers, err = nameLayers(c.Layers); err != nil {
 			return sub, err
@@ -149,9 +150,9 @@ func (s server) takeLayers(ctx context.Context, staged blobstore.Store, sub *sub
 // at says which element of the request an error is about: to the client where
 // the client can do something about it, else to the log alone.
 func at(member string, i int, err error) error {
-	p := registry.ProblemOf(err)
+	p := front.ProblemOf(err)
 	if p.Status < http.StatusInternalServerError && p.RetryAfter == 0 {
-		return registry.Refuse(p.Status, "%s[%d]: %s", member, i, p.Message)
+		return front.Refuse(p.Status, front.Unsupported, "%s[%d]: %s", member, i, p.Message)
 	}
 	return fmt.Errorf("%s[%d]: %w", member, i, err)
 }
@@ -174,10 +175,10 @@ func (s server) parseImages(req *SubmitRequest, includes *[]reference.Named) (re
 	}
 	name := s.Host + "/wt/" + strings.Repeat("x", auth.TokenLength) + "/" + reference.Path(ref)
 	if len(name) > maxName {
-		return nil, registry.Refuse(http.StatusBadRequest, "containerImage %q: the name to pull would have %d characters with this server's host and the token, and container engines take %d", req.ContainerImage, len(name), maxName)
+		return nil, front.Refuse(http.StatusBadRequest, front.Unsupported, "containerImage %q: the name to pull would have %d characters with this server's host and the token, and container engines take %d", req.ContainerImage, len(name), maxName)
 	}
 	if n := len(req.ContainerIncludes); n > maxIncludes {
-		return nil, registry.Refuse(http.StatusBadRequest, "containerIncludes has %d images, and at most %d can be included", n, maxIncludes)
+		return nil, front.Refuse(http.StatusBadRequest, front.Unsupported, "containerIncludes has %d images, and at most %d can be included", n, maxIncludes)
 	}
 	for _, image := range req.ContainerIncludes {
 		included, err := parseImage("containerIncludes", image)
@@ -191,11 +192,11 @@ func (s server) parseImages(req *SubmitRequest, includes *[]reference.Named) (re
 
 func parseImage(member, image string) (reference.Named, error) {
 	if image == "" {
-		return nil, registry.Refuse(http.StatusBadRequest, "%s is missing: it must name an image", member)
+		return nil, front.Refuse(http.StatusBadRequest, front.Unsupported, "%s is missing: it must name an image", member)
 	}
 	ref, err := reference.ParseNormalizedNamed(image)
 	if err != nil {
-		return nil, registry.Refuse(http.StatusBadRequest, "%s %.300q is not an image name: %v", member, image, err)
+		return nil, front.Refuse(http.StatusBadRequest, front.Unsupported, "%s %.300q is not an image name: %v", member, image, err)
 	}
 	return ref, nil
 }
@@ -206,7 +207,7 @@ func parseTTL(text string) (time.Duration, error) {
 	}
 	ttl, err := time.ParseDuration(text)
 	if err != nil || ttl <= 0 {
-		return 0, registry.Refuse(http.StatusBadRequest, "ttl %.40q: want a duration such as 12h", text)
+		return 0, front.Refuse(http.StatusBadRequest, front.Unsupported, "ttl %.40q: want a duration such as 12h", text)
 	}
 	return ttl, nil
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/augment"
-	"github.com/waveproxy/waveproxy/registry"
 )
 
 const container = "/v1alpha2/container"
@@ -96,7 +96,7 @@ func TestFixtures(t *testing.T) {
 	}
 }
 
-func platforms(req registry.ImageRequest) string {
+func platforms(req assemble.ImageRequest) string {
 	var list []string
 	for _, p := range req.Platforms {
 		list = append(list, augment.FormatPlatform(p))

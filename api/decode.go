@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/waveproxy/waveproxy/registry"
+	"github.com/waveproxy/waveproxy/front"
 	"golang.org/x/sync/semaphore"
 )
 
@@ -24,7 +24,7 @@ const bodyTimeout = 5 * time.Minute
 func (s server) decode(w http.ResponseWriter, r *http.Request, v any) ([]byte, error) {
 	if t := r.Header.Get("Content-Type"); t != "" {
 		if media, _, err := mime.ParseMediaType(t); err != nil || media != "application/json" {
-			return nil, registry.Refuse(http.StatusUnsupportedMediaType, "content type %.100q: want application/json", t)
+			return nil, front.Refuse(http.StatusUnsupportedMediaType, front.Unsupported, "content type %.100q: want application/json", t)
 		}
 	}
 	if err := s.admit(w, r); err != nil {
@@ -44,22 +44,22 @@ func (s server) decode(w http.ResponseWriter, r *http.Request, v any) ([]byte, e
 	}
 	if errors.Is(err, errBusy) {
 		w.Header().Set("Connection", "close")
-		return nil, registry.Busy(busyRetry, "too many large requests at once: try again")
+		return nil, front.Busy(busyRetry, "too many large requests at once: try again")
 	}
 	if over, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, tooLarge(over.Limit)
 	}
 	if err != nil {
-		return nil, registry.Refuse(http.StatusBadRequest, "the request body could not be read: %v", err)
+		return nil, front.Refuse(http.StatusBadRequest, front.Unsupported, "the request body could not be read: %v", err)
 	}
 	if err := json.Unmarshal(data, v); err != nil {
-		return nil, registry.Refuse(http.StatusBadRequest, "%s", describeJSON(err))
+		return nil, front.Refuse(http.StatusBadRequest, front.Unsupported, "%s", describeJSON(err))
 	}
 	return data, nil
 }
 
 func tooLarge(limit int64) error {
-	return registry.Refuse(http.StatusRequestEntityTooLarge, "the request is larger than %d bytes (api.max_body)", limit)
+	return front.Refuse(http.StatusRequestEntityTooLarge, front.Unsupported, "the request is larger than %d bytes (api.max_body)", limit)
 }
 
 // bodies bounds what all requests together have in memory.

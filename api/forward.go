@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/waveproxy/waveproxy/registry"
+	"github.com/waveproxy/waveproxy/front"
 )
 
 const (
@@ -68,11 +68,11 @@ func (s server) unreachable(err error) error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err // without the URL
 	}
-	return registry.Refuse(http.StatusBadGateway, "%s, where this server forwards what it does not do itself (api.builds.forward), could not be asked: %s",
+	return front.Refuse(http.StatusBadGateway, front.Unsupported, "%s, where this server forwards what it does not do itself (api.builds.forward), could not be asked: %s",
 		s.Forward.Host, strings.Join(strings.Fields(err.Error()), " "))
 }
 
 // getJob answers for the builds, mirrors and scans of a Wave server.
 func (s server) getJob(_ http.ResponseWriter, r *http.Request) (any, error) {
-	return s.elsewhere(r, nil, registry.Refuse(http.StatusNotFound, "no such job: this server makes no builds, mirrors or scans"))
+	return s.elsewhere(r, nil, front.Refuse(http.StatusNotFound, front.Unsupported, "no such job: this server makes no builds, mirrors or scans"))
 }

@@ -3,7 +3,7 @@ package api
 import (
 	"net/http"
 
-	"github.com/waveproxy/waveproxy/registry"
+	"github.com/waveproxy/waveproxy/front"
 )
 
 // Health is the answer of a server that is well.
@@ -19,7 +19,7 @@ func getHealth(http.ResponseWriter, *http.Request) (any, error) {
 // getReady answers whether requests can be served, for load balancers.
 func (s server) getReady(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if err := s.Ready(r.Context()); err != nil {
-		return nil, registry.Refuse(http.StatusServiceUnavailable, "not ready: %v", err)
+		return nil, front.Refuse(http.StatusServiceUnavailable, front.Unsupported, "not ready: %v", err)
 	}
 	return Health{"ok"}, nil
 }

@@ -9,8 +9,9 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/augment"
-	"github.com/waveproxy/waveproxy/registry"
+	"github.com/waveproxy/waveproxy/front"
 )
 
 // InspectRequest names an image to look at.
@@ -134,7 +135,7 @@ func (s server) postInspect(w http.ResponseWriter, r *http.Request) (any, error)
 		return nil, err
 	}
 	if len(platforms) > 1 {
-		return nil, registry.Refuse(http.StatusBadRequest, "platform %.100q: one image can be inspected at a time", wanted)
+		return nil, front.Refuse(http.StatusBadRequest, front.Unsupported, "platform %.100q: one image can be inspected at a time", wanted)
 	}
 	found, err := s.Registries.Inspect(r.Context(), caller.Identity, ref, platforms)
 	if err != nil {
@@ -161,7 +162,7 @@ func inspectedIndex(o augment.Object) (*InspectedIndex, error) {
 	return &index, nil
 }
 
-func inspectedContainer(ref reference.Named, found registry.Inspection) (*InspectedContainer, error) {
+func inspectedContainer(ref reference.Named, found assemble.Inspection) (*InspectedContainer, error) {
 	c := &InspectedContainer{
 		Registry:  reference.Domain(ref),
 		HostName:  found.Host,
@@ -217,7 +218,7 @@ func identifier(ref reference.Named) string {
 
 func read(o augment.Object, v any) error {
 	if err := json.Unmarshal(o.Data, v); err != nil {
-		return registry.Refuse(http.StatusBadRequest, "%s of the image is not valid: %v", o.Digest, err)
+		return front.Refuse(http.StatusBadRequest, front.Unsupported, "%s of the image is not valid: %v", o.Digest, err)
 	}
 	return nil
 }

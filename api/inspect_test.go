@@ -8,9 +8,9 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/augment"
-	"github.com/waveproxy/waveproxy/registry"
-	"github.com/waveproxy/waveproxy/registry/upstream"
+	"github.com/waveproxy/waveproxy/upstream"
 )
 
 const (
@@ -29,7 +29,7 @@ func TestInspectContainer(t *testing.T) {
 		"schemaVersion": 2, "config": {"mediaType": "c", "digest": %q, "size": 9, "data": "e30="},
 		"layers": [{"mediaType": "l", "digest": "sha256:11", "size": 5}, {"mediaType": "l", "digest": "sha256:22", "size": 6, "annotations": {"a": "b"}}]}`, config.Digest)))
 	f, h := newAPI()
-	f.inspection = registry.Inspection{Host: "https://registry-1.docker.io", Root: manifest, Manifest: &manifest, Config: &config}
+	f.inspection = assemble.Inspection{Host: "https://registry-1.docker.io", Root: manifest, Manifest: &manifest, Config: &config}
 	w := call(h, "POST", inspect, fixture(t, "wavecli-inspect"), "Content-Type", "application/json")
 	checkJSON(t, w, fmt.Sprintf(`{"container": {
 		"registry": "docker.io", "hostName": "https://registry-1.docker.io", "imageName": "library/alpine", "reference": "latest", "digest": %q,
@@ -48,7 +48,7 @@ func TestInspectSparse(t *testing.T) {
 	config := augment.NewObject("", []byte(`{"created": "yesterday", "config": null, "rootfs": {"type": "layers", "diff_ids": null}}`))
 	manifest := augment.NewObject("application/octet-stream", []byte(`{"schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.v2+json", "config": {}, "layers": null, "annotations": null}`))
 	f, h := newAPI()
-	f.inspection = registry.Inspection{Host: "http://localhost:5000", Root: manifest, Manifest: &manifest, Config: &config}
+	f.inspection = assemble.Inspection{Host: "http://localhost:5000", Root: manifest, Manifest: &manifest, Config: &config}
 	pinned := "localhost:5000/a:1@" + digest.FromString("x").String()
 	checkJSON(t, call(h, "POST", inspect, `{"containerImage": "`+pinned+`"}`), fmt.Sprintf(`{"container": {
 		"registry": "localhost:5000", "hostName": "http://localhost:5000", "imageName": "a", "reference": %q, "digest": %q,
@@ -65,7 +65,7 @@ func TestInspectIndex(t *testing.T) {
 		{"mediaType": "m", "digest": "sha256:00", "size": 5, "platform": {"architecture": "arm", "os": "linux", "variant": "v7", "os.version": "1"}},
 		{"mediaType": "m", "digest": "sha256:11", "size": 6, "annotations": {"a": "b"}}], "annotations": {"x": "y"}}`))
 	f, h := newAPI()
-	f.inspection = registry.Inspection{Root: index}
+	f.inspection = assemble.Inspection{Root: index}
 	checkJSON(t, call(h, "POST", inspect, `{"containerImage": "alpine"}`), fmt.Sprintf(`{"index": {"schemaVersion": 2, "mediaType": %q, "digest": %q, "manifests": [
 		{"mediaType": "m", "digest": "sha256:00", "size": 5, "platform": {"architecture": "arm", "os": "linux", "variant": "v7"}},
 		{"mediaType": "m", "digest": "sha256:11", "size": 6, "annotations": {"a": "b"}}]}}`, ociIndex, index.Digest))
@@ -106,6 +106,6 @@ func TestInspectRefuses(t *testing.T) {
 	checkError(t, call(h, "POST", inspect, `{"containerImage":"`+strings.Repeat("a/", 105)+`a"}`), http.StatusNotFound, "does not exist")
 	f.err = nil
 	broken := augment.NewObject(ociManifest, []byte(`{"layers": {}}`))
-	f.inspection = registry.Inspection{Root: broken, Manifest: &broken, Config: &broken}
+	f.inspection = assemble.Inspection{Root: broken, Manifest: &broken, Config: &broken}
 	checkError(t, call(h, "POST", inspect, `{"containerImage":"a"}`), http.StatusBadRequest, broken.Digest.String())
 }

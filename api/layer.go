@@ -13,15 +13,16 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/blobstore"
-	"github.com/waveproxy/waveproxy/registry"
+	"github.com/waveproxy/waveproxy/front"
 )
 
 // namedLayer is a layer of a request that may be what it should be.
 type namedLayer struct {
 	location string
-	want     registry.Expected
+	want     assemble.Expected
 }
 
 // nameLayers reads what a request says about its layers.
@@ -42,14 +43,14 @@ func nameLayers(layers []ContainerLayer) ([]namedLayer, error) {
 }
 
 // Expected reads what the wire says of the layer under a key.
-func (l ContainerLayer) Expected(key string) (registry.Expected, error) {
-	want := registry.Expected{Digest: digest.Digest(l.GzipDigest), Size: int64(l.GzipSize), DiffID: digest.Digest(l.TarDigest)}
+func (l ContainerLayer) Expected(key string) (assemble.Expected, error) {
+	want := assemble.Expected{Digest: digest.Digest(l.GzipDigest), Size: int64(l.GzipSize), DiffID: digest.Digest(l.TarDigest)}
 	for _, d := range []struct {
 		member string
 		digest digest.Digest
 	}{{"gzipDigest", want.Digest}, {"tarDigest", want.DiffID}} {
 		if d.digest != "" && (d.digest.Validate() != nil || d.digest.Algorithm() != digest.SHA256) {
-			return want, registry.Refuse(http.StatusBadRequest, "%s.%s %.100q: want sha256: and 64 hexadecimal digits", key, d.member, d.digest)
+			return want, front.Refuse(http.StatusBadRequest, front.Unsupported, "%s.%s %.100q: want sha256: and 64 hexadecimal digits", key, d.member, d.digest)
 		}
 	}
 	return want, nil
@@ -64,13 +65,13 @@ func schemeOf(location string) string {
 }
 
 func refuseScheme(key, location string) error {
-	return registry.Refuse(http.StatusBadRequest, "%s %.40q: want data:, gzip:, http://, https:// or docker://", key, location)
+	return front.Refuse(http.StatusBadRequest, front.Unsupported, "%s %.40q: want data:, gzip:, http://, https:// or docker://", key, location)
 }
 
 // TakeLayer takes in the layer at a location as ContainerLayer has it. One that
 // comes in its location goes to staged, and may have maxInline bytes; all others
 // go to the store behind layers.
-func TakeLayer(ctx context.Context, layers Layers, staged blobstore.Store, identity, location string, want registry.Expected, maxInline int64) (augment.Layer, error) {
+func TakeLayer(ctx context.Context, layers Layers, staged blobstore.Store, identity, location string, want assemble.Expected, maxInline int64) (augment.Layer, error) {
 	switch schemeOf(location) {
 	case "http", "https":
 		return layers.Remote(ctx, location, want)
@@ -92,21 +93,21 @@ func inline(location string, limit int64) ([]byte, error) {
 	scheme, text, _ := strings.Cut(location, ":")
 	data, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {
-		return nil, registry.Refuse(http.StatusBadRequest, "layer location is not valid base64: %v", err)
+		return nil, front.Refuse(http.StatusBadRequest, front.Unsupported, "layer location is not valid base64: %v", err)
 	}
 	if scheme == "data" {
 		return data, nil
 	}
 	z, err := zlib.NewReader(bytes.NewReader(data))
 	if err != nil {
-		return nil, registry.Refuse(http.StatusBadRequest, "layer location is not a zlib stream: %v", err)
+		return nil, front.Refuse(http.StatusBadRequest, front.Unsupported, "layer location is not a zlib stream: %v", err)
 	}
 	data, err = io.ReadAll(io.LimitReader(z, limit+1))
 	if err != nil {
-		return nil, registry.Refuse(http.StatusBadRequest, "layer location is not a valid zlib stream: %v", err)
+		return nil, front.Refuse(http.StatusBadRequest, front.Unsupported, "layer location is not a valid zlib stream: %v", err)
 	}
 	if int64(len(data)) > limit {
-		return nil, registry.Refuse(http.StatusRequestEntityTooLarge, "layer unpacks to more than %d bytes (api.max_body)", limit)
+		return nil, front.Refuse(http.StatusRequestEntityTooLarge, front.Unsupported, "layer unpacks to more than %d bytes (api.max_body)", limit)
 	}
 	return data, nil
 }

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/waveproxy/waveproxy/registry"
-	"github.com/waveproxy/waveproxy/registry/upstream"
+	"github.com/waveproxy/waveproxy/front"
+	"github.com/waveproxy/waveproxy/upstream"
 )
 
 func TestRefusesLayers(t *testing.T) {
@@ -47,7 +47,7 @@ func TestLayerErrors(t *testing.T) {
 		says   string
 		retry  string
 	}{
-		"mismatch":     {body, registry.Refuse(400, "layer gzipDigest: expected x, found y"), 400, "containerConfig.layers[0]: layer gzipDigest: expected x, found y", ""},
+		"mismatch":     {body, front.Refuse(400, front.Unsupported, "layer gzipDigest: expected x, found y"), 400, "containerConfig.layers[0]: layer gzipDigest: expected x, found y", ""},
 		"absent":       {include, fmt.Errorf("include b: %w", &upstream.Error{Kind: upstream.NotFound, Name: "b"}), 404, "containerIncludes[0]: ", ""},
 		"rate limited": {include, &upstream.Error{Kind: upstream.RateLimited, Status: 429, RetryAfter: 90 * time.Second}, 429, "try again in 1m30s", "90"},
 		"unreachable":  {body, &upstream.Error{Kind: upstream.Unreachable, Host: "host"}, 502, "no connection to host", ""},

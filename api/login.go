@@ -5,8 +5,7 @@ import (
 	"strings"
 
 	"github.com/distribution/reference"
-
-	"github.com/waveproxy/waveproxy/registry"
+	"github.com/waveproxy/waveproxy/front"
 )
 
 // LoginRequest asks whether a registry accepts a login.
@@ -46,7 +45,7 @@ func (s server) checkLogin(w http.ResponseWriter, r *http.Request, req LoginRequ
 	}
 	for _, f := range []struct{ member, value string }{{"userName", req.UserName}, {"password", req.Password}} {
 		if strings.TrimSpace(f.value) == "" {
-			return nil, registry.Refuse(http.StatusBadRequest, "%s is missing or blank", f.member)
+			return nil, front.Refuse(http.StatusBadRequest, front.Unsupported, "%s is missing or blank", f.member)
 		}
 	}
 	host, err := parseRegistry(req.Registry)
@@ -71,7 +70,7 @@ func parseRegistry(text string) (string, error) {
 	const name = "any/name"
 	ref, err := reference.ParseNormalizedNamed(host + "/" + name)
 	if err != nil || reference.Path(ref) != name {
-		return "", registry.Refuse(http.StatusBadRequest, "registry %.200q: want a host such as quay.io or registry.local:5000", text)
+		return "", front.Refuse(http.StatusBadRequest, front.Unsupported, "registry %.200q: want a host such as quay.io or registry.local:5000", text)
 	}
 	return reference.Domain(ref), nil
 }

@@ -6,7 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/waveproxy/waveproxy/registry/upstream"
+	"github.com/waveproxy/waveproxy/upstream"
 )
 
 func TestLogin(t *testing.T) {

@@ -14,23 +14,24 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/front"
 	"github.com/waveproxy/waveproxy/ratelimit"
-	"github.com/waveproxy/waveproxy/registry"
 )
 
 // fakes record what reaches them, in order, and answer as they are told. The
 // real ones are tested with the binary.
 type fakes struct {
 	calls    []string
-	resolved []registry.ImageRequest
+	resolved []assemble.ImageRequest
 	inline   [][]byte
 	revoked  []auth.Token
 
 	description auth.Description
-	inspection  registry.Inspection
+	inspection  assemble.Inspection
 	accepted    bool
 	err         error // of everything
 	ready       error
@@ -41,7 +42,7 @@ func (f *fakes) called(words ...string) error {
 	return f.err
 }
 
-func (f *fakes) Resolve(_ context.Context, req registry.ImageRequest) (auth.Grant, error) {
+func (f *fakes) Resolve(_ context.Context, req assemble.ImageRequest) (auth.Grant, error) {
 	f.resolved = append(f.resolved, req)
 	return auth.Grant{Image: req.Ref.Name(), Tag: "latest", Base: digest.FromString("base"),
 		Root: ocispec.Descriptor{Digest: digest.FromString("root")}}, f.called("resolve", req.Identity, req.Ref.String())
@@ -55,7 +56,7 @@ func (f *fakes) IncludedLayers(_ context.Context, identity string, ref reference
 	return []augment.Layer{{Digest: digest.FromString(ref.String())}}, f.called(words...)
 }
 
-func (f *fakes) Inspect(_ context.Context, identity string, ref reference.Named, platforms []ocispec.Platform) (registry.Inspection, error) {
+func (f *fakes) Inspect(_ context.Context, identity string, ref reference.Named, platforms []ocispec.Platform) (assemble.Inspection, error) {
 	words := []string{"inspect", identity, ref.String()}
 	for _, p := range platforms {
 		words = append(words, augment.FormatPlatform(p))
@@ -67,16 +68,16 @@ func (f *fakes) CheckLogin(_ context.Context, host, username, password string) (
 	return f.accepted, f.called("login", host, username, password)
 }
 
-func (f *fakes) Inline(_ context.Context, _ blobstore.Store, data []byte, want registry.Expected) (augment.Layer, error) {
+func (f *fakes) Inline(_ context.Context, _ blobstore.Store, data []byte, want assemble.Expected) (augment.Layer, error) {
 	f.inline = append(f.inline, data)
 	return augment.Layer{Digest: want.Digest, Size: want.Size, DiffID: want.DiffID}, f.called("inline")
 }
 
-func (f *fakes) Remote(_ context.Context, url string, want registry.Expected) (augment.Layer, error) {
+func (f *fakes) Remote(_ context.Context, url string, want assemble.Expected) (augment.Layer, error) {
 	return augment.Layer{Digest: want.Digest}, f.called("remote", url)
 }
 
-func (f *fakes) Image(_ context.Context, identity, location string, want registry.Expected) (augment.Layer, error) {
+func (f *fakes) Image(_ context.Context, identity, location string, want assemble.Expected) (augment.Layer, error) {
 	return augment.Layer{Digest: want.Digest}, f.called("image", identity, location)
 }
 
@@ -94,7 +95,7 @@ func (f *fakes) Mint(_ context.Context, _ auth.Grant, ttl time.Duration) (auth.T
 
 func (f *fakes) CheckTTL(ttl time.Duration) error {
 	if ttl > 36*time.Hour {
-		return registry.Refuse(http.StatusBadRequest, "token lifetime is too long")
+		return front.Refuse(http.StatusBadRequest, front.Unsupported, "token lifetime is too long")
 	}
 	return nil
 }
@@ -111,7 +112,7 @@ func (f *fakes) Revoke(_ context.Context, t auth.Token) error {
 func newAPI(options ...func(*Options)) (*fakes, http.Handler) {
 	f := &fakes{description: auth.Description{Grant: &auth.Grant{Image: "docker.io/library/a"}}}
 	o := Options{Resolver: f, Registries: f, Layers: f, Tokens: f, Host: "proxy.test:9090", MaxBody: 1 << 20,
-		Policies: auth.NewPolicies(nil), Guesses: registry.NewGuesses(ratelimit.Rate{}),
+		Policies: auth.NewPolicies(nil), Guesses: front.NewGuesses(ratelimit.Rate{}),
 		Version: "1.37.0", Commit: "abc", Ready: func(context.Context) error { return f.ready }}
 	for _, set := range options {
 		set(&o)

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// errorBody is what registry.WriteAPIError writes.
+// errorBody is what front.WriteAPIError writes.
 type errorBody struct {
 	Message string `json:"message"`
 }

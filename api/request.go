@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/waveproxy/waveproxy/registry"
+	"github.com/waveproxy/waveproxy/front"
 )
 
 // SubmitRequest is what clients post to have an image augmented. Members that
@@ -61,7 +61,7 @@ const (
 func (r *SubmitRequest) bounded() error {
 	for _, word := range append([]string{r.ContainerImage, r.ContainerPlatform, r.TTL}, r.ContainerIncludes[:min(len(r.ContainerIncludes), maxIncludes)]...) {
 		if len(word) > maxWord {
-			return registry.Refuse(http.StatusBadRequest, "%.40q…: a name of %d bytes, and at most %d are taken", word, len(word), maxWord)
+			return front.Refuse(http.StatusBadRequest, front.Unsupported, "%.40q…: a name of %d bytes, and at most %d are taken", word, len(word), maxWord)
 		}
 	}
 	c := r.ContainerConfig
@@ -69,7 +69,7 @@ func (r *SubmitRequest) bounded() error {
 		return nil
 	}
 	if n := len(c.Layers); n > maxLayers {
-		return registry.Refuse(http.StatusBadRequest, "containerConfig.layers has %d layers, and at most %d are taken", n, maxLayers)
+		return front.Refuse(http.StatusBadRequest, front.Unsupported, "containerConfig.layers has %d layers, and at most %d are taken", n, maxLayers)
 	}
 	text := len(c.WorkingDir)
 	for _, list := range [][]string{c.Entrypoint, c.Cmd, c.Env} {
@@ -78,7 +78,7 @@ func (r *SubmitRequest) bounded() error {
 		}
 	}
 	if text > maxText {
-		return registry.Refuse(http.StatusBadRequest, "containerConfig has %d bytes of environment, entrypoint and command, and at most %d are taken: put large ones into a layer", text, maxText)
+		return front.Refuse(http.StatusBadRequest, front.Unsupported, "containerConfig has %d bytes of environment, entrypoint and command, and at most %d are taken: put large ones into a layer", text, maxText)
 	}
 	return nil
 }
@@ -123,7 +123,7 @@ type Size int64
 func (s *Size) UnmarshalJSON(data []byte) error {
 	v, err := parseNumber(data)
 	if err != nil || v < 0 {
-		return registry.Refuse(http.StatusBadRequest, "gzipSize %.40s: want a number of bytes", data)
+		return front.Refuse(http.StatusBadRequest, front.Unsupported, "gzipSize %.40s: want a number of bytes", data)
 	}
 	*s = Size(v)
 	return nil
@@ -169,7 +169,7 @@ func (r *SubmitRequest) unsupported() error {
 		{r.ScanMode == "required", "scanMode \"required\": this server does not scan images; leave it out"},
 	} {
 		if f.asked {
-			return registry.Refuse(http.StatusNotImplemented, "%s", f.reason)
+			return front.Refuse(http.StatusNotImplemented, front.Unsupported, "%s", f.reason)
 		}
 	}
 	return nil

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/waveproxy/waveproxy/auth"
-	"github.com/waveproxy/waveproxy/registry"
+	"github.com/waveproxy/waveproxy/front"
 )
 
 // route is one method of one path.
@@ -77,10 +77,10 @@ func serve(routes []route) http.Handler {
 func notAllowed(allow string) endpoint {
 	return func(w http.ResponseWriter, r *http.Request) (any, error) {
 		w.Header().Set("Allow", allow)
-		return nil, registry.Refuse(http.StatusMethodNotAllowed, "%s takes %s, not %s", auth.Redact(r.URL.Path), allow, r.Method)
+		return nil, front.Refuse(http.StatusMethodNotAllowed, front.Unsupported, "%s takes %s, not %s", auth.Redact(r.URL.Path), allow, r.Method)
 	}
 }
 
 func notFound(_ http.ResponseWriter, r *http.Request) (any, error) {
-	return nil, registry.Refuse(http.StatusNotFound, "no such endpoint: %.200q", auth.Redact(r.URL.Path))
+	return nil, front.Refuse(http.StatusNotFound, front.Unsupported, "no such endpoint: %.200q", auth.Redact(r.URL.Path))
 }

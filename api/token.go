@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"github.com/waveproxy/waveproxy/auth"
-	"github.com/waveproxy/waveproxy/registry"
+	"github.com/waveproxy/waveproxy/front"
 )
 
 // ContainerStatus is how far a request is. Ours are done when they are
@@ -135,7 +135,7 @@ func (s server) deleteToken(w http.ResponseWriter, r *http.Request) (any, error)
 func absent(err error) error {
 	for _, end := range []error{auth.ErrUnknownToken, auth.ErrExpiredToken, auth.ErrRevokedToken} {
 		if errors.Is(err, end) {
-			return registry.Refuse(http.StatusNotFound, "no such container request: %v", end)
+			return front.Refuse(http.StatusNotFound, front.Unsupported, "no such container request: %v", end)
 		}
 	}
 	return err

@@ -77,7 +77,7 @@ func NewAugmenter(maxLayers int) *Augmenter {
 // asked; other errors are those of src, the archives and ctx.
 func (a *Augmenter) Apply(ctx context.Context, src Source, req Request) (*Image, error) {
 	if err := req.Recipe.Validate(); err != nil {
-		return nil, refuse("recipe: %v", err)
+		return nil, Errorf("recipe: %v", err)
 	}
 	base, err := src.Manifest(ctx, req.Reference)
 	if err != nil {
@@ -117,7 +117,7 @@ type walk struct {
 func (w *walk) visit(ctx context.Context, o Object, declared *ocispec.Platform, depth int) (*Object, error) {
 	m, err := parseMembers(o.Data)
 	if err != nil {
-		return nil, refuse("manifest %s of %s: %v", o.Digest, w.Name, err)
+		return nil, Errorf("manifest %s of %s: %v", o.Digest, w.Name, err)
 	}
 	k, mediaType, err := classify(o, m)
 	if err != nil {
@@ -132,22 +132,22 @@ func (w *walk) visit(ctx context.Context, o Object, declared *ocispec.Platform, 
 
 func (w *walk) visitIndex(ctx context.Context, o Object, m members, depth int) (*Object, error) {
 	if depth >= maxDepth {
-		return nil, refuse("%s: indexes are nested more than %d deep", w.Name, maxDepth)
+		return nil, Errorf("%s: indexes are nested more than %d deep", w.Name, maxDepth)
 	}
 	n, err := m.count("manifests")
 	if err != nil {
-		return nil, refuse("index %s: %v", o.Digest, err)
+		return nil, Errorf("index %s: %v", o.Digest, err)
 	}
 	w.mu.Lock()
 	w.entries += n
 	n = w.entries
 	w.mu.Unlock()
 	if n > maxChildren {
-		return nil, refuse("%s: its indexes have %d entries; this server takes %d", w.Name, n, maxChildren)
+		return nil, Errorf("%s: its indexes have %d entries; this server takes %d", w.Name, n, maxChildren)
 	}
 	var entries []ocispec.Descriptor
 	if err := m.decode("manifests", &entries); err != nil {
-		return nil, refuse("index %s: %v", o.Digest, err)
+		return nil, Errorf("index %s: %v", o.Digest, err)
 	}
 	results := make([]*Object, len(entries))
 	g, ctx := errgroup.WithContext(ctx)
@@ -161,7 +161,7 @@ func (w *walk) visitIndex(ctx context.Context, o Object, m members, depth int) (
 		}
 		g.Go(func() error {
 			if err := e.Digest.Validate(); err != nil {
-				return refuse("index %s: entry %d: digest %.100q: %v", o.Digest, i, e.Digest, err)
+				return Errorf("index %s: entry %d: digest %.100q: %v", o.Digest, i, e.Digest, err)
 			}
 			child, err := w.src.Manifest(ctx, e.Digest.String())
 			if err != nil {
@@ -210,9 +210,9 @@ func (w *walk) wanted(e ocispec.Descriptor) bool {
 
 func (w *walk) visitManifest(ctx context.Context, o Object, m members, declared *ocispec.Platform) (*Object, error) {
 	if n, err := m.count("layers"); err != nil {
-		return nil, refuse("manifest %s: %v", o.Digest, err)
+		return nil, Errorf("manifest %s: %v", o.Digest, err)
 	} else if n > maxChildren {
-		return nil, refuse("%s has %d layers; this server takes %d", w.Name, n, maxChildren)
+		return nil, Errorf("%s has %d layers; this server takes %d", w.Name, n, maxChildren)
 	}
 	refs, err := o.References()
 	if err != nil {
@@ -223,7 +223,7 @@ func (w *walk) visitManifest(ctx context.Context, o Object, m members, declared 
 			w.lost(declared) // an artifact beside the images
 			return nil, nil
 		}
-		return nil, refuse("%s is not a container image: its config has media type %q", w.Name, configType(refs))
+		return nil, Errorf("%s is not a container image: its config has media type %q", w.Name, configType(refs))
 	}
 	config, err := w.src.Blob(ctx, *refs.Config)
 	if err != nil {
@@ -273,7 +273,7 @@ func configType(refs References) string {
 
 func (w *walk) add(o Object) error {
 	if len(o.Data) > maxObject {
-		return refuse("%s: the augmented document is %d bytes; registries and engines take %d", w.Name, len(o.Data), maxObject)
+		return Errorf("%s: the augmented document is %d bytes; registries and engines take %d", w.Name, len(o.Data), maxObject)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -283,7 +283,7 @@ func (w *walk) add(o Object) error {
 		w.size += len(o.Data)
 	}
 	if w.size > maxImage {
-		return refuse("%s: the image's documents are more than %d bytes", w.Name, maxImage)
+		return Errorf("%s: the image's documents are more than %d bytes", w.Name, maxImage)
 	}
 	return nil
 }

@@ -75,7 +75,7 @@ func Inspect(ctx context.Context, r io.Reader, limits Limits) (Archive, error) {
 		tarBytes := io.TeeReader(bounded, plain.Hash())
 		found.Roots, err = checkEntries(tarBytes, limits)
 		if errors.Is(err, errNoEntry) && compression == None {
-			return refuse("layer is not a tar archive, plain or compressed with gzip or zstd")
+			return Errorf("layer is not a tar archive, plain or compressed with gzip or zstd")
 		}
 		if err != nil {
 			return err
@@ -103,9 +103,9 @@ func asRefusal(what string, err error) error {
 		return refusal
 	}
 	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
-		return refuse("%s is cut off: the archive ends too early", what)
+		return Errorf("%s is cut off: the archive ends too early", what)
 	}
-	return refuse("%s is not a valid tar archive: %v", what, err)
+	return Errorf("%s is not a valid tar archive: %v", what, err)
 }
 
 // errNoEntry is an archive whose very first entry cannot be read: most often
@@ -128,7 +128,7 @@ func checkEntries(r io.Reader, limits Limits) (roots []string, err error) {
 			return nil, err
 		}
 		if n >= limits.Entries {
-			return nil, refuse("layer has more than %d entries", limits.Entries)
+			return nil, Errorf("layer has more than %d entries", limits.Entries)
 		}
 		if h.Typeflag == tar.TypeReg || h.Typeflag == tar.TypeGNUSparse {
 			left -= h.Size // a sparse file of kilobytes unpacks to any size
@@ -157,19 +157,19 @@ func checkEntry(h *tar.Header) error {
 			return fmt.Errorf("hard link %q: %w", h.Name, err)
 		}
 	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
-		return refuse("layer entry %q is a device or pipe, which may not be injected", h.Name)
+		return Errorf("layer entry %q is a device or pipe, which may not be injected", h.Name)
 	default:
-		return refuse("layer entry %q has the unknown type %q", h.Name, h.Typeflag)
+		return Errorf("layer entry %q has the unknown type %q", h.Name, h.Typeflag)
 	}
 	if h.Typeflag == tar.TypeXGlobalHeader {
 		return nil
 	}
 	switch path.Base(cleanName(h.Name)) {
 	case whiteout, whiteout + ".", whiteout + "..":
-		return refuse("layer entry %q is a whiteout of no name", h.Name)
+		return Errorf("layer entry %q is a whiteout of no name", h.Name)
 	}
 	if cleanName(h.Name) == "." && h.Typeflag != tar.TypeDir {
-		return refuse("layer entry %q stands for the root and is no directory", h.Name)
+		return Errorf("layer entry %q stands for the root and is no directory", h.Name)
 	}
 	return checkName(h.Name)
 }
@@ -177,15 +177,15 @@ func checkEntry(h *tar.Header) error {
 func checkName(name string) error {
 	switch {
 	case name == "" || strings.ContainsRune(name, 0):
-		return refuse("layer entry %q has no valid name", name)
+		return Errorf("layer entry %q has no valid name", name)
 	case len(name) > maxName:
-		return refuse("layer entry %.100q... has a name of %d bytes; Linux takes %d", name, len(name), maxName)
+		return Errorf("layer entry %.100q... has a name of %d bytes; Linux takes %d", name, len(name), maxName)
 	case strings.Count(name, "/") > maxNested:
-		return refuse("layer entry %.100q... is below more than %d directories", name, maxNested)
+		return Errorf("layer entry %.100q... is below more than %d directories", name, maxNested)
 	case strings.HasPrefix(name, "/"):
-		return refuse("layer entry %q is an absolute path; names must be relative to the image's root", name)
+		return Errorf("layer entry %q is an absolute path; names must be relative to the image's root", name)
 	case slices.Contains(strings.Split(name, "/"), ".."):
-		return refuse("layer entry %q contains \"..\"", name)
+		return Errorf("layer entry %q contains \"..\"", name)
 	}
 	return nil
 }
@@ -201,7 +201,7 @@ func decompress(ctx context.Context, r *bufio.Reader, window uint64) (io.ReadClo
 	magic, err := r.Peek(4)
 	if len(magic) == 0 {
 		if err == nil || errors.Is(err, io.EOF) {
-			err = refuse("layer is empty")
+			err = Errorf("layer is empty")
 		}
 		return nil, "", err
 	}
@@ -271,7 +271,7 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
-var errTooLarge = refuse("layer unpacks to more than the limit")
+var errTooLarge = Errorf("layer unpacks to more than the limit")
 
 // boundedReader refuses to yield more than left bytes.
 type boundedReader struct {

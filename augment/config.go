@@ -21,16 +21,16 @@ const historyTime = "1970-01-01T00:00:00Z"
 func rewriteConfig(base Object, r Recipe, baseLayers int, added []Layer) (Object, error) {
 	m, err := parseMembers(base.Data)
 	if err != nil {
-		return Object{}, refuse("config %s: %v", base.Digest, err)
+		return Object{}, Errorf("config %s: %v", base.Digest, err)
 	}
 	if err := extendRootFS(&m, baseLayers, added); err != nil {
-		return Object{}, refuse("config %s: %v", base.Digest, err)
+		return Object{}, Errorf("config %s: %v", base.Digest, err)
 	}
 	if err := extendHistory(&m, baseLayers, added); err != nil {
-		return Object{}, refuse("config %s: %v", base.Digest, err)
+		return Object{}, Errorf("config %s: %v", base.Digest, err)
 	}
 	if err := rewriteRuntime(&m, r); err != nil {
-		return Object{}, refuse("config %s: %v", base.Digest, err)
+		return Object{}, Errorf("config %s: %v", base.Digest, err)
 	}
 	return NewObject(base.MediaType, m.encode()), nil
 }

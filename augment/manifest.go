@@ -20,7 +20,7 @@ func rewriteManifest(base Object, m members, mediaType string, config Object, ad
 	if raw := m.get("config"); raw != nil {
 		var err error
 		if configDesc, err = parseMembers(raw); err != nil {
-			return Object{}, refuse("manifest %s: config: %v", base.Digest, err)
+			return Object{}, Errorf("manifest %s: config: %v", base.Digest, err)
 		}
 	}
 	configDesc.set("digest", config.Digest)
@@ -30,7 +30,7 @@ func rewriteManifest(base Object, m members, mediaType string, config Object, ad
 
 	var layers []json.RawMessage
 	if err := m.decode("layers", &layers); err != nil {
-		return Object{}, refuse("manifest %s: %v", base.Digest, err)
+		return Object{}, Errorf("manifest %s: %v", base.Digest, err)
 	}
 	for _, l := range added {
 		layers = append(layers, encodeJSON(members{
@@ -41,7 +41,7 @@ func rewriteManifest(base Object, m members, mediaType string, config Object, ad
 	}
 	m.set("layers", layers)
 	if err := annotate(&m, mediaType, from); err != nil {
-		return Object{}, refuse("manifest %s: %v", base.Digest, err)
+		return Object{}, Errorf("manifest %s: %v", base.Digest, err)
 	}
 	return NewObject(mediaType, m.encode()), nil
 }
@@ -52,7 +52,7 @@ func rewriteManifest(base Object, m members, mediaType string, config Object, ad
 func rewriteIndex(base Object, m members, mediaType string, swap map[int]Object, from origin) (Object, error) {
 	var entries, kept []json.RawMessage
 	if err := m.decode("manifests", &entries); err != nil {
-		return Object{}, refuse("index %s: %v", base.Digest, err)
+		return Object{}, Errorf("index %s: %v", base.Digest, err)
 	}
 	for i, raw := range entries {
 		to, ok := swap[i]
@@ -61,7 +61,7 @@ func rewriteIndex(base Object, m members, mediaType string, swap map[int]Object,
 		}
 		entry, err := parseMembers(raw)
 		if err != nil {
-			return Object{}, refuse("index %s: entry %d: %v", base.Digest, i, err)
+			return Object{}, Errorf("index %s: entry %d: %v", base.Digest, i, err)
 		}
 		entry.set("digest", to.Digest)
 		entry.set("size", len(to.Data))
@@ -70,7 +70,7 @@ func rewriteIndex(base Object, m members, mediaType string, swap map[int]Object,
 	}
 	m.set("manifests", kept)
 	if err := annotate(&m, mediaType, from); err != nil {
-		return Object{}, refuse("index %s: %v", base.Digest, err)
+		return Object{}, Errorf("index %s: %v", base.Digest, err)
 	}
 	return NewObject(mediaType, m.encode()), nil
 }
@@ -85,7 +85,7 @@ func annotate(m *members, mediaType string, from origin) error {
 	if raw := m.get("annotations"); raw != nil {
 		var err error
 		if annotations, err = parseMap(raw); err != nil {
-			return refuse("annotations: %v", err)
+			return Errorf("annotations: %v", err)
 		}
 	}
 	annotations.set(ocispec.AnnotationBaseImageDigest, from.digest)

@@ -34,10 +34,10 @@ func classify(o Object, m members) (kind, string, error) {
 		return 0, "", err
 	}
 	if m.get("fsLayers") != nil || isSchema1(inBody) {
-		return 0, "", refuse("the image has a schema 1 manifest, which current container engines no longer accept: push it again with a current client")
+		return 0, "", Errorf("the image has a schema 1 manifest, which current container engines no longer accept: push it again with a current client")
 	}
 	if m.get("manifests") != nil && (m.get("config") != nil || m.get("layers") != nil) {
-		return 0, "", refuse("the document is both a manifest and an index, which container engines refuse")
+		return 0, "", Errorf("the document is both a manifest and an index, which container engines refuse")
 	}
 	switch mediaType := first(inBody, o.MediaType); mediaType {
 	case ocispec.MediaTypeImageManifest, dockerManifest:
@@ -52,7 +52,7 @@ func classify(o Object, m members) (kind, string, error) {
 	case m.get("config") != nil && m.get("layers") != nil:
 		return kindManifest, ocispec.MediaTypeImageManifest, nil
 	}
-	return 0, "", refuse("media type %q is not an image manifest or index", first(inBody, o.MediaType))
+	return 0, "", Errorf("media type %q is not an image manifest or index", first(inBody, o.MediaType))
 }
 
 func isSchema1(mediaType string) bool {
@@ -119,7 +119,7 @@ type References struct {
 func (o Object) References() (References, error) {
 	var refs References
 	if err := json.Unmarshal(o.Data, &refs); err != nil {
-		return refs, refuse("manifest %s is not valid: %v", o.Digest, err)
+		return refs, Errorf("manifest %s is not valid: %v", o.Digest, err)
 	}
 	return refs, nil
 }

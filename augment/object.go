@@ -39,7 +39,8 @@ type Error struct{ reason string }
 
 func (e *Error) Error() string { return e.reason }
 
-func refuse(format string, args ...any) error {
+// Errorf returns an *Error with the formatted reason.
+func Errorf(format string, args ...any) error {
 	return &Error{reason: fmt.Sprintf(format, args...)}
 }
 

@@ -39,7 +39,7 @@ func newOverlay() *overlay {
 // archive the last entry of a name wins, as it does when unpacking.
 func (o *overlay) place(h *tar.Header, at position) error {
 	if o.names += len(h.Name) + 64; o.names > maxNames {
-		return refuse("layers cannot be rewritten: the names of their entries are more than %d bytes", maxNames)
+		return Errorf("layers cannot be rewritten: the names of their entries are more than %d bytes", maxNames)
 	}
 	o.top = at.layer
 	dir, base := path.Split(h.Name)
@@ -62,7 +62,7 @@ func (o *overlay) place(h *tar.Header, at position) error {
 	}
 	if h.Typeflag == tar.TypeLink {
 		if o.lower(h.Linkname, at) {
-			return refuse("layers cannot be merged: %q is a hard link into another layer", h.Name)
+			return Errorf("layers cannot be merged: %q is a hard link into another layer", h.Name)
 		}
 		if to, ok := o.entries[h.Linkname]; ok && to.layer == at.layer {
 			o.links = append(o.links, hardLink{h.Name, at, to.position})
@@ -99,7 +99,7 @@ func (o *overlay) checkRemade(dir string, at position) error {
 		return nil
 	}
 	if in, base := path.Split(dir); o.lower(in+whiteout+base, at) {
-		return refuse("layers cannot be merged: %q is removed by one and made again by a later one", dir)
+		return Errorf("layers cannot be merged: %q is removed by one and made again by a later one", dir)
 	}
 	return nil
 }

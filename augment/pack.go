@@ -23,7 +23,7 @@ var specialDirs = []string{"dev", "proc", "root", "run", "sys", "tmp", "var/tmp"
 // are refused.
 func Pack(w io.Writer, tree fs.FS, target string) error {
 	if !strings.HasPrefix(target, "/") || slices.Contains(strings.Split(target, "/"), "..") {
-		return refuse("target %q is not an absolute path", target)
+		return Errorf("target %q is not an absolute path", target)
 	}
 	target = strings.TrimPrefix(path.Clean(target), "/")
 	z := gzip.NewWriter(w)
@@ -76,7 +76,7 @@ func packEntry(out *tar.Writer, tree fs.FS, from, to string, d fs.DirEntry) erro
 		}
 		return out.WriteHeader(h)
 	case !info.Mode().IsRegular():
-		return refuse("%s is neither a file, a directory nor a symbolic link", from)
+		return Errorf("%s is neither a file, a directory nor a symbolic link", from)
 	}
 	f, err := tree.Open(from)
 	if err != nil {

@@ -31,11 +31,11 @@ func ParsePlatform(s string) (ocispec.Platform, error) {
 		parts = append([]string{"linux"}, parts...)
 	}
 	if len(parts) > 3 {
-		return ocispec.Platform{}, refuse("platform %q: want [os/]architecture[/variant], for example linux/amd64", s)
+		return ocispec.Platform{}, Errorf("platform %q: want [os/]architecture[/variant], for example linux/amd64", s)
 	}
 	for _, p := range parts {
 		if !platformWord.MatchString(p) {
-			return ocispec.Platform{}, refuse("platform %q: want [os/]architecture[/variant], for example linux/amd64", s)
+			return ocispec.Platform{}, Errorf("platform %q: want [os/]architecture[/variant], for example linux/amd64", s)
 		}
 	}
 	p := ocispec.Platform{OS: parts[0], Architecture: parts[1]}
@@ -60,7 +60,7 @@ func ParsePlatforms(s string) ([]ocispec.Platform, error) {
 			return nil, err
 		}
 		if platforms = append(platforms, p); len(platforms) > maxPlatforms {
-			return nil, refuse("more than %d platforms are asked for", maxPlatforms)
+			return nil, Errorf("more than %d platforms are asked for", maxPlatforms)
 		}
 	}
 	return platforms, nil
@@ -161,7 +161,7 @@ func fitting(layers []Layer, p ocispec.Platform) (fit []Layer, ok bool) {
 func configPlatform(config Object) (ocispec.Platform, error) {
 	var p ocispec.Platform
 	if err := json.Unmarshal(config.Data, &p); err != nil {
-		return p, refuse("config %s is not valid: %v", config.Digest, err)
+		return p, Errorf("config %s is not valid: %v", config.Digest, err)
 	}
 	return p, nil
 }
@@ -182,17 +182,17 @@ func (w *walk) checkPlatforms(any bool) error {
 	list := strings.Join(slices.Compact(have), ", ")
 	for _, want := range w.Platforms {
 		if !slices.ContainsFunc(w.have, func(c candidate) bool { return covers(want, c.Platform) }) {
-			return refuse("%s has no image for platform %s; it has %s", w.Name, FormatPlatform(want), first(list, "none"))
+			return Errorf("%s has no image for platform %s; it has %s", w.Name, FormatPlatform(want), first(list, "none"))
 		}
 		if !slices.ContainsFunc(w.have, func(c candidate) bool { return c.fits && covers(want, c.Platform) }) {
-			return refuse("the recipe has no layer for platform %s of %s", FormatPlatform(want), w.Name)
+			return Errorf("the recipe has no layer for platform %s of %s", FormatPlatform(want), w.Name)
 		}
 	}
 	if !any && len(have) == 0 {
-		return refuse("%s is not a container image: its index has none", w.Name)
+		return Errorf("%s is not a container image: its index has none", w.Name)
 	}
 	if !any {
-		return refuse("none of the platforms of %s (%s) fits the recipe's layers", w.Name, first(list, "none"))
+		return Errorf("none of the platforms of %s (%s) fits the recipe's layers", w.Name, first(list, "none"))
 	}
 	return nil
 }

@@ -14,7 +14,7 @@ import (
 // have more layers than engines take.
 func (w *walk) prepare(ctx context.Context, base []ocispec.Descriptor, layers []Layer) ([]Layer, error) {
 	if len(layers) > maxChildren {
-		return nil, refuse("%d layers are to be injected; this server takes %d", len(layers), maxChildren)
+		return nil, Errorf("%d layers are to be injected; this server takes %d", len(layers), maxChildren)
 	}
 	links, err := w.baseLinks(ctx, base, layers)
 	if err != nil {
@@ -38,7 +38,7 @@ func (w *walk) prepare(ctx context.Context, base []ocispec.Descriptor, layers []
 		}
 	}
 	if n := len(base) + len(layers); len(layers) > 0 && n > w.maxLayers {
-		return nil, refuse("%s has %d layers, with the injected one %d; container engines take %d", w.Name, len(base), n, w.maxLayers)
+		return nil, Errorf("%s has %d layers, with the injected one %d; container engines take %d", w.Name, len(base), n, w.maxLayers)
 	}
 	return layers, nil
 }

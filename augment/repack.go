@@ -118,7 +118,7 @@ func planRepack(ctx context.Context, archives Archives, layers []Layer, links ma
 	p.keep = o.visible()
 	for _, l := range o.links {
 		if p.keep[l.from] && !p.keep[l.to] {
-			return nil, refuse("layers cannot be rewritten: the file that %q is a hard link to is removed or replaced later", l.name)
+			return nil, Errorf("layers cannot be rewritten: the file that %q is a hard link to is removed or replaced later", l.name)
 		}
 	}
 	return p, nil
@@ -227,7 +227,7 @@ func (p *repackPlan) write(ctx context.Context, compressed, plain io.Writer) err
 			}
 			if err := out.WriteHeader(h); err != nil {
 				// Not the writer's: its first pass only takes digests.
-				return refuse("layer entry %q cannot be rewritten: %v", h.Name, err)
+				return Errorf("layer entry %q cannot be rewritten: %v", h.Name, err)
 			}
 			if _, err := io.Copy(out, body); err != nil {
 				return fmt.Errorf("repack %q: %w", h.Name, err)

@@ -27,16 +27,20 @@ var allowed = map[string][]string{
 	"auth/ecr":                      {"auth/internal/cloud", "auth", "augment"},
 	"auth/gar":                      {"auth/internal/cloud", "auth", "augment"},
 	"auth/acr":                      {"auth/internal/cloud", "auth", "augment"},
-	"registry/upstream":             {"auth", "augment"},
+	"upstream":                      {"auth", "augment"},
 	"auth/oidc":                     {"auth", "augment"},
 	"ratelimit":                     {},
-	"registry":                      {"auth", "augment", "blobstore", "blobstore/cache", "ratelimit", "registry/upstream"},
-	"metrics":                       {"registry", "auth", "augment", "blobstore", "blobstore/cache", "ratelimit", "registry/upstream"},
-	"api":                           {"registry", "auth", "augment", "blobstore", "blobstore/cache", "ratelimit", "registry/upstream"},
-	"recipes":                       {"api", "registry", "auth", "augment", "blobstore", "blobstore/cache", "ratelimit", "registry/upstream"},
+	"internal/flight":               {},
+	"front":                         {"auth", "augment", "ratelimit", "upstream"},
+	"assemble":                      {"auth", "augment", "blobstore", "internal/flight", "upstream"},
+	"registry":                      {"assemble", "auth", "augment", "blobstore", "blobstore/cache", "front", "internal/flight", "ratelimit", "upstream"},
+	"metrics":                       {"front", "auth", "augment", "ratelimit", "upstream"},
+	"api":                           {"assemble", "auth", "augment", "blobstore", "front", "internal/flight", "ratelimit", "upstream"},
+	"recipes":                       {"api", "registry", "assemble", "auth", "augment", "blobstore", "blobstore/cache", "front", "internal/flight", "ratelimit", "upstream"},
 	"cmd/waveproxy/demo":            {"blobstore"},
 	"cmd/waveproxy": {
-		"api", "registry", "auth", "augment", "blobstore", "blobstore/cache", "metrics", "ratelimit", "registry/upstream", "cmd/waveproxy/demo",
+		"api", "registry", "auth", "augment", "blobstore", "blobstore/cache", "metrics", "ratelimit", "upstream", "cmd/waveproxy/demo",
+		"assemble", "front", "internal/flight",
 		"auth/ecr", "auth/gar", "auth/acr", "auth/internal/cloud", "auth/oidc", "recipes",
 	},
 	"integration":          {},
@@ -57,9 +61,9 @@ var forbidden = map[string][]string{
 
 // onlyDirect packages may be imported by the named packages of ours alone.
 var onlyDirect = map[string][]string{
-	"github.com/distribution/distribution/v3/registry/api/errcode": {"registry"},
+	"github.com/distribution/distribution/v3/registry/api/errcode": {"front"},
 	"github.com/distribution/distribution/v3/registry/handlers":    {"integration/upstream"},
-	"oras.land/oras-go/v2/registry/remote/auth":                    {"registry/upstream", "cmd/waveproxy/demo"},
+	"oras.land/oras-go/v2/registry/remote/auth":                    {"upstream", "cmd/waveproxy/demo"},
 	"oras.land/oras-go/v2/registry/remote/credentials":             {"auth"},
 }
 

@@ -12,8 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-
-	"github.com/waveproxy/waveproxy/registry"
+	"github.com/waveproxy/waveproxy/front"
 )
 
 // Metrics is a set of counters. It is safe for concurrent use.
@@ -57,7 +56,7 @@ func New(version string) *Metrics {
 }
 
 // Observe counts a request that has ended.
-func (m *Metrics) Observe(r registry.Request) {
+func (m *Metrics) Observe(r front.Request) {
 	m.requests.WithLabelValues(r.Kind, strconv.Itoa(r.Status)).Inc()
 	m.seconds.WithLabelValues(r.Kind).Observe(r.Took.Seconds())
 	if r.Untouched {

@@ -6,15 +6,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/waveproxy/waveproxy/registry"
+	"github.com/waveproxy/waveproxy/front"
 )
 
 func TestObserved(t *testing.T) {
 	m := New("1.2.3")
-	m.Observe(registry.Request{Kind: "blob", Status: 200, Bytes: 1000, Source: "upstream", Took: 20 * time.Millisecond})
-	m.Observe(registry.Request{Kind: "blob", Status: 200, Bytes: 24, Source: "upstream", Took: time.Second})
-	m.Observe(registry.Request{Kind: "manifest", Status: 404})
-	m.Observe(registry.Request{Kind: "manifest", Status: 200, Untouched: true})
+	m.Observe(front.Request{Kind: "blob", Status: 200, Bytes: 1000, Source: "upstream", Took: 20 * time.Millisecond})
+	m.Observe(front.Request{Kind: "blob", Status: 200, Bytes: 24, Source: "upstream", Took: time.Second})
+	m.Observe(front.Request{Kind: "manifest", Status: 404})
+	m.Observe(front.Request{Kind: "manifest", Status: 200, Untouched: true})
 	w := httptest.NewRecorder()
 	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	for _, line := range []string{

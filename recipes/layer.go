@@ -11,8 +11,8 @@ import (
 	"strings"
 
 	"github.com/waveproxy/waveproxy/api"
+	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/augment"
-	"github.com/waveproxy/waveproxy/registry"
 )
 
 // layersOf takes in the layers of a document, and says which cannot be.
@@ -76,7 +76,7 @@ func (l Loader) take(ctx context.Context, layer Layer) (augment.Layer, error) {
 
 func (l Loader) open(ctx context.Context, layer Layer) (augment.Layer, error) {
 	if layer.URL != "" {
-		return l.Layers.Remote(ctx, layer.URL, registry.Expected{Digest: layer.Digest})
+		return l.Layers.Remote(ctx, layer.URL, assemble.Expected{Digest: layer.Digest})
 	}
 	info, err := os.Stat(layer.Path)
 	switch {
@@ -87,10 +87,10 @@ func (l Loader) open(ctx context.Context, layer Layer) (augment.Layer, error) {
 	case layer.Target != "":
 		return augment.Layer{}, fmt.Errorf("%s is not a directory, and only one takes a target: an archive says itself where its files go", layer.Path)
 	}
-	return l.archive(ctx, layer.Path, registry.Expected{})
+	return l.archive(ctx, layer.Path, assemble.Expected{})
 }
 
-func (l Loader) archive(ctx context.Context, path string, want registry.Expected) (augment.Layer, error) {
+func (l Loader) archive(ctx context.Context, path string, want assemble.Expected) (augment.Layer, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return augment.Layer{}, err
@@ -119,7 +119,7 @@ func (l Loader) directory(ctx context.Context, path, target string) (augment.Lay
 		w.CloseWithError(augment.Pack(w, os.DirFS(path), target))
 	}()
 	stop := context.AfterFunc(ctx, func() { w.CloseWithError(ctx.Err()) })
-	layer, err := l.Layers.Local(ctx, r, path, registry.Expected{})
+	layer, err := l.Layers.Local(ctx, r, path, assemble.Expected{})
 	stop()
 	r.Close()
 	<-packed

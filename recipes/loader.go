@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/waveproxy/waveproxy/api"
+	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/blobstore"
 	"github.com/waveproxy/waveproxy/registry"
@@ -23,10 +24,10 @@ type Upstream interface {
 	Fetch(ctx context.Context, url string) (body io.ReadCloser, size int64, err error)
 }
 
-// Layers takes layers in. registry.Layers is one.
+// Layers takes layers in. assemble.Layers is one.
 type Layers interface {
 	api.Layers
-	Local(ctx context.Context, r io.Reader, name string, want registry.Expected) (augment.Layer, error)
+	Local(ctx context.Context, r io.Reader, name string, want assemble.Expected) (augment.Layer, error)
 }
 
 // Loader makes recipes of definitions. It is safe for concurrent use.
@@ -34,7 +35,7 @@ type Loader struct {
 	Upstream  Upstream
 	Layers    Layers
 	Store     blobstore.Store  // the one behind Layers
-	Records   registry.Records // for documents
+	Records   assemble.Records // for documents
 	MaxInline int64            // bytes of a layer that stands in a document
 	Log       *slog.Logger
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/waveproxy/waveproxy/api"
+	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/augment"
-	"github.com/waveproxy/waveproxy/registry"
 )
 
 // tarNames lists the files of a compressed archive.
@@ -318,7 +318,7 @@ type imageLayers struct {
 	asked []string
 }
 
-func (l *imageLayers) Image(_ context.Context, identity, location string, want registry.Expected) (augment.Layer, error) {
+func (l *imageLayers) Image(_ context.Context, identity, location string, want assemble.Expected) (augment.Layer, error) {
 	l.asked = append(l.asked, identity, location)
 	return augment.Layer{Digest: want.Digest}, nil
 }

@@ -18,10 +18,11 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/waveproxy/waveproxy/api"
+	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/blobstore"
 	"github.com/waveproxy/waveproxy/registry"
-	"github.com/waveproxy/waveproxy/registry/upstream"
+	"github.com/waveproxy/waveproxy/upstream"
 )
 
 func TestMain(m *testing.M) {
@@ -143,7 +144,7 @@ func newHouse(t *testing.T, s *site) house {
 	t.Cleanup(client.CloseIdleConnections)
 	h := house{store: blobstore.NewMem(), log: new(bytes.Buffer)}
 	h.Loader = Loader{
-		Upstream: client, Layers: registry.NewLayers(h.store, h.store, client, t.TempDir(), testMaxLayer),
+		Upstream: client, Layers: assemble.NewLayers(h.store, h.store, client, t.TempDir(), testMaxLayer),
 		Store: h.store, Records: h.store, MaxInline: 1 << 20, Log: slog.New(slog.NewTextHandler(h.log, nil)),
 	}
 	return h

@@ -10,13 +10,14 @@ import (
 	"net/http"
 	"regexp"
 
-	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/front"
+	"github.com/waveproxy/waveproxy/internal/flight"
 )
 
 // Each digest that a client may learn from an image has a record before that
@@ -49,7 +50,7 @@ func (n *named) having(ctx context.Context, q namedRequest, d digest.Digest) (*i
 			return img, nil
 		}
 	}
-	return together(ctx, &n.flights, "records "+q.key(d.String()), loadTimeout, func(ctx context.Context) (*image, error) {
+	return flight.Do(ctx, &n.flights, "records "+q.key(d.String()), loadTimeout, func(ctx context.Context) (*image, error) {
 		return n.fromRecords(ctx, q, d)
 	})
 }
@@ -60,7 +61,7 @@ func (n *named) rooted(ctx context.Context, q namedRequest, root digest.Digest) 
 	if img, ok := n.images.Get(ownedDigest{q.group, root}); ok {
 		return img, nil
 	}
-	img, err := together(ctx, &n.flights, "records "+q.key(root.String()), loadTimeout, func(ctx context.Context) (*image, error) {
+	img, err := flight.Do(ctx, &n.flights, "records "+q.key(root.String()), loadTimeout, func(ctx context.Context) (*image, error) {
 		return n.fromRecords(ctx, q, root)
 	})
 	if err == nil && img != nil && img.grant.Root.Digest != root {
@@ -115,11 +116,11 @@ func (n *named) advertise(ctx context.Context, q namedRequest, grant auth.Grant)
 	}
 	digests := img.digests()
 	if len(digests) > maxRecords {
-		return nil, refuse(http.StatusBadRequest, errcode.ErrorCodeUnsupported, "%s has %d manifests, configs and layers; under a recipe this server takes %d", q.ref, len(digests), maxRecords)
+		return nil, front.Refuse(http.StatusBadRequest, front.Unsupported, "%s has %d manifests, configs and layers; under a recipe this server takes %d", q.ref, len(digests), maxRecords)
 	}
 	for _, d := range digests {
 		if err := d.Validate(); err != nil {
-			return nil, refuse(http.StatusBadRequest, errcode.ErrorCodeManifestInvalid, "%s has a config or layer with the digest %.100q: %v", q.ref, d, err)
+			return nil, front.Refuse(http.StatusBadRequest, front.ManifestInvalid, "%s has a config or layer with the digest %.100q: %v", q.ref, d, err)
 		}
 	}
 	root := grant.Root.Digest
@@ -170,7 +171,7 @@ func (n *named) pinned(ctx context.Context, q namedRequest, d digest.Digest) (*i
 	if err := n.failed(key); err != nil {
 		return nil, err
 	}
-	return together(ctx, &n.flights, key, readTimeout, func(ctx context.Context) (*image, error) {
+	return flight.Do(ctx, &n.flights, key, lookUpTimeout, func(ctx context.Context) (*image, error) {
 		if img, err := n.fromRecords(ctx, q, d); err != nil || img != nil {
 			return img, err // since we looked
 		}
@@ -187,9 +188,9 @@ func (n *named) pinned(ctx context.Context, q namedRequest, d digest.Digest) (*i
 
 func (n *named) pin(ctx context.Context, q namedRequest, d digest.Digest) (*image, error) {
 	if a := d.Algorithm(); a != digest.SHA256 && a != digest.SHA512 {
-		return nil, refuse(http.StatusNotFound, errcode.ErrorCodeDigestInvalid, "digests are sha256 or sha512 here, not %s", a)
+		return nil, front.Refuse(http.StatusNotFound, front.DigestInvalid, "digests are sha256 or sha512 here, not %s", a)
 	}
-	o, err := n.resolver.source(q.target()).Manifest(ctx, d.String())
+	o, err := n.resolver.Source(q.target()).Manifest(ctx, d.String())
 	if err != nil {
 		return nil, err
 	}

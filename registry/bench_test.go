@@ -19,8 +19,9 @@ import (
 
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/front"
 	"github.com/waveproxy/waveproxy/registry"
-	"github.com/waveproxy/waveproxy/registry/upstream"
+	"github.com/waveproxy/waveproxy/upstream"
 )
 
 // BenchmarkServe answers requests over a connection that is kept. Client and
@@ -56,7 +57,7 @@ func BenchmarkServe(b *testing.B) {
 	}
 	defer client.CloseIdleConnections()
 	log := slog.New(slog.DiscardHandler)
-	server := httptest.NewServer(registry.Front{Log: log}.Handler(registry.New(registry.Options{
+	server := httptest.NewServer(front.Front{Log: log}.Handler(registry.New(registry.Options{
 		Tokens: oneToken{token, &auth.Grant{
 			Image: "docker.io/library/base", Tag: "1", Base: digest.FromString("base"), Root: root,
 			Objects: []digest.Digest{root.Digest, config.Digest}, Injected: []digest.Digest{layers[1].Digest},

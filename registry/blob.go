@@ -5,10 +5,10 @@ import (
 	"net/http"
 	"regexp"
 
-	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/front"
 )
 
 // blobSource is one place that blobs of an image may come from.
@@ -41,7 +41,7 @@ func (s *Server) serveBlob(w http.ResponseWriter, r *http.Request, img *image, d
 			return err
 		}
 	}
-	return refuse(http.StatusNotFound, errcode.ErrorCodeBlobUnknown, "the image %s has no blob %s", pullName(img), d)
+	return front.Refuse(http.StatusNotFound, front.BlobUnknown, "the image %s has no blob %s", pullName(img), d)
 }
 
 func (s *Server) fromSources(w http.ResponseWriter, r *http.Request, img *image, d digest.Digest) error {
@@ -56,10 +56,6 @@ func (s *Server) fromSources(w http.ResponseWriter, r *http.Request, img *image,
 // blobType is what blobs are served as. Their media type is in the manifest.
 const blobType = "application/octet-stream"
 
-// SourceHeader says where a blob came from: "injected" or "upstream".
-// "waveproxy inspect" shows it.
-const SourceHeader = "Waveproxy-Source"
-
 // storedBlobs serves the image's configs and injected layers.
 type storedBlobs struct{ store blobstore.Store }
 
@@ -71,8 +67,8 @@ func (b storedBlobs) serveBlob(w http.ResponseWriter, r *http.Request, img *imag
 		}
 	}
 	desc.MediaType = blobType
-	w.Header().Set(SourceHeader, "injected")
-	note(r.Context()).source = "injected"
+	w.Header().Set(front.SourceHeader, "injected")
+	front.RecordOf(r.Context()).Source = "injected"
 	if err := blobstore.Serve(w, r, b.store, desc); err != nil {
 		return lost(img, err)
 	}

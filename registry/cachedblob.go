@@ -15,7 +15,8 @@ import (
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
 	"github.com/waveproxy/waveproxy/blobstore/cache"
-	"github.com/waveproxy/waveproxy/registry/upstream"
+	"github.com/waveproxy/waveproxy/front"
+	"github.com/waveproxy/waveproxy/upstream"
 )
 
 // cachedBlobs keeps what the upstream has. Where it cannot help, the next source
@@ -80,9 +81,9 @@ func (b cachedBlobs) serveBlob(w http.ResponseWriter, r *http.Request, img *imag
 	}
 	defer blob.Close()
 	setBlobHeaders(w.Header(), desc)
-	note(r.Context()).source = "upstream"
+	front.RecordOf(r.Context()).Source = "upstream"
 	if blob.Stored() {
-		note(r.Context()).source = "cache"
+		front.RecordOf(r.Context()).Source = "cache"
 	}
 	if err := blob.Serve(w, r); err != nil {
 		abort(r.Context(), clientError(r.Context(), err))

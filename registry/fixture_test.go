@@ -21,10 +21,12 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.uber.org/goleak"
 
+	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
-	"github.com/waveproxy/waveproxy/registry/upstream"
+	"github.com/waveproxy/waveproxy/front"
+	"github.com/waveproxy/waveproxy/upstream"
 )
 
 func TestMain(m *testing.M) {
@@ -93,8 +95,8 @@ func newFixture(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	staged := blobstore.NewMem()
-	layers := NewLayers(store, store, client, t.TempDir(), 1<<20)
-	f.layer, err = layers.Inline(t.Context(), staged, archiveOf(t, "added", "added"), Expected{})
+	layers := assemble.NewLayers(store, store, client, t.TempDir(), 1<<20)
+	f.layer, err = layers.Inline(t.Context(), staged, archiveOf(t, "added", "added"), assemble.Expected{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,13 +104,13 @@ func newFixture(t *testing.T) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.grant, err = NewResolver(client, layers, store, 125).Resolve(t.Context(), ImageRequest{Ref: ref, Recipe: augment.Recipe{Layers: []augment.Layer{f.layer}}, Staged: staged})
+	f.grant, err = assemble.NewResolver(client, layers, store, 125).Resolve(t.Context(), assemble.ImageRequest{Ref: ref, Recipe: augment.Recipe{Layers: []augment.Layer{f.layer}}, Staged: staged})
 	if err != nil {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
 	f.server = New(Options{Tokens: fakeTokens{&f.grant}, Store: store, Upstream: client, Log: log})
-	f.proxy = httptest.NewServer(Front{Log: log}.Handler(f.server))
+	f.proxy = httptest.NewServer(front.Front{Log: log}.Handler(f.server))
 	t.Cleanup(func() {
 		f.proxy.Close()
 		f.upstream.Close()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/front"
 	"github.com/waveproxy/waveproxy/ratelimit"
 )
 
@@ -30,7 +31,7 @@ func basicAuth(user, password string) string {
 func TestPullLogin(t *testing.T) {
 	f := newFixture(t)
 	f.server.Passwords = fixedPasswords{"ann": "hunter2"}
-	f.server.Guesses = NewGuesses(ratelimit.Rate{Events: 10, Per: time.Hour})
+	f.server.Guesses = front.NewGuesses(ratelimit.Rate{Events: 10, Per: time.Hour})
 	manifest := "/v2/wt/" + string(testToken) + "/library/base/manifests/1"
 	for _, path := range []string{"/v2/", manifest, "/v2/wt/x/y/manifests/latest", "/v2/elsewhere"} {
 		for login, status := range map[string]int{"": 401, basicAuth("ann", "guess"): 401, "Bearer hunter2": 401} {
@@ -80,7 +81,7 @@ func TestPullLimit(t *testing.T) {
 		}
 	}
 	f.server.Pulls = ratelimit.New(ratelimit.Rate{Events: 1, Per: time.Hour})
-	f.server.Pulls.Take(ClientOf(t.Context())) // by nobody in particular
+	f.server.Pulls.Take(front.ClientOf(t.Context())) // by nobody in particular
 	f.server.Pulls.Take("127.0.0.1")
 	if resp := get("GET", manifest+"1"); resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") != "3600" {
 		t.Errorf("over the limit: %s, Retry-After %q", resp.Status, resp.Header.Get("Retry-After"))

@@ -8,12 +8,12 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/front"
 )
 
 // serveManifest answers a manifest by tag or digest.
@@ -22,13 +22,13 @@ func (s *Server) serveManifest(w http.ResponseWriter, r *http.Request, img *imag
 	want := rt.digest
 	if rt.tag != "" {
 		if rt.tag != img.grant.Tag {
-			return refuse(http.StatusNotFound, errcode.ErrorCodeManifestUnknown, "this token is for %s, not for the tag %q", pullName(img), rt.tag)
+			return front.Refuse(http.StatusNotFound, front.ManifestUnknown, "this token is for %s, not for the tag %q", pullName(img), rt.tag)
 		}
 		want = img.grant.Root.Digest
 	}
 	desc, ok := img.manifests[want]
 	if !ok && want == img.grant.Base {
-		return refuse(http.StatusForbidden, errcode.ErrorCodeDenied,
+		return front.Refuse(http.StatusForbidden, front.Denied,
 			"%s is the digest of the base image, which this server augments: pull %s", want, pullName(img))
 	}
 	if !ok {
@@ -42,7 +42,7 @@ func (s *Server) serveManifest(w http.ResponseWriter, r *http.Request, img *imag
 			blobstore.ServeBytes(w, r, a.manifest.Data, a.manifest.Descriptor())
 			return nil
 		}
-		return refuse(http.StatusNotFound, errcode.ErrorCodeManifestUnknown, "the image %s has no manifest %s", pullName(img), want)
+		return front.Refuse(http.StatusNotFound, front.ManifestUnknown, "the image %s has no manifest %s", pullName(img), want)
 	}
 	if data, ok := img.atHand[want]; ok {
 		blobstore.ServeBytes(w, r, data, desc)

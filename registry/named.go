@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/distribution/reference"
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/opencontainers/go-digest"
@@ -18,6 +17,7 @@ import (
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/front"
 )
 
 // Recipe is a recipe with a name, which fits any image that it allows.
@@ -54,7 +54,7 @@ const (
 type named struct {
 	recipes  Recipes
 	aliases  map[string]string
-	resolver *Resolver
+	resolver Resolver
 	grants   Grants
 	store    blobstore.Store
 	log      *slog.Logger
@@ -120,7 +120,7 @@ func (n *named) parse(rt route, ns string) (namedRequest, error) {
 	q := namedRequest{name: string(rt.token)}
 	var known bool
 	if q.recipe, known = n.recipes.Recipe(q.name); !known {
-		return q, refuse(http.StatusNotFound, errcode.ErrorCodeNameUnknown, "no such recipe: %q is not in this server's configuration (recipes)", q.name)
+		return q, front.Refuse(http.StatusNotFound, front.NameUnknown, "no such recipe: %q is not in this server's configuration (recipes)", q.name)
 	}
 	name := rt.name
 	if first, rest, ok := strings.Cut(name, "/"); ok && ns == "" {
@@ -132,11 +132,11 @@ func (n *named) parse(rt route, ns string) (namedRequest, error) {
 	}
 	ref, err := reference.ParseNormalizedNamed(name)
 	if err != nil || !reference.IsNameOnly(ref) || ns != "" && reference.Domain(ref) != ns {
-		return q, refuse(http.StatusNotFound, errcode.ErrorCodeNameInvalid, "%.300q is not the name of a repository", auth.Redact(name))
+		return q, front.Refuse(http.StatusNotFound, front.NameInvalid, "%.300q is not the name of a repository", auth.Redact(name))
 	}
 	q.ref = ref
 	if p := q.recipe.Images; len(p) > 0 && !auth.MatchAny(p, reference.Domain(ref), reference.Path(ref)) {
-		return q, refuse(http.StatusForbidden, errcode.ErrorCodeDenied, "the recipe %s is not for %s (recipes.%s.images)", q.name, ref.Name(), q.name)
+		return q, front.Refuse(http.StatusForbidden, front.Denied, "the recipe %s is not for %s (recipes.%s.images)", q.name, ref.Name(), q.name)
 	}
 	q.group = "named/" + hashed(q.name+"\n"+q.recipe.Identity+"\n"+ref.Name())
 	return q, nil

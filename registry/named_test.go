@@ -7,6 +7,7 @@ import (
 
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/front"
 )
 
 func patterns(t *testing.T, texts ...string) []auth.Pattern {
@@ -65,8 +66,8 @@ func TestNamedNames(t *testing.T) {
 		if got != test.want {
 			t.Errorf("%s?ns=%s is %q, %v; want %q", test.path, test.ns, got, err, test.want)
 		}
-		if err != nil && ProblemOf(err).Status != 404 {
-			t.Errorf("%s?ns=%s: %v", test.path, test.ns, ProblemOf(err))
+		if err != nil && front.ProblemOf(err).Status != 404 {
+			t.Errorf("%s?ns=%s: %v", test.path, test.ns, front.ProblemOf(err))
 		}
 	}
 }

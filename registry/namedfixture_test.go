@@ -15,10 +15,11 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
-	"github.com/waveproxy/waveproxy/registry/upstream"
+	"github.com/waveproxy/waveproxy/upstream"
 )
 
 // world has an upstream that notes what it is asked, and servers that share a
@@ -169,7 +170,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.records = &clockedGrants{Grants: grants, world: w, stored: map[string]time.Time{}}
-	w.layer, err = NewLayers(w.store, w.store, client, t.TempDir(), 1<<20).Inline(t.Context(), w.store, archiveOf(t, "opt/added", "added"), Expected{})
+	w.layer, err = assemble.NewLayers(w.store, w.store, client, t.TempDir(), 1<<20).Inline(t.Context(), w.store, archiveOf(t, "opt/added", "added"), assemble.Expected{})
 	if err != nil {
 		t.Fatal(err)
 	}

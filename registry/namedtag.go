@@ -7,17 +7,21 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
-	"github.com/waveproxy/waveproxy/registry/upstream"
+	"github.com/waveproxy/waveproxy/front"
+	"github.com/waveproxy/waveproxy/internal/flight"
+	"github.com/waveproxy/waveproxy/upstream"
 )
 
 const (
+	// lookUpTimeout bounds everything that one tag or digest makes us read.
+	lookUpTimeout = 2 * time.Minute
 	// namedTTL is how long a tag is believed without asking the upstream.
 	namedTTL = 30 * time.Second
 	// headTimeout is how long clients wait to hear whether a tag has moved, when
@@ -74,7 +78,7 @@ func (n *named) current(ctx context.Context, q namedRequest, tag string) (*named
 		if err := n.failed(key); err != nil {
 			return nil, err
 		}
-		t, err := together(ctx, &n.flights, key, readTimeout, func(ctx context.Context) (*namedTag, error) { return n.lookUp(ctx, q, tag) })
+		t, err := flight.Do(ctx, &n.flights, key, lookUpTimeout, func(ctx context.Context) (*namedTag, error) { return n.lookUp(ctx, q, tag) })
 		if err != nil || t.recipe.Equal(q.recipe.Recipe) {
 			return t, err
 		}
@@ -184,9 +188,9 @@ func (n *named) ask(ctx context.Context, q namedRequest, tag string, old *namedT
 	}
 	ref, err := reference.WithTag(q.ref, tag)
 	if err != nil {
-		return nil, refuse(http.StatusNotFound, errcode.ErrorCodeManifestInvalid, "%.200q is not a tag", tag)
+		return nil, front.Refuse(http.StatusNotFound, front.ManifestInvalid, "%.200q is not a tag", tag)
 	}
-	grant, err := n.resolver.Resolve(ctx, ImageRequest{
+	grant, err := n.resolver.Resolve(ctx, assemble.ImageRequest{
 		Identity: q.recipe.Identity, Ref: ref, Recipe: q.recipe.Recipe, Named: q.name, Staged: blobstore.NewMem(),
 	})
 	if err != nil {
@@ -203,7 +207,7 @@ func (n *named) ask(ctx context.Context, q namedRequest, tag string, old *namedT
 func (n *named) moved(ctx context.Context, q namedRequest, tag string, base digest.Digest) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, headTimeout)
 	defer cancel()
-	now, err := n.resolver.digest(ctx, q.target(), tag)
+	now, err := n.resolver.Digest(ctx, q.target(), tag)
 	if e, ok := errors.AsType[*upstream.Error](err); ok && e.Kind == upstream.Failed && !mayPass(err) {
 		return true, nil
 	}
@@ -231,7 +235,7 @@ func isDecision(err error) bool {
 		return !mayPass(err)
 	}
 	_, unfit := errors.AsType[*augment.Error](err)
-	_, refused := errors.AsType[*Refusal](err)
+	_, refused := errors.AsType[*front.Refusal](err)
 	_, tooLarge := errors.AsType[*auth.Error](err)
 	return unfit || refused || tooLarge
 }

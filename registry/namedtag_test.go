@@ -305,7 +305,7 @@ func TestNamedTagUnfit(t *testing.T) {
 	s := w.start()
 	config := w.put("library/app", "blobs", object{ocispec.MediaTypeImageConfig, []byte(`{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["x"]}}`)})
 	// More than is kept in memory.
-	large := strings.Repeat("x", maxCached)
+	large := strings.Repeat("x", 128<<10)
 	w.put("library/app", "manifests", object{ocispec.MediaTypeImageManifest,
 		[]byte(`{"schemaVersion":2,"config":` + string(encode(t, config.descriptor())) + `,"layers":[{"digest":"abc","size":1}],"annotations":{"a":"` + large + `"}}`)}, "1")
 	for range 5 {

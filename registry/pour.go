@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/waveproxy/waveproxy/front"
 	"golang.org/x/sync/semaphore"
 )
 
@@ -144,6 +145,6 @@ func (e *leftError) Is(target error) bool { return target == context.Canceled }
 // abort ends a response that cannot be completed: the client must not take what
 // it has for the whole.
 func abort(ctx context.Context, err error) {
-	note(ctx).err = err
+	front.RecordOf(ctx).Err = err
 	panic(http.ErrAbortHandler)
 }

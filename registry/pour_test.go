@@ -64,3 +64,7 @@ func (w *writerTo) Write(p []byte) (int, error) {
 	}
 	return len(p), nil
 }
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }

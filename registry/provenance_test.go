@@ -14,6 +14,7 @@ import (
 	"oras.land/oras-go/v2/registry"
 	"oras.land/oras-go/v2/registry/remote"
 
+	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
 )
@@ -157,7 +158,7 @@ func TestNamedReferrers(t *testing.T) {
 		}
 		listed[subject.Digest] = desc.Digest
 	}
-	upgraded := w.start(func(o *Options) { o.Resolver.Builder.Version = "2.0.0" })
+	upgraded := w.start(func(o *Options) { o.Resolver.(*assemble.Resolver).Builder.Version = "2.0.0" })
 	for _, subject := range subjects {
 		// What one server lists, the other one has: without having listed it.
 		if a := w.start().do("GET", "tools/library/app/manifests/"+listed[subject.Digest].String()); a.status != 200 {

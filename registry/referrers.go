@@ -8,6 +8,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/front"
 )
 
 // serveReferrers lists the provenance of a manifest of the image, which may be
@@ -60,8 +61,8 @@ func (attestedBlobs) serveBlob(w http.ResponseWriter, r *http.Request, img *imag
 		}
 		data = a.statement.Data
 	}
-	w.Header().Set(SourceHeader, "injected")
-	note(r.Context()).source = "injected"
+	w.Header().Set(front.SourceHeader, "injected")
+	front.RecordOf(r.Context()).Source = "injected"
 	blobstore.ServeBytes(w, r, data, ocispec.Descriptor{MediaType: blobType, Digest: d, Size: int64(len(data))})
 	return nil
 }

@@ -16,8 +16,10 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/front"
 	"github.com/waveproxy/waveproxy/ratelimit"
 )
 
@@ -29,7 +31,7 @@ type replica struct {
 
 	mu   sync.Mutex
 	logs bytes.Buffer
-	seen []Request
+	seen []front.Request
 }
 
 func (r *replica) Write(p []byte) (int, error) {
@@ -49,7 +51,7 @@ func (w *world) start(options ...func(*Options)) *replica {
 	w.t.Helper()
 	r := &replica{world: w}
 	log := slog.New(slog.NewTextHandler(r, nil))
-	resolver := NewResolver(w.client, NewLayers(w.store, w.store, w.client, w.t.TempDir(), 1<<20), w.store, 125)
+	resolver := assemble.NewResolver(w.client, assemble.NewLayers(w.store, w.store, w.client, w.t.TempDir(), 1<<20), w.store, 125)
 	resolver.Builder = auth.Builder{ID: "https://proxy.example.org", Version: "1.2.3"}
 	o := Options{Tokens: fakeTokens{}, Store: w.store, Upstream: w.client, Log: log, Recipes: w, Resolver: resolver, Grants: w.records,
 		Aliases: map[string]string{"registry.local": "registry.local:5000"}}
@@ -58,7 +60,7 @@ func (w *world) start(options ...func(*Options)) *replica {
 	}
 	r.server = New(o)
 	r.server.named.now = w.clock
-	r.proxy = httptest.NewServer(Front{Log: log, Observe: func(q Request) {
+	r.proxy = httptest.NewServer(front.Front{Log: log, Observe: func(q front.Request) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.seen = append(r.seen, q)

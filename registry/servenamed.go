@@ -4,7 +4,7 @@ import (
 	"context"
 	"net/http"
 
-	"github.com/distribution/distribution/v3/registry/api/errcode"
+	"github.com/waveproxy/waveproxy/front"
 )
 
 // tagCacheControl goes with what a tag is now.
@@ -18,7 +18,7 @@ func (s *Server) serveNamed(w http.ResponseWriter, r *http.Request, rt route, us
 		return err
 	}
 	if rt.kind == kindTags {
-		return refuse(http.StatusNotFound, errcode.ErrorCodeUnsupported, "the tags of %s are not listed under a recipe: ask its registry for them", q.ref.Name())
+		return front.Refuse(http.StatusNotFound, front.Unsupported, "the tags of %s are not listed under a recipe: ask its registry for them", q.ref.Name())
 	}
 	if rt.kind == kindManifest {
 		img, err := s.namedManifest(ctx, w, q, &rt, user)
@@ -26,7 +26,7 @@ func (s *Server) serveNamed(w http.ResponseWriter, r *http.Request, rt route, us
 			return err
 		}
 		if r.Method == http.MethodGet && img.grant.Recipe.IsZero() && !q.recipe.IsZero() {
-			note(ctx).untouched = true
+			front.RecordOf(ctx).Untouched = true
 		}
 		return s.serveManifest(w, r, img, rt)
 	}
@@ -38,7 +38,7 @@ func (s *Server) serveNamed(w http.ResponseWriter, r *http.Request, rt route, us
 		return s.serveNamedReferrers(w, r, img, q, rt.digest)
 	}
 	if img == nil {
-		return refuse(http.StatusNotFound, errcode.ErrorCodeBlobUnknown, "no image of %s that was pulled through the recipe %s has the blob %s", q.ref.Name(), q.name, rt.digest)
+		return front.Refuse(http.StatusNotFound, front.BlobUnknown, "no image of %s that was pulled through the recipe %s has the blob %s", q.ref.Name(), q.name, rt.digest)
 	}
 	return s.serveBlob(w, r, img, rt.digest)
 }

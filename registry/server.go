@@ -9,21 +9,37 @@ import (
 	"strings"
 	"time"
 
-	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/hashicorp/golang-lru/v2/expirable"
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/singleflight"
 
+	"github.com/waveproxy/waveproxy/assemble"
+	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
 	"github.com/waveproxy/waveproxy/blobstore/cache"
+	"github.com/waveproxy/waveproxy/front"
+	"github.com/waveproxy/waveproxy/internal/flight"
 	"github.com/waveproxy/waveproxy/ratelimit"
-	"github.com/waveproxy/waveproxy/registry/upstream"
+	"github.com/waveproxy/waveproxy/upstream"
 )
 
 // Tokens tells what a token stands for. Errors are auth.ErrUnknownToken,
 // auth.ErrExpiredToken, auth.ErrRevokedToken or of the storage behind it.
 type Tokens interface {
 	Open(ctx context.Context, t auth.Token) (*auth.Grant, error)
+}
+
+// Resolver makes the images of named recipes. assemble.Resolver is one.
+type Resolver interface {
+	// Resolve returns the grant for the image that the reference names now with the
+	// recipe applied. By then every byte that we serve for it is stored.
+	Resolve(ctx context.Context, req assemble.ImageRequest) (auth.Grant, error)
+	// Digest returns what a tag names now without reading it, or "" if the registry
+	// does not say.
+	Digest(ctx context.Context, target auth.Target, tag string) (digest.Digest, error)
+	// Source reads the manifests of a repository as they are.
+	Source(target auth.Target) augment.Source
 }
 
 // Options are what a Server is made of.
@@ -37,15 +53,15 @@ type Options struct {
 	// Recipes are those that images can be pulled through by name; nil for none.
 	// They need Resolver and Grants.
 	Recipes  Recipes
-	Resolver *Resolver
+	Resolver Resolver
 	Grants   Grants
 	// Aliases are other names of registries under a recipe's name, for those whose
 	// own has a port, which the path of a repository cannot have.
 	Aliases map[string]string
 	// Passwords are those of the users who may pull, on top of the token in the
 	// image's name; nil for everybody who has a token.
-	Passwords Passwords
-	Guesses   *Guesses // of Passwords
+	Passwords front.Passwords
+	Guesses   *front.Guesses // of Passwords
 	// Pulls is how often a user, or an address if nobody logs in, may pull; nil
 	// for any number of times.
 	Pulls *ratelimit.Limiter
@@ -85,26 +101,26 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		writeError(w, r, refuse(http.StatusMethodNotAllowed, errcode.ErrorCodeUnsupported, "this registry is read-only: %s is not supported", r.Method))
+		front.WriteError(w, r, front.Refuse(http.StatusMethodNotAllowed, front.Unsupported, "this registry is read-only: %s is not supported", r.Method))
 		return
 	}
 	rt, ok := parseRoute(r.URL.Path)
-	note(r.Context()).kind = rt.kind.String()
+	front.RecordOf(r.Context()).Kind = rt.kind.String()
 	user := ""
 	if s.Passwords != nil {
 		var err error
-		if user, err = BasicLogin(w, r, s.Passwords, s.Guesses); err != nil {
-			writeError(w, r, err)
+		if user, err = front.BasicLogin(w, r, s.Passwords, s.Guesses); err != nil {
+			front.WriteError(w, r, err)
 			return
 		}
 	}
 	if !ok {
-		writeError(w, r, refuse(http.StatusNotFound, errcode.ErrorCodeNameUnknown,
+		front.WriteError(w, r, front.Refuse(http.StatusNotFound, front.NameUnknown,
 			"no such repository: image names on this server start with wt/<token>/, and the API or \"waveproxy augment\" hands them out"))
 		return
 	}
 	if err := s.serve(w, r, rt, user); err != nil {
-		writeError(w, r, err)
+		front.WriteError(w, r, err)
 	}
 }
 
@@ -121,7 +137,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt route, user st
 		return err
 	}
 	if want := img.target.Repository; rt.name != want {
-		return refuse(http.StatusForbidden, errcode.ErrorCodeDenied, "this token is for the image %s, not for %q", want, auth.Redact(rt.name))
+		return front.Refuse(http.StatusForbidden, front.Denied, "this token is for the image %s, not for %q", want, auth.Redact(rt.name))
 	}
 	switch rt.kind {
 	case kindManifest:
@@ -144,11 +160,11 @@ func (s *Server) countPull(ctx context.Context, user, image string) error {
 	client := "user " + user
 	who := client
 	if user == "" {
-		client = ClientOf(ctx)
+		client = front.ClientOf(ctx)
 		who = "address " + client
 	}
 	if wait := s.Pulls.TakeOnce(client, image); wait > 0 {
-		return Limited(wait, "too many pulls by the %s: at most %s are allowed", who, s.Pulls.Rate())
+		return front.Limited(wait, "too many pulls by the %s: at most %s are allowed", who, s.Pulls.Rate())
 	}
 	return nil
 }
@@ -163,7 +179,7 @@ func (s *Server) image(ctx context.Context, t auth.Token) (*image, error) {
 	if img, ok := s.images.Get(t); ok {
 		return img, nil
 	}
-	return together(ctx, &s.loads, string(t), loadTimeout, func(ctx context.Context) (*image, error) {
+	return flight.Do(ctx, &s.loads, string(t), loadTimeout, func(ctx context.Context) (*image, error) {
 		img, err := loadImage(ctx, s.Store, grant)
 		if err != nil {
 			return nil, fmt.Errorf("load image %s: %w", grant.Image, err)

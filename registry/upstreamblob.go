@@ -6,12 +6,12 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/distribution/distribution/v3/registry/api/errcode"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/waveproxy/waveproxy/blobstore"
-	"github.com/waveproxy/waveproxy/registry/upstream"
+	"github.com/waveproxy/waveproxy/front"
+	"github.com/waveproxy/waveproxy/upstream"
 )
 
 // upstreamBlobs passes on what the upstream has, or says where that is.
@@ -22,7 +22,7 @@ func (b upstreamBlobs) serveBlob(w http.ResponseWriter, r *http.Request, img *im
 	if !ok {
 		return blobstore.ErrNotFound
 	}
-	note(r.Context()).source = "upstream"
+	front.RecordOf(r.Context()).Source = "upstream"
 	span, err := answerHead(w, r, desc)
 	if err != nil || span == nil {
 		return err
@@ -32,7 +32,7 @@ func (b upstreamBlobs) serveBlob(w http.ResponseWriter, r *http.Request, img *im
 		return err
 	}
 	if location != "" {
-		note(r.Context()).source = "redirect"
+		front.RecordOf(r.Context()).Source = "redirect"
 		redirect(w.Header(), location)
 		w.WriteHeader(http.StatusTemporaryRedirect)
 		return nil
@@ -73,7 +73,7 @@ func setBlobHeaders(h http.Header, desc ocispec.Descriptor) {
 	h.Set("Etag", `"`+desc.Digest.String()+`"`)
 	h.Set("Accept-Ranges", "bytes")
 	h.Set("Cache-Control", blobstore.CacheControl)
-	h.Set(SourceHeader, "upstream")
+	h.Set(front.SourceHeader, "upstream")
 }
 
 // writeSpan writes the headers of an answer with all of the blob, or with the
@@ -129,7 +129,7 @@ func parseRange(header string, size int64) (upstream.Span, error) {
 		to = size - 1
 	}
 	if err != nil || from >= size || from > to {
-		return upstream.Span{}, refuse(http.StatusRequestedRangeNotSatisfiable, errcode.ErrorCodeRangeInvalid,
+		return upstream.Span{}, front.Refuse(http.StatusRequestedRangeNotSatisfiable, front.RangeInvalid,
 			"the range %q is not within the %d bytes of the blob", header, size)
 	}
 	return upstream.Span{Offset: from, Length: to - from + 1}, nil

@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/waveproxy/waveproxy/registry/upstream"
+	"github.com/waveproxy/waveproxy/upstream"
 )
 
 const (

@@ -14,9 +14,9 @@ import (
 
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/front"
 	"github.com/waveproxy/waveproxy/recipes"
-	"github.com/waveproxy/waveproxy/registry"
-	"github.com/waveproxy/waveproxy/registry/upstream"
+	"github.com/waveproxy/waveproxy/upstream"
 )
 
 // inspection is what "inspect -o json" prints.
@@ -172,7 +172,7 @@ func (in inspector) source(ctx context.Context, l ocispec.Descriptor) (string, e
 	if err != nil {
 		return "", fmt.Errorf("ask for layer %s: %w", l.Digest, err)
 	}
-	return h.Get(registry.SourceHeader), nil
+	return h.Get(front.SourceHeader), nil
 }
 
 func (r *inspection) print(w io.Writer) {

@@ -15,9 +15,11 @@ import (
 	"sync/atomic"
 
 	"github.com/waveproxy/waveproxy/api"
+	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
 	"github.com/waveproxy/waveproxy/blobstore/cache"
+	"github.com/waveproxy/waveproxy/front"
 	"github.com/waveproxy/waveproxy/ratelimit"
 	"github.com/waveproxy/waveproxy/recipes"
 	"github.com/waveproxy/waveproxy/registry"
@@ -80,7 +82,7 @@ type service struct {
 // newService puts the server together. host is the registry host in the image
 // names that are handed out; ctx ends what runs beside requests. It returns when
 // the recipes are in force. On an error, too, there is something to close.
-func newService(ctx context.Context, cfg *Config, host string, log *slog.Logger, observe func(registry.Request)) (s service, err error) {
+func newService(ctx context.Context, cfg *Config, host string, log *slog.Logger, observe func(front.Request)) (s service, err error) {
 	s.close = func() {}
 	tokens, store, err := openTokens(cfg)
 	if err != nil {
@@ -96,10 +98,10 @@ func newService(ctx context.Context, cfg *Config, host string, log *slog.Logger,
 			log.Warn("leftovers of crashed writers stay", "error", err)
 		}
 	}()
-	layers := registry.NewLayers(store, store, client, cfg.Storage.Dir, int64(cfg.Layers.MaxSize))
-	resolver := registry.NewResolver(client, layers, store, cfg.Limits.Layers)
+	layers := assemble.NewLayers(store, store, client, cfg.Storage.Dir, int64(cfg.Layers.MaxSize))
+	resolver := assemble.NewResolver(client, layers, store, cfg.Limits.Layers)
 	resolver.Builder = auth.Builder{ID: cmp.Or(cfg.HTTP.Host, defaultHost(host, cfg.HTTP.TLS.Certificate != "")), Version: version}
-	guesses := registry.NewGuesses(cfg.Limits.WrongLogins)
+	guesses := front.NewGuesses(cfg.Limits.WrongLogins)
 	pulling := registry.Options{
 		Tokens: tokens, Store: store, Upstream: client, Log: log,
 		Guesses: guesses, Pulls: ratelimit.New(cfg.Limits.Pulls), Resolver: resolver, Aliases: aliases(cfg),
@@ -167,7 +169,7 @@ func newService(ctx context.Context, cfg *Config, host string, log *slog.Logger,
 	control := api.New(asking)
 	// Not a ServeMux: that would answer "//" and ".." in image names itself,
 	// with a redirect to a page.
-	front := registry.Front{Log: log, Proxies: proxies(cfg), Observe: observe, Stall: cfg.HTTP.StallTimeout}
+	front := front.Front{Log: log, Proxies: proxies(cfg), Observe: observe, Stall: cfg.HTTP.StallTimeout}
 	s.handler = front.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if p := r.URL.Path; p == "/v2" || strings.HasPrefix(p, "/v2/") || strings.HasPrefix(p, "/wt/") {
 			images.Load().ServeHTTP(w, r)
@@ -201,8 +203,8 @@ func addLogins(cfg *Config, o *api.Options, log *slog.Logger) (err error) {
 }
 
 // proxies are validated when the configuration is loaded.
-func proxies(cfg *Config) registry.Proxies {
-	var list registry.Proxies
+func proxies(cfg *Config) front.Proxies {
+	var list front.Proxies
 	for _, text := range cfg.HTTP.Proxies {
 		if network, err := parseNetwork(text); err == nil {
 			list = append(list, network)

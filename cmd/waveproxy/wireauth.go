@@ -19,7 +19,7 @@ import (
 	"github.com/waveproxy/waveproxy/auth/gar"
 	"github.com/waveproxy/waveproxy/auth/oidc"
 	"github.com/waveproxy/waveproxy/recipes"
-	"github.com/waveproxy/waveproxy/registry/upstream"
+	"github.com/waveproxy/waveproxy/upstream"
 )
 
 // newUpstream returns the client for other registries. Hosts in named are

@@ -20,9 +20,9 @@ import (
 
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/cmd/waveproxy/demo"
+	"github.com/waveproxy/waveproxy/front"
 	"github.com/waveproxy/waveproxy/recipes"
-	"github.com/waveproxy/waveproxy/registry"
-	"github.com/waveproxy/waveproxy/registry/upstream"
+	"github.com/waveproxy/waveproxy/upstream"
 )
 
 // logged is a log that can be waited for.
@@ -267,7 +267,7 @@ func TestPolicyOfRecipes(t *testing.T) {
 		_, err := client.Repository(auth.Target{Identity: identity, Registry: host, Repository: repository}).Manifest(t.Context(), "latest")
 		return err
 	}
-	if err := ask("", "a"); registry.ProblemOf(err).Status != http.StatusForbidden {
+	if err := ask("", "a"); front.ProblemOf(err).Status != http.StatusForbidden {
 		t.Errorf("a caller: %v", err)
 	}
 	for repository, want := range map[string]upstream.Kind{"a": upstream.NotFound, "denied": upstream.Forbidden} {

@@ -1,4 +1,4 @@
-package registry
+package front
 
 import (
 	"context"
@@ -51,4 +51,4 @@ func (p Proxies) contain(a netip.Addr) bool {
 
 // ClientOf names the client of a request that came through Front, as limits
 // count clients.
-func ClientOf(ctx context.Context) string { return ratelimit.AddressKey(note(ctx).client) }
+func ClientOf(ctx context.Context) string { return ratelimit.AddressKey(RecordOf(ctx).client) }

@@ -1,4 +1,4 @@
-package registry
+package front
 
 import (
 	"net/http"

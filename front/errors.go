@@ -1,4 +1,4 @@
-package registry
+package front
 
 import (
 	"context"
@@ -9,12 +9,14 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/distribution/distribution/v3/registry/api/errcode"
-
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
-	"github.com/waveproxy/waveproxy/registry/upstream"
+	"github.com/waveproxy/waveproxy/upstream"
 )
+
+// SourceHeader says where a blob came from: "injected" or "upstream".
+// "waveproxy inspect" shows it.
+const SourceHeader = "Waveproxy-Source"
 
 // Problem is an error as a client gets it.
 type Problem struct {
@@ -27,7 +29,7 @@ type Problem struct {
 // Refusal is an error whose text is for the client.
 type Refusal struct {
 	status  int
-	code    errcode.ErrorCode
+	code    Code
 	message string
 	// retryAfter is how long the client is told to wait, if at all.
 	retryAfter time.Duration
@@ -35,14 +37,10 @@ type Refusal struct {
 
 func (r *Refusal) Error() string { return r.message }
 
-func refuse(status int, code errcode.ErrorCode, format string, args ...any) *Refusal {
+// Refuse returns an error whose text the client gets, with the status and the
+// error code.
+func Refuse(status int, code Code, format string, args ...any) *Refusal {
 	return &Refusal{status: status, code: code, message: fmt.Sprintf(format, args...)}
-}
-
-// Refuse returns an error whose text the client gets with the status. Handlers
-// of the API use it for what is wrong with a request itself.
-func Refuse(status int, format string, args ...any) error {
-	return refuse(status, errcode.ErrorCodeUnsupported, format, args...)
 }
 
 // ProblemOf maps every error to what the client may know of it. It is the one
@@ -57,28 +55,28 @@ func ProblemOf(err error) Problem {
 		return upstreamProblem(u)
 	}
 	if a, ok := errors.AsType[*augment.Error](err); ok {
-		return Problem{Status: http.StatusBadRequest, Code: code(errcode.ErrorCodeUnsupported), Message: a.Error()}
+		return Problem{Status: http.StatusBadRequest, Code: code(Unsupported), Message: a.Error()}
 	}
 	if a, ok := errors.AsType[*auth.Error](err); ok {
-		return Problem{Status: http.StatusBadRequest, Code: code(errcode.ErrorCodeUnsupported), Message: a.Error()}
+		return Problem{Status: http.StatusBadRequest, Code: code(Unsupported), Message: a.Error()}
 	}
 	if d, ok := errors.AsType[*auth.Denied](err); ok {
-		return Problem{Status: http.StatusForbidden, Code: code(errcode.ErrorCodeDenied), Message: d.Error()}
+		return Problem{Status: http.StatusForbidden, Code: code(Denied), Message: d.Error()}
 	}
 	switch {
 	case errors.Is(err, auth.ErrNoLogin):
-		return Problem{Status: http.StatusUnauthorized, Code: code(errcode.ErrorCodeUnauthorized), Message: "this server wants a login, and none was sent"}
+		return Problem{Status: http.StatusUnauthorized, Code: code(Unauthorized), Message: "this server wants a login, and none was sent"}
 	case errors.Is(err, auth.ErrWrongLogin):
-		return Problem{Status: http.StatusUnauthorized, Code: code(errcode.ErrorCodeUnauthorized), Message: "wrong user, password or token"}
+		return Problem{Status: http.StatusUnauthorized, Code: code(Unauthorized), Message: "wrong user, password or token"}
 	case errors.Is(err, auth.ErrUnknownToken):
-		return Problem{Status: http.StatusNotFound, Code: code(errcode.ErrorCodeNameUnknown),
+		return Problem{Status: http.StatusNotFound, Code: code(NameUnknown),
 			Message: "unknown token: the image name is mistyped, or was made by another server; request a new one"}
 	case errors.Is(err, auth.ErrExpiredToken), errors.Is(err, auth.ErrRevokedToken):
-		return Problem{Status: http.StatusForbidden, Code: code(errcode.ErrorCodeDenied), Message: err.Error() + "; request a new one"}
+		return Problem{Status: http.StatusForbidden, Code: code(Denied), Message: err.Error() + "; request a new one"}
 	case errors.Is(err, context.DeadlineExceeded):
-		return Problem{Status: http.StatusGatewayTimeout, Code: code(errcode.ErrorCodeUnavailable), Message: "the request took too long"}
+		return Problem{Status: http.StatusGatewayTimeout, Code: code(Unavailable), Message: "the request took too long"}
 	}
-	return Problem{Status: http.StatusInternalServerError, Code: code(errcode.ErrorCodeUnknown),
+	return Problem{Status: http.StatusInternalServerError, Code: code(Unknown),
 		Message: "internal error; the server's log has the cause"}
 }
 
@@ -86,20 +84,20 @@ func upstreamProblem(u *upstream.Error) Problem {
 	p := Problem{Message: u.Error(), RetryAfter: u.RetryAfter}
 	switch u.Kind {
 	case upstream.NotFound:
-		p.Status, p.Code = http.StatusNotFound, code(errcode.ErrorCodeManifestUnknown)
+		p.Status, p.Code = http.StatusNotFound, code(ManifestUnknown)
 	case upstream.Unauthorized, upstream.Rejected, upstream.Forbidden:
-		p.Status, p.Code = http.StatusForbidden, code(errcode.ErrorCodeDenied)
+		p.Status, p.Code = http.StatusForbidden, code(Denied)
 	case upstream.RateLimited:
-		p.Status, p.Code = http.StatusTooManyRequests, code(errcode.ErrorCodeTooManyRequests)
+		p.Status, p.Code = http.StatusTooManyRequests, code(TooManyRequests)
 	case upstream.Timeout:
-		p.Status, p.Code = http.StatusGatewayTimeout, code(errcode.ErrorCodeUnavailable)
+		p.Status, p.Code = http.StatusGatewayTimeout, code(Unavailable)
 	default:
-		p.Status, p.Code = http.StatusBadGateway, code(errcode.ErrorCodeUnavailable)
+		p.Status, p.Code = http.StatusBadGateway, code(Unavailable)
 	}
 	return p
 }
 
-func code(c errcode.ErrorCode) string { return c.Descriptor().Value }
+func code(c Code) string { return c.Descriptor().Value }
 
 // write sends the problem with the given body. HEAD gets the headers alone.
 func (p Problem) write(w http.ResponseWriter, r *http.Request, body any) {
@@ -135,10 +133,10 @@ type errorEntry struct {
 	Message string `json:"message"`
 }
 
-// writeError answers with the OCI error document and notes the cause for the
+// WriteError answers with the OCI error document and notes the cause for the
 // access log. Nothing must have been written before.
-func writeError(w http.ResponseWriter, r *http.Request, err error) {
-	note(r.Context()).err = err
+func WriteError(w http.ResponseWriter, r *http.Request, err error) {
+	RecordOf(r.Context()).Err = err
 	p := ProblemOf(err)
 	p.write(w, r, errorBody{[]errorEntry{{p.Code, p.Message}}})
 }
@@ -146,7 +144,7 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 // WriteAPIError answers with the one-line {"message": "…"} document that
 // Wave's clients print as it is.
 func WriteAPIError(w http.ResponseWriter, r *http.Request, err error) {
-	note(r.Context()).err = err
+	RecordOf(r.Context()).Err = err
 	p := ProblemOf(err)
 	p.write(w, r, map[string]string{"message": p.Message})
 }

@@ -1,4 +1,4 @@
-package registry
+package front
 
 import (
 	"context"
@@ -14,24 +14,24 @@ import (
 )
 
 // record is what handlers note about a request for its one log line.
-type record struct {
-	err    error
-	kind   string // what was asked for, of few words
-	source string // where a blob came from
+type Record struct {
+	Err    error
+	Kind   string // what was asked for, of few words
+	Source string // where a blob came from
 	client netip.Addr
-	user   string // who logged in, if anybody had to
+	User   string // who logged in, if anybody had to
 
-	untouched bool // an image pinned by digest, through a recipe that would add to it
+	Untouched bool // an image pinned by digest, through a recipe that would add to it
 }
 
 type recordKey struct{}
 
 // note returns the request's record. Outside Front it is a throw-away.
-func note(ctx context.Context) *record {
-	if rec, ok := ctx.Value(recordKey{}).(*record); ok {
+func RecordOf(ctx context.Context) *Record {
+	if rec, ok := ctx.Value(recordKey{}).(*Record); ok {
 		return rec
 	}
-	return new(record)
+	return new(Record)
 }
 
 // Front is what every request passes first. It is safe for concurrent use.
@@ -51,7 +51,7 @@ type Front struct {
 func (f Front) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		rec := &record{client: f.Proxies.Client(r), kind: "api"}
+		rec := &Record{client: f.Proxies.Client(r), Kind: "api"}
 		r = r.WithContext(context.WithValue(r.Context(), recordKey{}, rec))
 		counted := &response{ResponseWriter: w, status: http.StatusOK, stall: f.Stall}
 		counted.extend()
@@ -63,7 +63,7 @@ func (f Front) Handler(next http.Handler) http.Handler {
 		finished := false
 		defer func() {
 			level := slog.LevelInfo
-			if isFailure(rec.err) {
+			if isFailure(rec.Err) {
 				level = slog.LevelError
 			}
 			attrs := []slog.Attr{
@@ -72,20 +72,20 @@ func (f Front) Handler(next http.Handler) http.Handler {
 				slog.Duration("took", time.Since(start).Round(time.Microsecond)),
 				slog.String("client", rec.client.String()), slog.String("agent", r.UserAgent()),
 			}
-			if rec.user != "" {
-				attrs = append(attrs, slog.String("user", rec.user))
+			if rec.User != "" {
+				attrs = append(attrs, slog.String("user", rec.User))
 			}
-			if rec.untouched {
+			if rec.Untouched {
 				attrs = append(attrs, slog.Bool("untouched", true))
 			}
-			if rec.source != "" {
-				attrs = append(attrs, slog.String("source", rec.source))
+			if rec.Source != "" {
+				attrs = append(attrs, slog.String("source", rec.Source))
 			}
 			if !finished {
 				attrs = append(attrs, slog.Bool("aborted", true))
 			}
-			if rec.err != nil {
-				attrs = append(attrs, slog.String("error", auth.Redact(rec.err.Error())))
+			if rec.Err != nil {
+				attrs = append(attrs, slog.String("error", auth.Redact(rec.Err.Error())))
 			}
 			f.Log.LogAttrs(r.Context(), level, "request", attrs...)
 			if f.Observe != nil {
@@ -93,7 +93,7 @@ func (f Front) Handler(next http.Handler) http.Handler {
 				if !counted.wrote && r.Context().Err() != nil {
 					status = statusLeft
 				}
-				f.Observe(Request{rec.kind, rec.source, rec.untouched, status, counted.bytes, time.Since(start)})
+				f.Observe(Request{rec.Kind, rec.Source, rec.Untouched, status, counted.bytes, time.Since(start)})
 			}
 		}()
 		next.ServeHTTP(counted, r)

@@ -1,4 +1,4 @@
-package registry
+package assemble
 
 import (
 	"bytes"
@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/http"
 	"os"
 	"regexp"
 	"time"
@@ -20,7 +19,8 @@ import (
 
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/blobstore"
-	"github.com/waveproxy/waveproxy/registry/upstream"
+	"github.com/waveproxy/waveproxy/internal/flight"
+	"github.com/waveproxy/waveproxy/upstream"
 )
 
 // Records keeps small named records. Absent ones are fs.ErrNotExist.
@@ -81,7 +81,7 @@ func (l *Layers) once(ctx context.Context, name string, want Expected, fetch fun
 	if layer, err := l.known(ctx, name, want); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return layer, err
 	}
-	return together(ctx, &l.fetches, name+fmt.Sprint(want), fetchTimeout, func(ctx context.Context) (augment.Layer, error) {
+	return flight.Do(ctx, &l.fetches, name+fmt.Sprint(want), fetchTimeout, func(ctx context.Context) (augment.Layer, error) {
 		layer, err := fetch(ctx)
 		if err != nil {
 			return augment.Layer{}, err
@@ -165,7 +165,7 @@ func (l *Layers) spool(ctx context.Context, body io.Reader, name string, want Ex
 }
 
 func tooLarge(name string, limit int64) error {
-	return Refuse(http.StatusBadRequest, "layer %s is larger than the limit of %d bytes (layers.max_size)", name, limit)
+	return augment.Errorf("layer %s is larger than the limit of %d bytes (layers.max_size)", name, limit)
 }
 
 func keep(ctx context.Context, store blobstore.Store, r io.ReadSeeker, want Expected) (augment.Layer, error) {
@@ -190,7 +190,7 @@ func keep(ctx context.Context, store blobstore.Store, r io.ReadSeeker, want Expe
 }
 
 func mismatch(member string, want, found any) error {
-	return Refuse(http.StatusBadRequest, "layer %s: expected %v, found %v", member, want, found)
+	return augment.Errorf("layer %s: expected %v, found %v", member, want, found)
 }
 
 // fusionName is how Fusion's layers name their architecture; clients send the

@@ -1,4 +1,4 @@
-package registry
+package assemble
 
 import (
 	"bytes"
@@ -14,7 +14,7 @@ import (
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
-	"github.com/waveproxy/waveproxy/registry/upstream"
+	"github.com/waveproxy/waveproxy/upstream"
 )
 
 // Resolver computes augmented images: what tokens are minted for. It is safe
@@ -88,9 +88,9 @@ func (r *Resolver) Resolve(ctx context.Context, req ImageRequest) (auth.Grant, e
 	return grant, nil
 }
 
-// digest asks what a tag names now, without reading it. It is empty if the
+// Digest asks what a tag names now, without reading it. It is empty if the
 // registry does not say. Resolve then reads no older answer.
-func (r *Resolver) digest(ctx context.Context, target auth.Target, tag string) (digest.Digest, error) {
+func (r *Resolver) Digest(ctx context.Context, target auth.Target, tag string) (digest.Digest, error) {
 	d, err := r.bases.client.Repository(target).Digest(ctx, tag)
 	key := baseKey{target, tag}
 	if o, ok := r.bases.tags.Peek(key); ok && (err != nil || o.Digest != d) {
@@ -99,7 +99,7 @@ func (r *Resolver) digest(ctx context.Context, target auth.Target, tag string) (
 	return d, err
 }
 
-func (r *Resolver) source(target auth.Target) augment.Source { return r.bases.repository(target) }
+func (r *Resolver) Source(target auth.Target) augment.Source { return r.bases.repository(target) }
 
 // locate returns where an image is and what to ask for there: its tag, latest
 // if it has none, or its digest. As everywhere else, a tag beside a digest is

@@ -1,4 +1,4 @@
-package registry
+package assemble
 
 import (
 	"context"
@@ -13,7 +13,8 @@ import (
 
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
-	"github.com/waveproxy/waveproxy/registry/upstream"
+	"github.com/waveproxy/waveproxy/internal/flight"
+	"github.com/waveproxy/waveproxy/upstream"
 )
 
 // bases reads base images for any number of submissions at once: a workflow
@@ -84,7 +85,7 @@ func (s baseSource) read(ctx context.Context, what, ref string, fetch func(conte
 	if o, ok := cache.Get(key); ok {
 		return o, nil
 	}
-	return together(ctx, &s.flights, fmt.Sprintf("%s %q", what, key), readTimeout, func(ctx context.Context) (augment.Object, error) {
+	return flight.Do(ctx, &s.flights, fmt.Sprintf("%s %q", what, key), readTimeout, func(ctx context.Context) (augment.Object, error) {
 		if o, ok := cache.Get(key); ok {
 			return o, nil // a flight ended since we looked
 		}

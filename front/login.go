@@ -1,4 +1,4 @@
-package registry
+package front
 
 import (
 	"context"
@@ -6,22 +6,20 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/distribution/distribution/v3/registry/api/errcode"
-
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/ratelimit"
 )
 
 // Limited returns an error that tells the client to wait.
 func Limited(wait time.Duration, format string, args ...any) error {
-	r := refuse(http.StatusTooManyRequests, errcode.ErrorCodeTooManyRequests, format, args...)
+	r := Refuse(http.StatusTooManyRequests, TooManyRequests, format, args...)
 	r.retryAfter = wait
 	return r
 }
 
 // Busy returns an error that tells the client to come again later.
 func Busy(wait time.Duration, format string, args ...any) error {
-	r := refuse(http.StatusServiceUnavailable, errcode.ErrorCodeUnavailable, format, args...)
+	r := Refuse(http.StatusServiceUnavailable, Unavailable, format, args...)
 	r.retryAfter = wait
 	return r
 }
@@ -72,4 +70,4 @@ func BasicLogin(w http.ResponseWriter, r *http.Request, passwords Passwords, gue
 }
 
 // SetUser notes for the access log who sent the request.
-func SetUser(ctx context.Context, user string) { note(ctx).user = user }
+func SetUser(ctx context.Context, user string) { RecordOf(ctx).User = user }

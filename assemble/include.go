@@ -1,10 +1,9 @@
-package registry
+package assemble
 
 import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"regexp"
 	"strings"
 
@@ -56,10 +55,10 @@ func (r *Resolver) layersOf(ctx context.Context, target auth.Target, refs augmen
 		RootFS ocispec.RootFS `json:"rootfs"`
 	}
 	if err := json.Unmarshal(config.Data, &doc); err != nil {
-		return nil, Refuse(http.StatusBadRequest, "config %s is not valid: %v", config.Digest, err)
+		return nil, augment.Errorf("config %s is not valid: %v", config.Digest, err)
 	}
 	if len(doc.RootFS.DiffIDs) != len(refs.Layers) {
-		return nil, Refuse(http.StatusBadRequest, "the image is inconsistent: its manifest has %d layers, its config %d diff_ids", len(refs.Layers), len(doc.RootFS.DiffIDs))
+		return nil, augment.Errorf("the image is inconsistent: its manifest has %d layers, its config %d diff_ids", len(refs.Layers), len(doc.RootFS.DiffIDs))
 	}
 	var layers []augment.Layer
 	for i, desc := range refs.Layers {
@@ -81,13 +80,13 @@ var blobLocation = regexp.MustCompile(`^docker://([^/]+)/v2/(.+)/blobs/(sha256:[
 func (l *Layers) Image(ctx context.Context, identity, location string, want Expected) (augment.Layer, error) {
 	m := blobLocation.FindStringSubmatch(location)
 	if m == nil {
-		return augment.Layer{}, Refuse(http.StatusBadRequest, "layer location %.100q: want docker://<registry>/v2/<repository>/blobs/sha256:<digest>", location)
+		return augment.Layer{}, augment.Errorf("layer location %.100q: want docker://<registry>/v2/<repository>/blobs/sha256:<digest>", location)
 	}
 	// Docker Hub goes by its API's name in such locations.
 	name := strings.Replace(m[1], "registry-1.docker.io", "docker.io", 1) + "/" + m[2]
 	ref, err := reference.ParseNormalizedNamed(name)
 	if err != nil || !reference.IsNameOnly(ref) {
-		return augment.Layer{}, Refuse(http.StatusBadRequest, "layer location %.100q: %q is not a repository", location, name)
+		return augment.Layer{}, augment.Errorf("layer location %.100q: %q is not a repository", location, name)
 	}
 	d := digest.Digest(m[3])
 	if want.Digest != "" && want.Digest != d {

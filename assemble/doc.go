@@ -1,0 +1,15 @@
+// Package assemble makes augmented images: a Resolver pins what a reference
+// names, applies a recipe and stores every byte that is ours; Layers takes added
+// layers in, from requests, URLs, images and files, and stores nothing that fails
+// a check.
+//
+// Base images are read once for any number of concurrent submissions. What is
+// remembered of them is kept per identity and repository, because access differs
+// between identities.
+//
+// The package must never return a grant before all of its objects are stored, or
+// serve HTTP.
+//
+// Files: resolve.go (Resolver), source.go (reading base images), ingest.go
+// (Layers), include.go (layers of other images), inspect.go (images as they are).
+package assemble

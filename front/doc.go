@@ -1,0 +1,13 @@
+// Package front is the HTTP door of the server: what every request passes,
+// whichever plane answers it. Front logs each request once, finds the client's
+// address behind reverse proxies and cuts clients that stop reading. ProblemOf
+// is the one place that maps errors to statuses. BasicLogin and Guesses check
+// logins.
+//
+// The package must never let the text of an unmapped error, a token or a password
+// reach a client or the log.
+//
+// Files: accesslog.go (Front, Record), client.go (client addresses), codes.go
+// (error codes), errors.go (errors into answers), login.go (logins and limits of
+// wrong ones).
+package front
