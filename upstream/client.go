@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"cmp"
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -55,6 +56,9 @@ type Options struct {
 	// Concurrency bounds the requests to one host that wait for its answer at a
 	// time, without those whose body is being read. 0 is 64.
 	Concurrency int
+	// Wait pauses between attempts, or returns the error of a context that ends
+	// first. Nil lets the time pass; tests replace it.
+	Wait func(context.Context, time.Duration) error
 }
 
 // Client speaks to registries. It is safe for concurrent use.
@@ -109,6 +113,9 @@ func New(o Options) (*Client, error) {
 		}
 	}
 	c.hops = newHops(newGuard(listed), pools, o.UserAgent, newQueue(cmp.Or(o.Concurrency, defaultConcurrency)))
+	if o.Wait != nil {
+		c.hops.wait = o.Wait
+	}
 	c.plain = &http.Client{Transport: c.hops, CheckRedirect: c.checkRedirect}
 	c.login = &orasauth.Client{
 		Client:     c.plain,

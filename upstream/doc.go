@@ -19,6 +19,7 @@
 //	queue.go       how many requests a host gets at a time, and whose
 //	guard.go       which addresses may be connected to
 //	errors.go      what went wrong, told to people; cause.go finds it out
+//	transient.go   which errors leave an earlier answer good
 //
 // The package must never ask anybody about a repository that the configuration
 // denies, connect an unlisted host at an address that is not public, follow one

@@ -73,14 +73,13 @@ func (s *server) wantSeen(t *testing.T, want ...string) {
 // between retries instead of waiting.
 func newClient(t *testing.T, o Options) (*Client, *delays) {
 	t.Helper()
-	o.UserAgent = "waveproxy/test"
+	d := &delays{}
+	o.UserAgent, o.Wait = "waveproxy/test", d.wait
 	c, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.CloseIdleConnections)
-	d := &delays{}
-	c.hops.wait = d.wait
 	return c, d
 }
 

@@ -1,0 +1,26 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"net/http"
+)
+
+// IsTransient reports whether an error of this package says that an upstream is
+// down, broken or too busy, and nothing about what was asked for: an earlier
+// answer is then still the best one. It is false when the upstream, or the policy
+// here, has decided. A deadline that ran out before there was an Error is
+// transient, too.
+func IsTransient(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
+		return errors.Is(err, context.DeadlineExceeded)
+	}
+	switch e.Kind {
+	case RateLimited, Unresolvable, Unreachable, Timeout, Untrusted, Invalid:
+		return true
+	case Failed:
+		return e.Status == 0 || e.Status >= http.StatusInternalServerError
+	}
+	return false
+}
