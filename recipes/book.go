@@ -27,6 +27,9 @@ func (b *Book) Recipe(name string) (registry.Recipe, bool) {
 	return r.Recipe, ok
 }
 
+// Any reports whether there is a recipe in force.
+func (b *Book) Any() bool { return len(b.edition().byName) > 0 }
+
 // Credentials returns the names of the credentials of an identity, as Identity
 // makes it. One that is of no recipe has none.
 func (b *Book) Credentials(identity string) []string {

@@ -86,7 +86,7 @@ func newFixture(t *testing.T) *fixture {
 			http.NotFound(w, r)
 		}
 	}))
-	client, err := upstream.New(upstream.Options{Registries: map[string]upstream.Registry{"docker.io": {URL: f.upstream.URL}}})
+	client, err := upstream.New(upstream.Options{Registries: map[string]upstream.Registry{"docker.io": {URL: f.upstream.URL}}, Wait: noWait})
 	if err != nil {
 		t.Fatal(err)
 	}

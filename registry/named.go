@@ -27,9 +27,12 @@ type Recipe struct {
 	Identity       string         // whose credentials reach the upstream
 }
 
-// Recipes are the named recipes of the configuration in force. It is asked with
-// every request.
+// Recipes are the named recipes of the configuration in force. They are looked at
+// with every request, so that a reload needs no new Server.
 type Recipes interface {
+	// Any reports whether there is a recipe. Without one, no name is the name of a
+	// recipe, and what stands in a token's place is read as a token.
+	Any() bool
 	Recipe(name string) (Recipe, bool)
 }
 

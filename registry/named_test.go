@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 	"time"
@@ -113,6 +114,26 @@ func TestNamedRefusals(t *testing.T) {
 		if a.status != want.status || !strings.Contains(string(a.body), want.text) || strings.Contains(string(a.body), "abcdefghijklmnopqrstuvwxyz234567ab") {
 			t.Errorf("%s: status %d, %s; want %d, %q", path, a.status, a.body, want.status, want.text)
 		}
+	}
+}
+
+// TestNoRecipes: while the configuration has no recipe, a short name is a token
+// that is unknown. A recipe that a reload brings is served at once, and is gone
+// with the reload that takes it away.
+func TestNoRecipes(t *testing.T) {
+	w := newWorld(t)
+	w.push("library/app", "1", "one", "amd64")
+	tools, _ := w.Recipe("tools")
+	without := w.start(func(o *Options) { o.Recipes = nil }).do("GET", toolsApp+"1")
+	clear(w.recipes)
+	s := w.start()
+	for range 2 {
+		if a := s.do("GET", toolsApp+"1"); a.status != without.status || !bytes.Equal(a.body, without.body) || !strings.Contains(string(a.body), "unknown token") {
+			t.Errorf("status %d, %s; want the answer of a server that knows of no recipes: %d, %s", a.status, a.body, without.status, without.body)
+		}
+		w.set("tools", tools)
+		s.get(toolsApp + "1")
+		clear(w.recipes)
 	}
 }
 

@@ -98,6 +98,12 @@ func (w *world) Recipe(name string) (Recipe, bool) {
 	return r, ok
 }
 
+func (w *world) Any() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.recipes) > 0
+}
+
 func (w *world) set(name string, r Recipe) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -147,7 +153,7 @@ func newWorld(t *testing.T) *world {
 	w.upstream = httptest.NewServer(w)
 	client, err := upstream.New(upstream.Options{Registries: map[string]upstream.Registry{
 		"docker.io": {URL: w.upstream.URL}, "quay.io": {URL: w.upstream.URL}, "registry.local:5000": {URL: w.upstream.URL},
-	}})
+	}, Wait: noWait})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,6 +202,9 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		http.ServeContent(rw, r, "", time.Time{}, bytes.NewReader(o.data))
 	}
 }
+
+// noWait lets the waits between attempts pass at once.
+func noWait(ctx context.Context, _ time.Duration) error { return ctx.Err() }
 
 func status(code int, header ...string) http.HandlerFunc {
 	return func(rw http.ResponseWriter, _ *http.Request) {

@@ -59,7 +59,9 @@ func (w *world) start(options ...func(*Options)) *replica {
 		set(&o)
 	}
 	r.server = New(o)
-	r.server.named.now = w.clock
+	if r.server.named != nil {
+		r.server.named.now = w.clock
+	}
 	r.proxy = httptest.NewServer(front.Front{Log: log, Observe: func(q front.Request) {
 		r.mu.Lock()
 		defer r.mu.Unlock()

@@ -50,8 +50,8 @@ type Options struct {
 	Log      *slog.Logger
 	// Cache keeps the upstream's blobs; nil streams them each time.
 	Cache *cache.Cache
-	// Recipes are those that images can be pulled through by name; nil for none.
-	// They need Resolver and Grants.
+	// Recipes are the recipes that images can be pulled through by name; nil for
+	// none. They need Resolver and Grants.
 	Recipes  Recipes
 	Resolver Resolver
 	Grants   Grants
@@ -129,7 +129,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt route, user st
 	if rt.kind == kindPing {
 		return serveJSON(w, r, "application/json", struct{}{})
 	}
-	if s.named != nil && isRecipe(string(rt.token)) {
+	if s.named != nil && isRecipe(string(rt.token)) && s.Recipes.Any() {
 		return s.serveNamed(w, r, rt, user)
 	}
 	img, err := s.image(r.Context(), rt.token)
