@@ -2,8 +2,6 @@ package api
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -62,8 +60,7 @@ func (s server) identify(w http.ResponseWriter, r *http.Request, platformToken s
 	case token == "":
 		return "", nil
 	}
-	sum := sha256.Sum256([]byte(token))
-	return "platform:" + hex.EncodeToString(sum[:8]), nil
+	return auth.PlatformIdentity(token), nil
 }
 
 func (s server) bearerLogin(w http.ResponseWriter, r *http.Request, token string) (identity string, err error) {

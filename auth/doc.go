@@ -15,6 +15,7 @@
 //	tokens.go       minting, opening, revoking
 //	keychain.go     credentials by registry
 //	dockerconfig.go credentials from Docker's config.json
+//	identity.go     the identities that only the server itself gives
 //	caller.go       who asks, and the tokens they log in with
 //	passwords.go    users and passwords
 //	htpasswd.go     the file they come from

@@ -53,6 +53,18 @@ func (p Pattern) MatchRegistry(registry string) bool {
 	return p.expr != nil && strings.HasSuffix(p.expr.String(), "/.*$") && p.Match(registry, "")
 }
 
+// UnmarshalText is ParsePattern for configurations.
+func (p *Pattern) UnmarshalText(text []byte) (err error) {
+	*p, err = ParsePattern(string(text))
+	return err
+}
+
+// MarshalText writes what UnmarshalText reads.
+func (p Pattern) MarshalText() ([]byte, error) { return []byte(p.text), nil }
+
+// Equal reports whether both patterns were written the same way.
+func (p Pattern) Equal(other Pattern) bool { return p.text == other.text }
+
 // String is the pattern as it was written.
 func (p Pattern) String() string { return p.text }
 

@@ -77,9 +77,6 @@ func join(patterns []Pattern) string {
 // Policies are those of all callers. It is safe for concurrent use.
 type Policies struct{ byIdentity map[string]Policy }
 
-// everybody is the identity whose policy is that of all without one.
-const everybody = "*"
-
 // NewPolicies takes the policies of identities; that of "*" is for all others,
 // who may do everything if there is none.
 func NewPolicies(byIdentity map[string]Policy) *Policies {

@@ -3,15 +3,18 @@ package recipes
 import (
 	"maps"
 	"slices"
-	"strings"
 	"sync/atomic"
 
+	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/registry"
 )
 
 // Book has the recipes in force. It implements registry.Recipes. The zero Book
 // has none. It is safe for concurrent use.
-type Book struct{ inForce atomic.Pointer[Edition] }
+type Book struct {
+	inForce atomic.Pointer[Edition]
+	used    atomic.Bool // an edition had a recipe
+}
 
 // Edition is a set of recipes, all of whose layers are in the store.
 type Edition struct{ byName map[string]recipe }
@@ -27,13 +30,14 @@ func (b *Book) Recipe(name string) (registry.Recipe, bool) {
 	return r.Recipe, ok
 }
 
-// Any reports whether there is a recipe in force.
-func (b *Book) Any() bool { return len(b.edition().byName) > 0 }
+// Any reports whether the book has, or has had, a recipe. It stays true when the
+// last one is removed, so that clients are told that it is gone.
+func (b *Book) Any() bool { return b.used.Load() }
 
-// Credentials returns the names of the credentials of an identity, as Identity
-// makes it. One that is of no recipe has none.
+// Credentials returns the names of the credentials of an identity that
+// auth.RecipeIdentity made. Any other identity has none.
 func (b *Book) Credentials(identity string) []string {
-	name, ok := strings.CutPrefix(identity, identityPrefix)
+	name, ok := auth.RecipeOf(identity)
 	if !ok {
 		return nil
 	}
@@ -59,6 +63,9 @@ type Changes struct{ Added, Changed, Removed []string }
 func (b *Book) Replace(e *Edition) Changes {
 	var c Changes
 	old := b.inForce.Swap(e)
+	if len(e.byName) > 0 {
+		b.used.Store(true)
+	}
 	if old == nil {
 		old = &Edition{}
 	}
@@ -79,5 +86,5 @@ func (b *Book) Replace(e *Edition) Changes {
 
 func (r recipe) equal(other recipe) bool {
 	return r.Recipe.Recipe.Equal(other.Recipe.Recipe) &&
-		slices.Equal(r.Images, other.Images) && slices.Equal(r.credentials, other.credentials)
+		slices.EqualFunc(r.Images, other.Images, auth.Pattern.Equal) && slices.Equal(r.credentials, other.credentials)
 }

@@ -12,14 +12,21 @@ import (
 )
 
 func TestBook(t *testing.T) {
-	pattern, err := auth.ParsePattern("quay.io")
-	if err != nil {
-		t.Fatal(err)
+	// Each configuration that is read has patterns of its own.
+	quay := func() []auth.Pattern {
+		pattern, err := auth.ParsePattern("quay.io")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return []auth.Pattern{pattern}
 	}
 	env := func(e string) Definition { return Definition{Env: []string{e}} }
 	b := new(Book)
-	if _, ok := b.Recipe("a"); ok || len(b.Names()) > 0 || b.Credentials(Identity("a")) != nil {
+	if _, ok := b.Recipe("a"); ok || len(b.Names()) > 0 || b.Credentials(auth.RecipeIdentity("a")) != nil {
 		t.Error("an empty book has a recipe")
+	}
+	if b.Any() {
+		t.Error("an empty book was used")
 	}
 	steps := []struct {
 		definitions map[string]Definition
@@ -28,8 +35,8 @@ func TestBook(t *testing.T) {
 		{map[string]Definition{"a": env("A=1"), "b": env("B=1")}, Changes{Added: []string{"a", "b"}}},
 		{map[string]Definition{"a": env("A=1"), "b": env("B=1")}, Changes{}},
 		{map[string]Definition{"a": env("A=2"), "c": env("C=1")}, Changes{Added: []string{"c"}, Changed: []string{"a"}, Removed: []string{"b"}}},
-		{map[string]Definition{"a": {Env: []string{"A=2"}, Images: []auth.Pattern{pattern}}, "c": env("C=1")}, Changes{Changed: []string{"a"}}},
-		{map[string]Definition{"a": {Env: []string{"A=2"}, Images: []auth.Pattern{pattern}}, "c": {Env: []string{"C=1"}, Credentials: []string{"x"}}}, Changes{Changed: []string{"c"}}},
+		{map[string]Definition{"a": {Env: []string{"A=2"}, Images: quay()}, "c": env("C=1")}, Changes{Changed: []string{"a"}}},
+		{map[string]Definition{"a": {Env: []string{"A=2"}, Images: quay()}, "c": {Env: []string{"C=1"}, Credentials: []string{"x"}}}, Changes{Changed: []string{"c"}}},
 		{nil, Changes{Removed: []string{"a", "c"}}},
 	}
 	for i, step := range steps {
@@ -40,13 +47,16 @@ func TestBook(t *testing.T) {
 		if diff := cmp.Diff(step.want, b.Replace(e)); diff != "" {
 			t.Errorf("step %d (-want +got):\n%s", i, diff)
 		}
+		if !b.Any() {
+			t.Errorf("step %d: names are no longer recipes", i)
+		}
 		if len(b.Names()) != len(step.definitions) {
 			t.Errorf("step %d: %v", i, b.Names())
 		}
 		if c, ok := step.definitions["c"]; ok && !slices.Equal(b.Credentials("recipe:c"), c.Credentials) {
 			t.Errorf("step %d: credentials %v", i, b.Credentials("recipe:c"))
 		}
-		if b.Credentials(identityPrefix) != nil {
+		if b.Credentials(auth.RecipeIdentity("")) != nil {
 			t.Error("nobody's identity has credentials")
 		}
 	}

@@ -58,12 +58,3 @@ func Expand(document string) []string {
 func FilePath(document string) (path string, ok bool) {
 	return strings.CutPrefix(document, "file:")
 }
-
-// identityPrefix begins no name of a caller.
-const identityPrefix = "recipe:"
-
-// Identity is who asks the upstream for images that are pulled through a recipe.
-func Identity(name string) string { return identityPrefix + name }
-
-// IsIdentity tells identities of recipes from those of callers.
-func IsIdentity(identity string) bool { return strings.HasPrefix(identity, identityPrefix) }

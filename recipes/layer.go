@@ -13,6 +13,7 @@ import (
 	"github.com/waveproxy/waveproxy/api"
 	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/augment"
+	"github.com/waveproxy/waveproxy/auth"
 )
 
 // layersOf takes in the layers of a document, and says which cannot be.
@@ -62,7 +63,7 @@ func (l Loader) listed(ctx context.Context, d document, said api.ContainerLayer)
 		return augment.Layer{}, errors.New("has no gzipDigest: what is at a URL must be pinned")
 	}
 	// Nobody's identity: what a document names is read anonymously.
-	return api.TakeLayer(ctx, l.Layers, l.Store, identityPrefix, said.Location, want, l.MaxInline)
+	return api.TakeLayer(ctx, l.Layers, l.Store, auth.RecipeIdentity(""), said.Location, want, l.MaxInline)
 }
 
 // take takes in a layer of the configuration.

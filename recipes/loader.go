@@ -15,6 +15,7 @@ import (
 	"github.com/waveproxy/waveproxy/api"
 	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/augment"
+	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
 	"github.com/waveproxy/waveproxy/registry"
 )
@@ -115,7 +116,7 @@ func (l Loader) compute(ctx context.Context, name string, d Definition) (recipe,
 		return recipe{}, errors.Join(problems...)
 	}
 	l.keep(ctx, found)
-	return recipe{registry.Recipe{Recipe: made, Images: d.Images, Identity: Identity(name)}, d.Credentials}, nil
+	return recipe{registry.Recipe{Recipe: made, Images: d.Images, Identity: auth.RecipeIdentity(name)}, d.Credentials}, nil
 }
 
 func given(own, others []string) []string {

@@ -19,6 +19,7 @@ import (
 	"github.com/waveproxy/waveproxy/api"
 	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/augment"
+	"github.com/waveproxy/waveproxy/auth"
 )
 
 // tarNames lists the files of a compressed archive.
@@ -332,7 +333,7 @@ func TestAnonymous(t *testing.T) {
 	const location = "docker://quay.io/v2/team/private/blobs/sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 	s.put("/a.json", encode(t, api.ContainerConfig{Layers: []api.ContainerLayer{{Location: location}}}))
 	b := h.load(t, map[string]Definition{"a": {Documents: []string{s.URL + "/a.json"}, Credentials: []string{"team"}}})
-	if diff := cmp.Diff([]string{identityPrefix, location}, layers.asked); diff != "" {
+	if diff := cmp.Diff([]string{auth.RecipeIdentity(""), location}, layers.asked); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	if b.Credentials(layers.asked[0]) != nil {

@@ -159,11 +159,10 @@ func wrong(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", auth.ErrWrongLogin, fmt.Sprintf(format, args...))
 }
 
-// isName keeps what is logged, counted and compared to one printable line, and
-// apart from the names that the server itself gives. RuneError is what JSON's
+// isName reports whether the name can be an identity: one printable line, because
+// it is logged, counted and compared, and none that the server itself gives. RuneError is what JSON's
 // decoder makes of text that is not UTF-8.
 func isName(name string) bool {
-	return name != "" && name != "*" && utf8.RuneCountInString(name) <= maxName &&
-		!strings.ContainsFunc(name, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }) &&
-		!strings.HasPrefix(name, "platform:") && !strings.HasPrefix(name, "recipe:")
+	return name != "" && !auth.IsReserved(name) && utf8.RuneCountInString(name) <= maxName &&
+		!strings.ContainsFunc(name, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) })
 }

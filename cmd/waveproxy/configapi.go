@@ -12,7 +12,6 @@ import (
 
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
-	"github.com/waveproxy/waveproxy/recipes"
 )
 
 // API is who may ask for images, and for which.
@@ -111,7 +110,7 @@ func (a API) validate(c *Config, p *problems) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(a.Tokens)) {
 		key := "api.tokens." + name
-		if recipes.IsIdentity(name) {
+		if _, taken := auth.RecipeOf(name); taken {
 			p.add(key, name, "is what this server calls a recipe")
 		}
 		if token, err := a.Tokens[name].source().read(); err != nil {
@@ -131,7 +130,7 @@ func (a API) validate(c *Config, p *problems) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(a.Identities)) {
 		a.Identities[name].validate("api.identities."+name, c, p)
-		if recipes.IsIdentity(name) {
+		if _, taken := auth.RecipeOf(name); taken {
 			p.add("api.identities", name, "is what this server calls a recipe: recipes says what it may do")
 		}
 		if a.Auth == "none" && name != "*" {

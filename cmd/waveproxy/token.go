@@ -58,7 +58,7 @@ func tokenDecodeCommand() *cobra.Command {
 			fmt.Fprintf(cmd.ErrOrStderr(), "not verified: %s holds no key; --config names the server's configuration\n", cfg.Storage.Dir)
 			return nil
 		}
-		tokens, _, err := openTokens(cfg)
+		tokens, err := openTokens(cfg)
 		if err != nil {
 			return err
 		}
@@ -102,7 +102,7 @@ func tokenRevokeCommand() *cobra.Command {
 		if !hasStorage(cfg) {
 			return fmt.Errorf("%s holds no key: run this where the server's storage is, or name its configuration with --config", cfg.Storage.Dir)
 		}
-		tokens, _, err := openTokens(cfg)
+		tokens, err := openTokens(cfg)
 		if err != nil {
 			return err
 		}

@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 
 	"github.com/waveproxy/waveproxy/api"
 	"github.com/waveproxy/waveproxy/assemble"
@@ -42,18 +41,34 @@ func newLogger(cfg *Config, w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
-// openTokens opens the storage directory and the tokens kept in it.
-func openTokens(cfg *Config) (*auth.Tokens, *blobstore.Dir, error) {
-	store, err := blobstore.NewDir(cfg.Storage.Dir)
-	if err != nil {
-		return nil, nil, fmt.Errorf("storage.dir: %w", err)
+// storage is what the storage directory holds. Tokens and grants have the keys of
+// one reading: files that are replaced in between would give them different ones.
+type storage struct {
+	store  *blobstore.Dir
+	tokens *auth.Tokens
+	grants *auth.Grants
+}
+
+// openStorage opens the storage directory and makes it if it does not exist.
+func openStorage(cfg *Config) (s storage, err error) {
+	if s.store, err = blobstore.NewDir(cfg.Storage.Dir); err != nil {
+		return s, fmt.Errorf("storage.dir: %w", err)
 	}
 	keys, err := loadKeys(cfg)
 	if err != nil {
-		return nil, nil, err
+		return s, err
 	}
-	tokens, err := auth.NewTokens(auth.TokensOptions{Keys: keys, Records: store, TTL: cfg.Tokens.TTL})
-	return tokens, store, err
+	if s.tokens, err = auth.NewTokens(auth.TokensOptions{Keys: keys, Records: s.store, TTL: cfg.Tokens.TTL}); err != nil {
+		return s, err
+	}
+	s.grants, err = auth.NewGrants(keys, s.store)
+	return s, err
+}
+
+// openTokens returns the tokens in the storage directory.
+func openTokens(cfg *Config) (*auth.Tokens, error) {
+	s, err := openStorage(cfg)
+	return s.tokens, err
 }
 
 func loadKeys(cfg *Config) ([]auth.Key, error) {
@@ -84,10 +99,11 @@ type service struct {
 // the recipes are in force. On an error, too, there is something to close.
 func newService(ctx context.Context, cfg *Config, host string, log *slog.Logger, observe func(front.Request)) (s service, err error) {
 	s.close = func() {}
-	tokens, store, err := openTokens(cfg)
+	stored, err := openStorage(cfg)
 	if err != nil {
 		return s, err
 	}
+	tokens, store := stored.tokens, stored.store
 	book := new(recipes.Book)
 	client, err := newUpstream(cfg, nil, book)
 	if err != nil {
@@ -105,13 +121,7 @@ func newService(ctx context.Context, cfg *Config, host string, log *slog.Logger,
 	pulling := registry.Options{
 		Tokens: tokens, Store: store, Upstream: client, Log: log,
 		Guesses: guesses, Pulls: ratelimit.New(cfg.Limits.Pulls), Resolver: resolver, Aliases: aliases(cfg),
-	}
-	keys, err := loadKeys(cfg)
-	if err != nil {
-		return s, err
-	}
-	if pulling.Grants, err = auth.NewGrants(keys, store); err != nil {
-		return s, err
+		Recipes: book, Grants: stored.grants,
 	}
 	if cfg.Registry.Auth == "basic" {
 		if pulling.Passwords, err = openHtpasswd(cfg.Registry.Htpasswd, log); err != nil {
@@ -128,13 +138,8 @@ func newService(ctx context.Context, cfg *Config, host string, log *slog.Logger,
 			}
 		}
 	}
-	var images atomic.Pointer[registry.Server]
-	images.Store(registry.New(pulling))
-	s.recipes = &namedRecipes{started: cfg, book: book, log: log, forget: client.ForgetLogins, on: func() {
-		// Without recipes, nothing is one.
-		pulling.Recipes = book
-		images.Store(registry.New(pulling))
-	}}
+	images := registry.New(pulling)
+	s.recipes = &namedRecipes{started: cfg, book: book, log: log, forget: client.ForgetLogins}
 	s.recipes.loader = recipes.Loader{
 		Upstream: client, Layers: layers, Store: store, Records: store, MaxInline: int64(cfg.API.MaxBody), Log: log,
 	}
@@ -172,7 +177,7 @@ func newService(ctx context.Context, cfg *Config, host string, log *slog.Logger,
 	front := front.Front{Log: log, Proxies: proxies(cfg), Observe: observe, Stall: cfg.HTTP.StallTimeout}
 	s.handler = front.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if p := r.URL.Path; p == "/v2" || strings.HasPrefix(p, "/v2/") || strings.HasPrefix(p, "/wt/") {
-			images.Load().ServeHTTP(w, r)
+			images.ServeHTTP(w, r)
 			return
 		}
 		control.ServeHTTP(w, r)

@@ -45,8 +45,8 @@ func newUpstream(cfg *Config, named map[string]upstream.Registry, book *recipes.
 		Allow: patterns(cfg.Upstreams.Allow), Deny: patterns(cfg.Upstreams.Deny), Concurrency: cfg.Limits.Upstream,
 		Redirect: cfg.Upstreams.Blobs == "redirect", StallTimeout: cfg.Upstreams.StallTimeout,
 		Permit: func(t auth.Target) error {
-			if recipes.IsIdentity(t.Identity) {
-				return nil // its own images are checked before anybody is asked
+			if _, ok := auth.RecipeOf(t.Identity); ok {
+				return nil // the registry checks the recipe's own images before it gets here
 			}
 			return policies.Of(t.Identity).CheckImage(t.Registry, t.Repository)
 		},
@@ -74,7 +74,7 @@ func newKeychain(cfg *Config, policies *auth.Policies, book *recipes.Book) (auth
 	}
 	return auth.ByIdentity(func(identity string) auth.Keychain {
 		names := policies.Of(identity).Credentials
-		if recipes.IsIdentity(identity) {
+		if _, ok := auth.RecipeOf(identity); ok {
 			names = book.Credentials(identity)
 		} else if names == nil {
 			return common

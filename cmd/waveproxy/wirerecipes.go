@@ -20,7 +20,6 @@ type namedRecipes struct {
 	book    *recipes.Book
 	loader  recipes.Loader
 	log     *slog.Logger
-	on      func() // serves recipes from now on; nil once it does
 	forget  func() // forgets logins, which were made with the credentials of before
 }
 
@@ -45,10 +44,6 @@ func (n *namedRecipes) apply(ctx context.Context, cfg *Config) error {
 	}
 	changes := n.book.Replace(edition)
 	n.forget()
-	if len(cfg.Recipes) > 0 && n.on != nil {
-		n.on()
-		n.on = nil
-	}
 	n.log.Info("recipes in force", "recipes", n.book.Names(), "added", changes.Added, "changed", changes.Changed, "removed", changes.Removed)
 	return nil
 }

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"testing"
+)
+
+// TestKeysAreReadOnce: a rotation between two readings would give tokens and
+// grants different keys.
+func TestKeysAreReadOnce(t *testing.T) {
+	dir := t.TempDir()
+	pipe := filepath.Join(dir, "key")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var readings atomic.Int32
+	writer := make(chan struct{})
+	go func() {
+		defer close(writer)
+		for {
+			f, err := os.OpenFile(pipe, os.O_WRONLY, 0) // waits for a reader
+			if err != nil || readings.Add(1) > 2 {
+				return
+			}
+			// A reader that opens the file again must not get this pipe.
+			os.Remove(pipe)
+			syscall.Mkfifo(pipe, 0o600)
+			f.WriteString(testKey)
+			f.Close()
+		}
+	}()
+	t.Cleanup(func() {
+		readings.Store(2)
+		if f, err := os.OpenFile(pipe, os.O_RDONLY|syscall.O_NONBLOCK, 0); err == nil {
+			<-writer
+			f.Close()
+		}
+	})
+	cfg := defaults()
+	cfg.Storage.Dir = filepath.Join(dir, "data")
+	cfg.Tokens.Keys = []TokenKey{{File: pipe}}
+	s, err := openStorage(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := readings.Load(); n != 1 || s.tokens == nil || s.grants == nil {
+		t.Errorf("the key was read %d times", n)
+	}
+}
