@@ -16,6 +16,7 @@ const module = "github.com/waveproxy/waveproxy/"
 // point one way: cmd -> api -> registry -> {auth, augment, blobstore, upstream}.
 var allowed = map[string][]string{
 	"augment":             {},
+	"augment/archivetest": {},
 	"blobstore":           {},
 	"blobstore/storetest": {"blobstore"},
 	"blobstore/cache":     {"blobstore"},
@@ -28,6 +29,7 @@ var allowed = map[string][]string{
 	"auth/gar":                      {"auth/internal/cloud", "auth", "augment"},
 	"auth/acr":                      {"auth/internal/cloud", "auth", "augment"},
 	"upstream":                      {"auth", "augment"},
+	"upstream/upstreamtest":         {"augment/archivetest"},
 	"auth/oidc":                     {"auth", "augment"},
 	"ratelimit":                     {},
 	"internal/flight":               {},

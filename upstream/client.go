@@ -56,6 +56,10 @@ type Options struct {
 	// Concurrency bounds the requests to one host that wait for its answer at a
 	// time, without those whose body is being read. 0 is 64.
 	Concurrency int
+	// AnswerTimeout is how long a call may take until the headers of its last
+	// response arrive, with its turn in the queue, redirects, logins and retries.
+	// 0 is a minute.
+	AnswerTimeout time.Duration
 	// Wait pauses between attempts, or returns the error of a context that ends
 	// first. Nil lets the time pass; tests replace it.
 	Wait func(context.Context, time.Duration) error
@@ -90,7 +94,7 @@ func New(o Options) (*Client, error) {
 	c := &Client{
 		registries: map[string]*url.URL{}, keychain: o.Keychain, policy: permissions, permit: o.Permit, tokens: newTokenCache(),
 		redirect: map[string]bool{}, redirectOthers: o.Redirect,
-		answerTimeout: answerTimeout, idleTimeout: cmp.Or(o.StallTimeout, idleTimeout),
+		answerTimeout: cmp.Or(o.AnswerTimeout, answerTimeout), idleTimeout: cmp.Or(o.StallTimeout, idleTimeout),
 	}
 	listed := map[string]bool{}
 	pools := map[string]*x509.CertPool{}

@@ -133,7 +133,7 @@ func (s *stream) resume() error {
 			s.broken = nil
 			return nil
 		}
-		if !mayPass(err) {
+		if !isResumable(err) {
 			return err
 		}
 		s.broken = err
@@ -156,8 +156,10 @@ func (s *stream) pause() time.Duration {
 	return pause
 }
 
-// mayPass tells what another attempt may cure from the registry's decisions.
-func mayPass(err error) bool {
+// isResumable reports whether another attempt may bring the rest of a body. It is
+// narrower than IsTransient: a name that does not resolve or a bad certificate
+// stays so for longer than a body may stop.
+func isResumable(err error) bool {
 	e, ok := errors.AsType[*Error](err)
 	if !ok {
 		return false
