@@ -87,7 +87,7 @@ func (n *named) fromRecords(ctx context.Context, q namedRequest, d digest.Digest
 		img, ok := n.images.Get(ownedDigest{q.group, root})
 		if !ok {
 			if img, err = loadImage(ctx, n.store, grant); err != nil {
-				return nil, fmt.Errorf("load image %s: %w", grant.Image, err)
+				return nil, err
 			}
 			n.hold(q, img)
 		}
@@ -112,7 +112,7 @@ func (n *named) hold(q namedRequest, img *image) {
 func (n *named) advertise(ctx context.Context, q namedRequest, grant auth.Grant) (*image, error) {
 	img, err := loadImage(ctx, n.store, &grant)
 	if err != nil {
-		return nil, fmt.Errorf("load image %s: %w", grant.Image, err)
+		return nil, err
 	}
 	digests := img.digests()
 	if len(digests) > maxRecords {
@@ -136,7 +136,7 @@ func (n *named) advertise(ctx context.Context, q namedRequest, grant auth.Grant)
 	}
 	if have.Root.Digest == root {
 		if img, err = loadImage(ctx, n.store, have); err != nil {
-			return nil, fmt.Errorf("load image %s: %w", grant.Image, err)
+			return nil, err
 		}
 	}
 	// After the root's, or a record that a crash left alone would lead nowhere.

@@ -3,74 +3,60 @@ package registry
 import (
 	"errors"
 	"net/http"
-	"regexp"
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/waveproxy/waveproxy/blobstore"
 	"github.com/waveproxy/waveproxy/front"
 )
 
 // blobSource is one place that blobs of an image may come from.
 type blobSource interface {
 	// serveBlob writes a whole response and returns nil, or writes nothing and
-	// returns an error. blobstore.ErrNotFound means: ask the next source.
+	// returns an error. errDecline passes the request on to the next source.
 	serveBlob(w http.ResponseWriter, r *http.Request, img *image, d digest.Digest) error
 }
 
-// singleRange is the form of Range that is honoured. Any other is ignored and
-// the whole blob sent, as RFC 9110 allows for all and wants for unknown units;
-// no engine reads answers of several parts.
-var singleRange = regexp.MustCompile(`^bytes=(\d+-\d*|-\d+)$`)
+// errDecline is a source's answer to a request that another source may serve. It
+// never reaches a client.
+var errDecline = errors.New("this source does not serve the blob")
 
-// serveBlob asks each source in turn. A digest that no source knows may still
-// belong to a manifest that nobody has asked for yet.
+// blobType is the Content-Type of all blobs. Their media type is in the manifest.
+const blobType = "application/octet-stream"
+
+// serveBlob asks each source in turn. A digest that every source declines may
+// belong to a manifest that has not been read.
 func (s *Server) serveBlob(w http.ResponseWriter, r *http.Request, img *image, d digest.Digest) error {
-	if !singleRange.MatchString(r.Header.Get("Range")) {
-		r.Header.Del("Range")
-	}
-	err := s.fromSources(w, r, img, d)
-	if !errors.Is(err, blobstore.ErrNotFound) {
+	keepSingleRange(r.Header)
+	err := s.blobs.serveBlob(w, r, img, d)
+	if err != errDecline {
 		return err
 	}
 	if _, isManifest := img.manifests[d]; !isManifest {
-		if _, _, err := img.expand(r.Context(), s.Store, s.Upstream.Repository(img.target), d); err != nil {
+		if err := img.late.readFor(r.Context(), s.options.Store, s.options.Upstream.Repository(img.target), d); err != nil {
 			return err
 		}
-		if err = s.fromSources(w, r, img, d); !errors.Is(err, blobstore.ErrNotFound) {
+		if err = s.blobs.serveBlob(w, r, img, d); err != errDecline {
 			return err
 		}
 	}
-	return front.Refuse(http.StatusNotFound, front.BlobUnknown, "the image %s has no blob %s", pullName(img), d)
+	return front.Refuse(http.StatusNotFound, front.BlobUnknown, "the image %s has no blob %s", img.pullName(), d)
 }
 
-func (s *Server) fromSources(w http.ResponseWriter, r *http.Request, img *image, d digest.Digest) error {
-	for _, source := range s.sources {
-		if err := source.serveBlob(w, r, img, d); !errors.Is(err, blobstore.ErrNotFound) {
+// blobSources asks its sources in order. It is a blobSource itself.
+type blobSources []blobSource
+
+func (b blobSources) serveBlob(w http.ResponseWriter, r *http.Request, img *image, d digest.Digest) error {
+	for _, source := range b {
+		if err := source.serveBlob(w, r, img, d); err != errDecline {
 			return err
 		}
 	}
-	return blobstore.ErrNotFound
+	return errDecline
 }
 
-// blobType is what blobs are served as. Their media type is in the manifest.
-const blobType = "application/octet-stream"
-
-// storedBlobs serves the image's configs and injected layers.
-type storedBlobs struct{ store blobstore.Store }
-
-func (b storedBlobs) serveBlob(w http.ResponseWriter, r *http.Request, img *image, d digest.Digest) error {
-	desc, ok := img.injected[d]
-	if !ok {
-		if desc, ok = img.configs[d]; !ok {
-			return blobstore.ErrNotFound
-		}
-	}
-	desc.MediaType = blobType
+// noteInjected says in the answer's header and in the access log that this server
+// added the blob to the image.
+func noteInjected(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set(front.SourceHeader, "injected")
 	front.RecordOf(r.Context()).Source = "injected"
-	if err := blobstore.Serve(w, r, b.store, desc); err != nil {
-		return lost(img, err)
-	}
-	return nil
 }

@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,40 +17,35 @@ import (
 	"github.com/waveproxy/waveproxy/blobstore"
 )
 
-// image is what a grant gives access to: every digest reachable from its root
-// and where the bytes are.
+// image is what a grant gives access to: every digest reachable from its root,
+// and where the bytes are. Nothing of it changes once it is loaded, except late,
+// which has its own mutex.
 type image struct {
 	grant  *auth.Grant
 	target auth.Target
 
-	manifests  map[digest.Digest]ocispec.Descriptor // in the store
-	atHand     map[digest.Digest][]byte             // those of them that are small
-	sizeAtHand int
-	configs    map[digest.Digest]ocispec.Descriptor // in the store
-	injected   map[digest.Digest]ocispec.Descriptor // layers in the store
-	foreign    map[digest.Digest]ocispec.Descriptor // blobs the upstream has
+	manifests map[digest.Digest]ocispec.Descriptor // in the store
+	small     map[digest.Digest][]byte             // the bytes of the small manifests
+	configs   map[digest.Digest]ocispec.Descriptor // in the store
+	injected  map[digest.Digest]ocispec.Descriptor // layers in the store
+	upstream  map[digest.Digest]ocispec.Descriptor // blobs at the upstream
 
-	mu     sync.Mutex
-	unread map[digest.Digest]ocispec.Descriptor // manifests that nobody has asked for yet
-	later  map[digest.Digest]ocispec.Descriptor // those that were read, and are in the store
-	extra  map[digest.Digest]ocispec.Descriptor // the upstream blobs they name
+	// subjects maps the digests of provenance to the manifests that it describes.
+	// They are computed by the first call.
+	subjects func() map[digest.Digest]digest.Digest
 
-	attests  sync.Once
-	attested map[digest.Digest]digest.Digest // of provenance, to what it is about
+	late *late
 }
 
 // maxDocument bounds a manifest, index or config read into memory.
 const maxDocument = 4 << 20
 
-// maxAtHand bounds a manifest that stays in memory, and maxAllAtHand those of one
-// image together: nearly all are smaller, and are asked for by every node.
+// maxSmall bounds a manifest that stays in memory, and maxAllSmall all of one
+// image together. Nearly all manifests are smaller, and every node asks for them.
 const (
-	maxAtHand    = 32 << 10
-	maxAllAtHand = 512 << 10
+	maxSmall    = 32 << 10
+	maxAllSmall = 512 << 10
 )
-
-// maxUnread bounds how many manifests one unknown digest may cause to be read.
-const maxUnread = 64
 
 // loadImage walks the grant's image through the store, starting at its root.
 // The result does not depend on how the image was computed, so images outlive
@@ -62,23 +56,35 @@ func loadImage(ctx context.Context, store blobstore.Store, grant *auth.Grant) (*
 		grant:     grant,
 		target:    auth.Target{Identity: grant.Identity, Registry: domain, Repository: path},
 		manifests: map[digest.Digest]ocispec.Descriptor{},
-		atHand:    map[digest.Digest][]byte{},
+		small:     map[digest.Digest][]byte{},
 		configs:   map[digest.Digest]ocispec.Descriptor{},
 		injected:  map[digest.Digest]ocispec.Descriptor{},
-		foreign:   map[digest.Digest]ocispec.Descriptor{},
-		unread:    map[digest.Digest]ocispec.Descriptor{},
-		later:     map[digest.Digest]ocispec.Descriptor{},
-		extra:     map[digest.Digest]ocispec.Descriptor{},
+		upstream:  map[digest.Digest]ocispec.Descriptor{},
+		late:      newLate(),
 	}
-	return img, img.walk(ctx, store, grant.Root)
+	img.subjects = sync.OnceValue(img.provenanceSubjects)
+	l := loader{store: store, image: img}
+	if err := l.load(ctx, grant.Root); err != nil {
+		return nil, fmt.Errorf("load image %s: %w", grant.Image, err)
+	}
+	return img, nil
 }
 
-func (img *image) walk(ctx context.Context, store blobstore.Store, desc ocispec.Descriptor) error {
+// loader fills an image.
+type loader struct {
+	store     blobstore.Store
+	image     *image
+	sizeSmall int // of image.small, in bytes
+}
+
+// load reads a manifest or index, and the manifests below it that the grant has.
+func (l *loader) load(ctx context.Context, desc ocispec.Descriptor) error {
+	img := l.image
 	if _, seen := img.manifests[desc.Digest]; seen {
 		return nil
 	}
 	img.manifests[desc.Digest] = desc
-	data, err := readStored(ctx, store, desc)
+	data, err := readStored(ctx, l.store, desc)
 	if err != nil {
 		return err
 	}
@@ -86,16 +92,16 @@ func (img *image) walk(ctx context.Context, store blobstore.Store, desc ocispec.
 	if err != nil {
 		return err
 	}
-	if len(data) <= maxAtHand && img.sizeAtHand+len(data) <= maxAllAtHand {
-		img.atHand[desc.Digest] = data
-		img.sizeAtHand += len(data)
+	if len(data) <= maxSmall && l.sizeSmall+len(data) <= maxAllSmall {
+		img.small[desc.Digest] = data
+		l.sizeSmall += len(data)
 	}
 	for _, child := range refs.Manifests {
 		if !slices.Contains(img.grant.Objects, child.Digest) {
-			img.unread[child.Digest] = child
+			img.late.unread[child.Digest] = child
 			continue
 		}
-		if err := img.walk(ctx, store, child); err != nil {
+		if err := l.load(ctx, child); err != nil {
 			return err
 		}
 	}
@@ -103,14 +109,14 @@ func (img *image) walk(ctx context.Context, store blobstore.Store, desc ocispec.
 		if slices.Contains(img.grant.Objects, refs.Config.Digest) {
 			img.configs[refs.Config.Digest] = *refs.Config
 		} else {
-			img.foreign[refs.Config.Digest] = *refs.Config // of an image that is pulled as it is
+			img.upstream[refs.Config.Digest] = *refs.Config // of an image to which nothing was added
 		}
 	}
 	for _, layer := range refs.Layers {
 		if slices.Contains(img.grant.Injected, layer.Digest) {
 			img.injected[layer.Digest] = layer
 		} else {
-			img.foreign[layer.Digest] = layer
+			img.upstream[layer.Digest] = layer
 		}
 	}
 	return nil
@@ -119,7 +125,7 @@ func (img *image) walk(ctx context.Context, store blobstore.Store, desc ocispec.
 func readStored(ctx context.Context, store blobstore.Store, desc ocispec.Descriptor) ([]byte, error) {
 	f, err := store.Open(ctx, desc.Digest)
 	if err != nil {
-		return nil, fmt.Errorf("read %s of an image that was promised: %w", desc.Digest, err)
+		return nil, fmt.Errorf("read %s, which was advertised: %w", desc.Digest, err)
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxDocument+1))
@@ -132,82 +138,44 @@ func readStored(ctx context.Context, store blobstore.Store, desc ocispec.Descrip
 	return data, nil
 }
 
-// blob returns the descriptor of an upstream blob of the image.
-func (img *image) blob(d digest.Digest) (ocispec.Descriptor, bool) {
-	if desc, ok := img.foreign[d]; ok {
+// storedBlob returns the descriptor of a config or injected layer.
+func (img *image) storedBlob(d digest.Digest) (ocispec.Descriptor, bool) {
+	if desc, ok := img.injected[d]; ok {
 		return desc, true
 	}
-	img.mu.Lock()
-	defer img.mu.Unlock()
-	desc, ok := img.extra[d]
+	desc, ok := img.configs[d]
 	return desc, ok
 }
 
-// digests are those of what was read when the image was made, and of the blobs
-// that it names.
+// upstreamBlob returns the descriptor of a blob of the image that the upstream
+// has.
+func (img *image) upstreamBlob(d digest.Digest) (ocispec.Descriptor, bool) {
+	if desc, ok := img.upstream[d]; ok {
+		return desc, true
+	}
+	return img.late.blob(d)
+}
+
+// digests returns the digests of all manifests that were read when the image was
+// made, and of the blobs that they name.
 func (img *image) digests() []digest.Digest {
 	var all []digest.Digest
-	for _, known := range []map[digest.Digest]ocispec.Descriptor{img.manifests, img.configs, img.injected, img.foreign} {
+	for _, known := range []map[digest.Digest]ocispec.Descriptor{img.manifests, img.configs, img.injected, img.upstream} {
 		all = slices.AppendSeq(all, maps.Keys(known))
 	}
 	return all
 }
 
-// expand reads manifests of an unchanged index that were not read when the
-// token was minted: the named one, or all of them when d names a blob that one
-// of them may hold. It returns the manifest, which then is in the store, if d
-// is one of this image.
-func (img *image) expand(ctx context.Context, store blobstore.Store, src augment.Source, d digest.Digest) (ocispec.Descriptor, bool, error) {
-	img.mu.Lock()
-	desc, ok := img.later[d]
-	todo := maps.Clone(img.unread)
-	img.mu.Unlock()
-	if ok {
-		return desc, true, nil
+// pullName returns the part of the image name after the token.
+func (img *image) pullName() string {
+	if img.grant.Tag != "" {
+		return auth.Redact(img.target.Repository) + ":" + img.grant.Tag
 	}
-	if desc, ok := todo[d]; ok {
-		todo = map[digest.Digest]ocispec.Descriptor{d: desc}
-	} else if len(todo) > maxUnread {
-		return ocispec.Descriptor{}, false, nil
-	}
-	for _, desc := range todo {
-		if err := img.read(ctx, store, src, desc); err != nil {
-			return ocispec.Descriptor{}, false, err
-		}
-	}
-	img.mu.Lock()
-	defer img.mu.Unlock()
-	desc, ok = img.later[d]
-	return desc, ok, nil
+	return auth.Redact(img.target.Repository) + "@" + img.grant.Root.Digest.String()
 }
 
-func (img *image) read(ctx context.Context, store blobstore.Store, src augment.Source, desc ocispec.Descriptor) error {
-	o, err := src.Manifest(ctx, desc.Digest.String())
-	if err != nil {
-		return err
-	}
-	refs, err := o.References()
-	if err != nil {
-		return err
-	}
-	if err := store.Put(ctx, o.Digest, bytes.NewReader(o.Data)); err != nil {
-		return err
-	}
-	img.mu.Lock()
-	defer img.mu.Unlock()
-	delete(img.unread, desc.Digest)
-	desc.Size = int64(len(o.Data)) // the index may be wrong, the digest is not
-	img.later[desc.Digest] = desc
-	for _, child := range refs.Manifests {
-		if _, read := img.later[child.Digest]; !read {
-			img.unread[child.Digest] = child
-		}
-	}
-	if refs.Config != nil {
-		img.extra[refs.Config.Digest] = *refs.Config
-	}
-	for _, layer := range refs.Layers {
-		img.extra[layer.Digest] = layer
-	}
-	return nil
+// storeFault returns the error for bytes that the image promises and the store
+// cannot give. It is a failure of this server, never a 404.
+func storeFault(img *image, err error) error {
+	return fmt.Errorf("serve %s: %w", img.pullName(), err)
 }

@@ -30,8 +30,8 @@ func basicAuth(user, password string) string {
 // anything else is said.
 func TestPullLogin(t *testing.T) {
 	f := newFixture(t)
-	f.server.Passwords = fixedPasswords{"ann": "hunter2"}
-	f.server.Guesses = front.NewGuesses(ratelimit.Rate{Events: 10, Per: time.Hour})
+	f.server.options.Passwords = fixedPasswords{"ann": "hunter2"}
+	f.server.options.Guesses = front.NewGuesses(ratelimit.Rate{Events: 10, Per: time.Hour})
 	manifest := "/v2/wt/" + string(testToken) + "/library/base/manifests/1"
 	for _, path := range []string{"/v2/", manifest, "/v2/wt/x/y/manifests/latest", "/v2/elsewhere"} {
 		for login, status := range map[string]int{"": 401, basicAuth("ann", "guess"): 401, "Bearer hunter2": 401} {
@@ -61,7 +61,7 @@ func TestPullLogin(t *testing.T) {
 // TestPullLimit: all manifest requests of one pull are one, blobs are none.
 func TestPullLimit(t *testing.T) {
 	f := newFixture(t)
-	f.server.Pulls = ratelimit.New(ratelimit.Rate{Events: 1, Per: time.Hour})
+	f.server.options.Pulls = ratelimit.New(ratelimit.Rate{Events: 1, Per: time.Hour})
 	get := func(method, path string) *http.Response {
 		t.Helper()
 		resp, _, err := f.do(t, method, f.proxy.URL+path)
@@ -80,9 +80,9 @@ func TestPullLimit(t *testing.T) {
 			}
 		}
 	}
-	f.server.Pulls = ratelimit.New(ratelimit.Rate{Events: 1, Per: time.Hour})
-	f.server.Pulls.Take(front.ClientOf(t.Context())) // by nobody in particular
-	f.server.Pulls.Take("127.0.0.1")
+	f.server.options.Pulls = ratelimit.New(ratelimit.Rate{Events: 1, Per: time.Hour})
+	f.server.options.Pulls.Take(front.ClientOf(t.Context())) // by nobody in particular
+	f.server.options.Pulls.Take("127.0.0.1")
 	if resp := get("GET", manifest+"1"); resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") != "3600" {
 		t.Errorf("over the limit: %s, Retry-After %q", resp.Status, resp.Header.Get("Retry-After"))
 	}

@@ -25,8 +25,8 @@ const (
 	inTotoType          = "application/vnd.in-toto+json"
 	predicateAnnotation = "in-toto.io/predicate-type"
 
-	// augmentationType says how externalParameters is to be read. What changes its
-	// meaning, or the bytes of what was advertised, gets another number.
+	// augmentationType says how to read externalParameters. A change of their meaning,
+	// or of the bytes that were advertised, takes another number.
 	augmentationType = "https://github.com/waveproxy/waveproxy/augmentation/v1"
 )
 
@@ -37,7 +37,7 @@ type statement struct {
 	Predicate     provenance `json:"predicate"`
 }
 
-// provenance has no times: the same grant makes the same bytes, always.
+// provenance has no times, because the same grant always makes the same bytes.
 type provenance struct {
 	BuildDefinition struct {
 		BuildType            string     `json:"buildType"`
@@ -58,9 +58,9 @@ type resource struct {
 	Digest map[string]string `json:"digest"`
 }
 
-// parameters are what was asked for. Values of variables and words of commands
-// may be secrets and are in the image for those who have it: here are only the
-// names of the former, and whether the latter were replaced.
+// parameters are what was asked for. Values of variables and words of commands may
+// be secrets, and the image has them: here are only the names of the variables, and
+// whether the commands were replaced.
 type parameters struct {
 	Image     string           `json:"image"`
 	Platforms []string         `json:"platforms,omitempty"`
@@ -85,46 +85,13 @@ type layerParameters struct {
 
 // attestation is the provenance of one manifest or index, as it is served.
 type attestation struct {
-	manifest  augment.Object // whose subject is what was made
-	statement augment.Object // its one layer
+	manifest  augment.Object // its subject is the manifest or index that was made
+	statement augment.Object // the manifest's one layer
 }
 
-// isMade reports whether the image is ours, and it is known who of us made it:
-// only then can it be told.
-func (img *image) isMade() bool {
-	return !img.grant.Recipe.IsZero() && img.grant.Builder.ID != ""
-}
-
-// attestation returns the provenance of one of the image's manifests or indexes.
-func (img *image) attestation(subject digest.Digest) (attestation, bool) {
-	desc, ok := img.manifests[subject]
-	if !ok || !img.isMade() {
-		return attestation{}, false
-	}
-	return attest(*img.grant, desc), true
-}
-
-// attesting returns the provenance that a manifest or layer with this digest is
-// of. The digests are computed when the first one is asked for; the documents
-// each time, which costs less than keeping them.
-func (img *image) attesting(d digest.Digest) (attestation, bool) {
-	img.attests.Do(func() {
-		img.attested = map[digest.Digest]digest.Digest{}
-		for subject := range img.manifests {
-			if a, ok := img.attestation(subject); ok {
-				img.attested[a.manifest.Digest], img.attested[a.statement.Digest] = subject, subject
-			}
-		}
-	})
-	subject, ok := img.attested[d]
-	if !ok {
-		return attestation{}, false
-	}
-	return img.attestation(subject)
-}
-
-// attest writes down what is known of how subject was made. It is a function of
-// its arguments alone: members and their order are fixed by augmentationType.
+// attest returns the provenance of subject: how it was made, as far as the grant
+// tells. It depends on nothing else, and augmentationType fixes the members and
+// their order.
 func attest(g auth.Grant, subject ocispec.Descriptor) attestation {
 	name := g.Image + "@" + g.Base.String()
 	if g.Tag != "" {
@@ -176,7 +143,7 @@ func (a attestation) descriptor() ocispec.Descriptor {
 	return desc
 }
 
-// mustEncode writes values of the types above, which always can be written.
+// mustEncode encodes values of the types above, which can always be encoded.
 func mustEncode(v any) []byte {
 	data, err := json.Marshal(v)
 	if err != nil {
@@ -189,7 +156,8 @@ func digestSet(d digest.Digest) map[string]string {
 	return map[string]string{d.Algorithm().String(): d.Encoded()}
 }
 
-// packageURL names the base image as scanners do (package-url's type "oci").
+// packageURL returns the base image's name as scanners write it (package-url's
+// type "oci").
 func packageURL(g auth.Grant) string {
 	u := "pkg:oci/" + path.Base(g.Image) + "@" + url.QueryEscape(g.Base.String()) + "?repository_url=" + g.Image
 	if g.Tag != "" {
@@ -198,7 +166,7 @@ func packageURL(g auth.Grant) string {
 	return u
 }
 
-// variables are the names of KEY=VALUE entries, each once.
+// variables returns the names of KEY=VALUE entries, each once, sorted.
 func variables(env []string) []string {
 	names := map[string]bool{}
 	for _, e := range env {
@@ -208,8 +176,8 @@ func variables(env []string) []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
-// publicLocation is where a layer came from, if others can go there: a path of
-// this server is nobody's business.
+// publicLocation returns where a layer came from, if that is a URL with a host. A
+// path of this server means nothing elsewhere and is kept private.
 func publicLocation(location string) string {
 	if u, err := url.Parse(location); err != nil || u.Host == "" {
 		return ""

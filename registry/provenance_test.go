@@ -235,7 +235,7 @@ func TestTokenReferrers(t *testing.T) {
 	}
 
 	f.grant.Builder = auth.Builder{ID: "https://proxy.example.org", Version: "1"}
-	f.server.images.Purge()
+	f.server.tokens.loaded.Purge()
 	told, desc := discover(t, host, repository, f.grant.Root)
 	if told.Predicate.BuildDefinition.ExternalParameters.Recipe.Name != "" || told.Subject[0].Name != "docker.io/library/base" {
 		t.Errorf("the statement is %+v", told)
@@ -268,7 +268,7 @@ func TestTokenReferrers(t *testing.T) {
 	}
 	// Its image is somebody else's.
 	f.grant.Recipe.Env = []string{"A=1"}
-	f.server.images.Purge()
+	f.server.tokens.loaded.Purge()
 	if got := status("/v2/" + repository + "/manifests/" + desc.Digest.String()); got != 404 {
 		t.Errorf("provenance of another grant: status %d", got)
 	}

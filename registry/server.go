@@ -2,16 +2,11 @@ package registry
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net/http"
-	"slices"
 	"strings"
-	"time"
 
-	"github.com/hashicorp/golang-lru/v2/expirable"
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/augment"
@@ -19,7 +14,6 @@ import (
 	"github.com/waveproxy/waveproxy/blobstore"
 	"github.com/waveproxy/waveproxy/blobstore/cache"
 	"github.com/waveproxy/waveproxy/front"
-	"github.com/waveproxy/waveproxy/internal/flight"
 	"github.com/waveproxy/waveproxy/ratelimit"
 	"github.com/waveproxy/waveproxy/upstream"
 )
@@ -69,26 +63,20 @@ type Options struct {
 
 // Server answers the registry protocol. It is safe for concurrent use.
 type Server struct {
-	Options
-	images  *expirable.LRU[auth.Token, *image]
-	loads   singleflight.Group
-	sources []blobSource
-	named   *named // nil without recipes
+	options Options
+	tokens  *tokenImages
+	blobs   blobSources
+	named   *named // nil if Options.Recipes is
 }
-
-const (
-	cachedImages = 1024
-	imageTTL     = 10 * time.Minute
-	loadTimeout  = 30 * time.Second
-)
 
 // New returns a Server for /v2/ and /wt/.
 func New(o Options) *Server {
-	s := &Server{Options: o, images: expirable.NewLRU[auth.Token, *image](cachedImages, nil, imageTTL)}
-	s.sources = []blobSource{storedBlobs{o.Store}, attestedBlobs{}, upstreamBlobs{o.Upstream}}
+	s := &Server{options: o, tokens: newTokenImages(o.Tokens, o.Store)}
+	s.blobs = blobSources{storedBlobs{o.Store}, attestedBlobs{}}
 	if o.Cache != nil {
-		s.sources = slices.Insert(s.sources, 2, blobSource(newCachedBlobs(o.Cache, o.Upstream)))
+		s.blobs = append(s.blobs, newCachedBlobs(o.Cache, o.Upstream))
 	}
+	s.blobs = append(s.blobs, streamedBlobs{o.Upstream})
 	if o.Recipes != nil {
 		s.named = newNamed(o)
 	}
@@ -107,9 +95,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rt, ok := parseRoute(r.URL.Path)
 	front.RecordOf(r.Context()).Kind = rt.kind.String()
 	user := ""
-	if s.Passwords != nil {
+	if s.options.Passwords != nil {
 		var err error
-		if user, err = front.BasicLogin(w, r, s.Passwords, s.Guesses); err != nil {
+		if user, err = front.BasicLogin(w, r, s.options.Passwords, s.options.Guesses); err != nil {
 			front.WriteError(w, r, err)
 			return
 		}
@@ -129,10 +117,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt route, user st
 	if rt.kind == kindPing {
 		return serveJSON(w, r, "application/json", struct{}{})
 	}
-	if s.named != nil && isRecipe(string(rt.token)) && s.Recipes.Any() {
+	if s.named != nil && isRecipe(string(rt.token)) && s.options.Recipes.Any() {
 		return s.serveNamed(w, r, rt, user)
 	}
-	img, err := s.image(r.Context(), rt.token)
+	img, err := s.tokens.image(r.Context(), rt.token)
 	if err != nil {
 		return err
 	}
@@ -154,39 +142,20 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt route, user st
 	}
 }
 
-// countPull counts all questions about manifests of one pull once. Blobs count
-// never: who has the manifest must get them.
+// countPull charges one pull of the image, however many manifest requests it
+// takes. Blobs are free, because a client that has the manifest must be able to
+// finish.
 func (s *Server) countPull(ctx context.Context, user, image string) error {
 	client := "user " + user
-	who := client
+	shown := client
 	if user == "" {
 		client = front.ClientOf(ctx)
-		who = "address " + client
+		shown = "address " + client
 	}
-	if wait := s.Pulls.TakeOnce(client, image); wait > 0 {
-		return front.Limited(wait, "too many pulls by the %s: at most %s are allowed", who, s.Pulls.Rate())
+	if wait := s.options.Pulls.TakeOnce(client, image); wait > 0 {
+		return front.Limited(wait, "too many pulls by the %s: at most %s are allowed", shown, s.options.Pulls.Rate())
 	}
 	return nil
-}
-
-// image opens the token and loads its image, once for any number of concurrent
-// requests. The token is opened each time, for it may have been revoked.
-func (s *Server) image(ctx context.Context, t auth.Token) (*image, error) {
-	grant, err := s.Tokens.Open(ctx, t)
-	if err != nil {
-		return nil, err
-	}
-	if img, ok := s.images.Get(t); ok {
-		return img, nil
-	}
-	return flight.Do(ctx, &s.loads, string(t), loadTimeout, func(ctx context.Context) (*image, error) {
-		img, err := loadImage(ctx, s.Store, grant)
-		if err != nil {
-			return nil, fmt.Errorf("load image %s: %w", grant.Image, err)
-		}
-		s.images.Add(t, img)
-		return img, nil
-	})
 }
 
 // splitName splits a normalised repository name into registry and path.

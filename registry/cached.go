@@ -13,20 +13,19 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/waveproxy/waveproxy/auth"
-	"github.com/waveproxy/waveproxy/blobstore"
 	"github.com/waveproxy/waveproxy/blobstore/cache"
 	"github.com/waveproxy/waveproxy/front"
 	"github.com/waveproxy/waveproxy/upstream"
 )
 
-// cachedBlobs keeps what the upstream has. Where it cannot help, the next source
-// does.
+// cachedBlobs serves the upstream's blobs and keeps them on disk. It declines
+// whatever the cache cannot help with; streamedBlobs is next.
 type cachedBlobs struct {
 	cache  *cache.Cache
 	client *upstream.Client
-	// readable remembers who could read what. A blob that another identity or
-	// repository brought is asked for first, with HEAD: that the cache has it is no
-	// permission.
+	// readable has the blobs that a target was allowed to read. A blob that came
+	// for another identity or repository is first asked for with HEAD, because its
+	// presence in the cache is no permission.
 	readable *expirable.LRU[readableKey, struct{}]
 }
 
@@ -39,8 +38,9 @@ const (
 	readableTTL  = time.Hour
 	maxReadables = 1 << 16
 
-	// skipAhead is how far a range may be beyond what has come of a blob before it
-	// is taken from the upstream by itself rather than waited for.
+	// skipAhead is how many bytes a range may begin after the part of a blob that
+	// has arrived. A range farther on is read from the upstream by itself, because
+	// waiting for it would take too long.
 	skipAhead = 16 << 20
 )
 
@@ -49,14 +49,14 @@ func newCachedBlobs(c *cache.Cache, client *upstream.Client) cachedBlobs {
 }
 
 func (b cachedBlobs) serveBlob(w http.ResponseWriter, r *http.Request, img *image, d digest.Digest) error {
-	desc, ok := img.blob(d)
+	desc, ok := img.upstreamBlob(d)
 	if !ok {
-		return blobstore.ErrNotFound
+		return errDecline
 	}
 	available := b.cache.Available(d)
-	span, err := parseRange(r.Header.Get("Range"), desc.Size)
-	if r.Method == http.MethodHead || err != nil || span.Offset > available+skipAhead {
-		return blobstore.ErrNotFound // the upstream's source answers
+	part, err := rangeOf(r, desc.Size)
+	if r.Method == http.MethodHead || err != nil || part.Offset > available+skipAhead {
+		return errDecline
 	}
 	repo := b.client.Repository(img.target)
 	key := readableKey{img.target, d}
@@ -74,7 +74,7 @@ func (b cachedBlobs) serveBlob(w http.ResponseWriter, r *http.Request, img *imag
 		return body, err
 	})
 	if errors.Is(err, cache.ErrUnavailable) {
-		return blobstore.ErrNotFound
+		return errDecline
 	}
 	if err != nil {
 		return err
@@ -91,8 +91,8 @@ func (b cachedBlobs) serveBlob(w http.ResponseWriter, r *http.Request, img *imag
 	return nil
 }
 
-// clientError tells a client that went away or stopped reading from an upstream
-// that failed.
+// clientError marks an error that the client caused, by going away or by not
+// reading, as a leftError. Any other is the upstream's and returned as it is.
 func clientError(ctx context.Context, err error) error {
 	if ctx.Err() != nil || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, os.ErrDeadlineExceeded) {
 		return &leftError{err}

@@ -7,13 +7,12 @@ import (
 	"time"
 )
 
-// TestBuffersComeBack: what is lent to a stream is there for the next one,
-// however the stream ended.
+// TestBuffersComeBack: a stream gives its large buffer back, however it ends.
 func TestBuffersComeBack(t *testing.T) {
-	before := lenders
-	defer func() { lenders = before }()
-	only := newLender(64<<10, 1)
-	lenders = []*lender{only}
+	before := largeBuffers
+	defer func() { largeBuffers = before }()
+	only := newBufferPool(64<<10, 1)
+	largeBuffers = []*bufferPool{only}
 	for name, test := range map[string]struct {
 		to   io.Writer
 		from io.Reader
@@ -25,25 +24,25 @@ func TestBuffersComeBack(t *testing.T) {
 		"becomes slow":   {&writerTo{left: 8 << 20, slowAfter: 4 << 20}, io.LimitReader(zeros{}, 5<<20), false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if err := pour(test.to, test.from); (err != nil) != test.want {
-				t.Errorf("pour: %v", err)
+			if err := copyBody(test.to, test.from); (err != nil) != test.want {
+				t.Errorf("copyBody: %v", err)
 			}
 			if !only.left.TryAcquire(1) {
-				t.Fatal("the buffer is still lent")
+				t.Fatal("the buffer did not come back")
 			}
 			only.left.Release(1)
 		})
 	}
 }
 
-// TestPourWithoutLargeBuffers: a stream goes on with what it has.
-func TestPourWithoutLargeBuffers(t *testing.T) {
-	before := lenders
-	defer func() { lenders = before }()
-	lenders = nil
+// TestCopyWithoutLargeBuffers: a stream goes on with its small buffer.
+func TestCopyWithoutLargeBuffers(t *testing.T) {
+	before := largeBuffers
+	defer func() { largeBuffers = before }()
+	largeBuffers = nil
 	want := bytes.Repeat([]byte("0123456789abcdef"), 4<<20/16)
 	var got bytes.Buffer
-	if err := pour(&got, bytes.NewReader(want)); err != nil || !bytes.Equal(got.Bytes(), want) {
+	if err := copyBody(&got, bytes.NewReader(want)); err != nil || !bytes.Equal(got.Bytes(), want) {
 		t.Errorf("%d bytes of %d came: %v", got.Len(), len(want), err)
 	}
 }

@@ -1,0 +1,52 @@
+package registry
+
+import (
+	"context"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/expirable"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/internal/flight"
+)
+
+// tokenImages has the images that tokens stand for. It is safe for concurrent use.
+type tokenImages struct {
+	tokens Tokens
+	store  blobstore.Store
+	loaded *expirable.LRU[auth.Token, *image]
+	loads  singleflight.Group
+}
+
+const (
+	cachedImages = 1024
+	imageTTL     = 10 * time.Minute
+	loadTimeout  = 30 * time.Second
+)
+
+func newTokenImages(tokens Tokens, store blobstore.Store) *tokenImages {
+	return &tokenImages{tokens: tokens, store: store, loaded: expirable.NewLRU[auth.Token, *image](cachedImages, nil, imageTTL)}
+}
+
+// image opens the token and returns its image, which is loaded once for any number
+// of concurrent requests. The token is opened each time, because it may have been
+// revoked. Errors are those of Tokens and of the store.
+func (t *tokenImages) image(ctx context.Context, token auth.Token) (*image, error) {
+	grant, err := t.tokens.Open(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	if img, ok := t.loaded.Get(token); ok {
+		return img, nil
+	}
+	return flight.Do(ctx, &t.loads, string(token), loadTimeout, func(ctx context.Context) (*image, error) {
+		img, err := loadImage(ctx, t.store, grant)
+		if err != nil {
+			return nil, err
+		}
+		t.loaded.Add(token, img)
+		return img, nil
+	})
+}
