@@ -1,4 +1,4 @@
-package integration
+package structure
 
 import (
 	"encoding/json"
@@ -45,10 +45,40 @@ var allowed = map[string][]string{
 		"assemble", "front", "internal/flight",
 		"auth/ecr", "auth/gar", "auth/acr", "auth/internal/cloud", "auth/oidc", "recipes",
 	},
+	"internal/structure":   {},
 	"integration":          {},
 	"integration/engine":   {},
 	"integration/upstream": {},
 }
+
+// never holds the lines that no edit of allowed may cross: packages of ours that
+// the named one must not reach, directly or not.
+var never = map[string][]string{
+	// The two planes and the recipes that the configuration names are peers. What
+	// they share is below them: front, assemble, containerconfig.
+	"api":      {"registry", "recipes"},
+	"registry": {"api", "recipes", "containerconfig"},
+	// Making images is not serving them.
+	"assemble": {"front", "api", "registry", "recipes", "containerconfig", "ratelimit", "metrics"},
+	"front":    {"assemble", "api", "registry", "recipes", "containerconfig", "blobstore", "metrics"},
+	"upstream": {"front", "assemble", "blobstore"},
+	// What images are made of and where bytes are kept know nothing of each other.
+	"augment":   {"auth", "blobstore", "upstream"},
+	"blobstore": {"auth", "augment", "upstream"},
+	"auth":      {"blobstore", "upstream", "front"},
+}
+
+// onlyFor are packages of ours that only the named ones may reach, directly or
+// not.
+var onlyFor = map[string][]string{
+	"config":             {"cmd/waveproxy"},
+	"metrics":            {"cmd/waveproxy"},
+	"cmd/waveproxy/demo": {"cmd/waveproxy"},
+}
+
+// apart are the folders whose packages import nothing of ours outside the folder
+// and are imported by nothing outside: they see waveproxy as its users do.
+var apart = []string{"integration", "bench"}
 
 // forbidden are packages that some of ours must not reach at all.
 var forbidden = map[string][]string{
@@ -89,6 +119,9 @@ func TestImports(t *testing.T) {
 			if other, ours := strings.CutPrefix(reached, module); ours && !slices.Contains(may, other) {
 				t.Errorf("%s must not import %s: %s", own, other, strings.Join(chain, " -> "))
 			}
+			if other, ours := strings.CutPrefix(reached, module); ours {
+				checkOurs(t, own, other, chain)
+			}
 			for _, bad := range forbidden[own] {
 				if reached == bad || strings.HasPrefix(reached, bad+"/") {
 					t.Errorf("%s must not reach %s: %s", own, bad, strings.Join(chain, " -> "))
@@ -101,6 +134,28 @@ func TestImports(t *testing.T) {
 			}
 		}
 	}
+}
+
+// checkOurs reports an arrow between two packages of ours that never, onlyFor or
+// apart forbids.
+func checkOurs(t *testing.T, from, to string, chain []string) {
+	t.Helper()
+	if slices.Contains(never[from], to) {
+		t.Errorf("%s must never reach %s: %s", from, to, strings.Join(chain, " -> "))
+	}
+	if only, ok := onlyFor[to]; ok && !slices.Contains(only, from) {
+		t.Errorf("%s reaches %s, which is for %v: %s", from, to, only, strings.Join(chain, " -> "))
+	}
+	for _, folder := range apart {
+		if within(folder, from) != within(folder, to) {
+			t.Errorf("%s stands apart, but %s reaches %s: %s", folder, from, to, strings.Join(chain, " -> "))
+		}
+	}
+}
+
+// within reports whether the package stands in the folder.
+func within(folder, own string) bool {
+	return own == folder || strings.HasPrefix(own, folder+"/")
 }
 
 // reach returns every package p depends on, with the chain that leads there.
@@ -123,7 +178,7 @@ func reach(packages map[string]goPackage, p goPackage) map[string][]string {
 func listPackages(t *testing.T) map[string]goPackage {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "-json=ImportPath,Imports", module+"...")
-	cmd.Dir = ".."
+	cmd.Dir = root
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
