@@ -96,7 +96,7 @@ func TestRecipeTagsOutliveTheUpstream(t *testing.T) {
 					t.Errorf("status %d, digest %s, want %s; warning %q", resp.status, got, want, resp.header.Get("Warning"))
 				}
 			}
-			if !strings.Contains(p.Log.String(), "which stays what it was") {
+			if !strings.Contains(p.Log.String(), "serving the last known tag") {
 				t.Error("the log does not say so")
 			}
 			resp := do(t, http.MethodGet, tag+"oci")

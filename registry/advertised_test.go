@@ -272,10 +272,10 @@ func TestNamedTogether(t *testing.T) {
 				mine := slices.Concat(servers[(i+round)%3:], servers[:(i+round)%3])
 				switch round {
 				case 3:
-					w.wait(namedTTL)
+					w.wait(tagTTL)
 				case 5:
 					w.push("library/app", fmt.Sprint("t", i%tags), fmt.Sprint("second", i), "amd64", "arm64")
-					w.wait(namedTTL)
+					w.wait(tagTTL)
 				case 7: // one that has just been started
 					mine[0] = w.start()
 				}

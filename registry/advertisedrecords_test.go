@@ -97,7 +97,7 @@ func TestNamedRecords(t *testing.T) {
 	s := w.start()
 	w.push("library/app", "1", "one", "amd64")
 	root := s.get(toolsApp + "1").digest()
-	q, err := s.server.named.parse(route{token: "tools", name: "library/app"}, "")
+	q, err := s.server.named.paths.parse(route{token: "tools", name: "library/app"}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,16 +109,16 @@ func TestNamedRecords(t *testing.T) {
 	}
 	one, two := digest.FromString("one"), digest.FromString("two")
 	point(one, w.layer.Digest)
-	if img, err := s.server.named.having(t.Context(), q, one); err != nil || img == nil || img.grant.Root.Digest != root {
+	if img, err := s.server.named.ledger.imageOf(t.Context(), q, one); err != nil || img == nil || img.grant.Root.Digest != root {
 		t.Errorf("got %v, %v", img, err)
 	}
 	three := digest.FromString("three")
 	point(two, three)
-	if img, err := s.server.named.having(t.Context(), q, two); err != nil || img != nil {
+	if img, err := s.server.named.ledger.imageOf(t.Context(), q, two); err != nil || img != nil {
 		t.Errorf("a record that leads nowhere: %v, %v", img, err)
 	}
 	point(three, two)
-	if img, err := s.server.named.having(t.Context(), q, two); err == nil {
+	if img, err := s.server.named.ledger.imageOf(t.Context(), q, two); err == nil {
 		t.Errorf("records in a circle: %v, and no error", img)
 	}
 }
@@ -148,10 +148,10 @@ func TestNamedMemory(t *testing.T) {
 	w := newWorld(t)
 	s := w.start()
 	n := s.server.named
-	n.images.Resize(2)
-	n.owners.Resize(8)
-	n.tags.Resize(2)
-	n.failures.Resize(2)
+	n.ledger.images.Resize(2)
+	n.ledger.roots.Resize(8)
+	n.tags.tags.Resize(2)
+	n.tags.failures.recent.Resize(2)
 	var roots []digest.Digest
 	for i := range 6 {
 		tag := fmt.Sprint("t", i)
@@ -168,7 +168,7 @@ func TestNamedMemory(t *testing.T) {
 	for _, root := range roots {
 		pull(t, "tools/library/app", root.String(), s)
 	}
-	if n.images.Len() > 2 || n.owners.Len() > 8 || n.tags.Len() > 2 {
+	if n.ledger.images.Len() > 2 || n.ledger.roots.Len() > 8 || n.tags.tags.Len() > 2 {
 		t.Error("more is kept than is allowed")
 	}
 }

@@ -2,21 +2,11 @@ package registry
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"log/slog"
 	"net/http"
-	"strings"
 	"time"
-
-	"github.com/distribution/reference"
-	lru "github.com/hashicorp/golang-lru/v2"
-	"github.com/opencontainers/go-digest"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
-	"github.com/waveproxy/waveproxy/blobstore"
 	"github.com/waveproxy/waveproxy/front"
 )
 
@@ -44,121 +34,98 @@ type Grants interface {
 	Get(ctx context.Context, name string) (*auth.Grant, time.Time, error)
 }
 
-// What is kept in memory. None of it is needed: everything that was advertised
-// is in the records, too.
-const (
-	namedImages   = 256
-	namedTags     = 8192
-	namedDigests  = 1 << 15
-	namedFailures = 4096
-)
-
-// named serves images through named recipes. It is safe for concurrent use.
+// named is what pulls through named recipes need.
 type named struct {
-	recipes  Recipes
-	aliases  map[string]string
-	resolver Resolver
-	grants   Grants
-	store    blobstore.Store
-	log      *slog.Logger
-
-	images   *lru.Cache[ownedDigest, *image]        // by root
-	owners   *lru.Cache[ownedDigest, digest.Digest] // roots of the images that digests are of
-	tags     *lru.Cache[string, *namedTag]          // by namedRequest.key
-	failures *lru.Cache[string, failure]            // by namedRequest.key
-	flights  singleflight.Group
-	now      func() time.Time
+	paths  paths
+	ledger *ledger
+	tags   *tagTable
+	pinned *passThrough
 }
 
 func newNamed(o Options) *named {
-	n := &named{recipes: o.Recipes, aliases: o.Aliases, resolver: o.Resolver, grants: o.Grants, store: o.Store, log: o.Log, now: time.Now}
-	// Only sizes below 1 fail.
-	n.images, _ = lru.New[ownedDigest, *image](namedImages)
-	n.owners, _ = lru.New[ownedDigest, digest.Digest](namedDigests)
-	n.tags, _ = lru.New[string, *namedTag](namedTags)
-	n.failures, _ = lru.New[string, failure](namedFailures)
-	return n
+	now := o.now
+	if now == nil {
+		now = time.Now
+	}
+	l := newLedger(o.Grants, o.Store)
+	f := newFailures(now)
+	return &named{
+		paths:  paths{recipes: o.Recipes, aliases: o.Aliases},
+		ledger: l,
+		tags:   newTagTable(l, tagSource{resolver: o.Resolver, ledger: l, now: now, headTimeout: headTimeout}, f, o.Log, now),
+		pinned: &passThrough{ledger: l, resolver: o.Resolver, store: o.Store, failures: f},
+	}
 }
 
-// namedRequest is what a path under a recipe's name is about.
-type namedRequest struct {
-	name   string // of the recipe
-	recipe Recipe
-	ref    reference.Named // the repository
-	// group is where the records of the repository under the recipe's name are. The
-	// identity is part of it: what one may read is no matter of others.
-	group string
+// tagCacheControl is the Cache-Control of a manifest that was asked for by tag.
+const tagCacheControl = "private, no-cache, no-transform"
+
+// serveNamed is serve for an image that is pulled through a named recipe.
+func (s *Server) serveNamed(w http.ResponseWriter, r *http.Request, rt route, user string) error {
+	ctx := r.Context()
+	q, err := s.named.paths.parse(rt, r.URL.Query().Get("ns"))
+	if err != nil {
+		return err
+	}
+	switch rt.kind {
+	case kindTags:
+		return front.Refuse(http.StatusNotFound, front.Unsupported, "the tags of %s are not listed under a recipe: ask its registry for them", q.ref.Name())
+	case kindManifest:
+		img, err := s.namedManifest(ctx, w, q, &rt, user)
+		if err != nil {
+			return err
+		}
+		if r.Method == http.MethodGet && img.grant.Recipe.IsZero() && !q.recipe.IsZero() {
+			front.RecordOf(ctx).Untouched = true
+		}
+		return s.serveManifest(w, r, img, rt)
+	}
+	img, err := s.named.ledger.imageOf(ctx, q, rt.digest)
+	if err != nil {
+		return err
+	}
+	if rt.kind == kindReferrers {
+		return s.serveNamedReferrers(w, r, img, q, rt.digest)
+	}
+	if img == nil {
+		return front.Refuse(http.StatusNotFound, front.BlobUnknown, "no image of %s that was pulled through the recipe %s has the blob %s", q.ref.Name(), q.name, rt.digest)
+	}
+	return s.serveBlob(w, r, img, rt.digest)
 }
 
-func (q namedRequest) target() auth.Target {
-	return auth.Target{Identity: q.recipe.Identity, Registry: reference.Domain(q.ref), Repository: reference.Path(q.ref)}
+// namedManifest returns the image that a tag or digest belongs to, and turns the
+// route into one by digest. Known tags and digests of a repository share one
+// pull. A tag or digest that needs an upstream request is charged by itself, so
+// that unknown names cannot flood the upstream.
+func (s *Server) namedManifest(ctx context.Context, w http.ResponseWriter, q namedRequest, rt *route, user string) (*image, error) {
+	if rt.tag == "" {
+		img, err := s.named.ledger.imageOf(ctx, q, rt.digest)
+		if err != nil {
+			return nil, err
+		}
+		if img != nil {
+			return img, s.countPull(ctx, user, q.group)
+		}
+		if err := s.countPull(ctx, user, q.key(rt.digest.String())); err != nil {
+			return nil, err
+		}
+		return s.named.pinned.image(ctx, q, rt.digest)
+	}
+	event := q.group
+	if !s.named.tags.has(q, rt.tag) {
+		event = q.key(rt.tag)
+	}
+	if err := s.countPull(ctx, user, event); err != nil {
+		return nil, err
+	}
+	img, stale, err := s.named.tags.image(ctx, q, rt.tag)
+	if err != nil {
+		return nil, err
+	}
+	w.Header().Set("Cache-Control", tagCacheControl)
+	if stale {
+		w.Header().Set("Warning", `110 waveproxy "the registry is unavailable, this is the last known image of the tag"`)
+	}
+	rt.tag, rt.digest = "", img.grant.Root.Digest
+	return img, nil
 }
-
-// key names a tag or digest in memory. A tag has no colon, so it is never taken
-// for a digest.
-func (q namedRequest) key(ref string) string { return q.group + " " + ref }
-
-// record names what is kept about a digest.
-func (q namedRequest) record(d digest.Digest) string {
-	return q.group + "/" + d.Algorithm().String() + "-" + d.Encoded()
-}
-
-// tagRecord names what is kept about a tag.
-func (q namedRequest) tagRecord(tag string) string { return q.group + "/tags/" + hashed(tag) }
-
-// hashed makes any text a component of a record's name.
-func hashed(text string) string {
-	sum := sha256.Sum256([]byte(text))
-	return hex.EncodeToString(sum[:16])
-}
-
-// parse finds the recipe and the repository that a path is about. The path names
-// the repository as image names do: with its registry, or of Docker Hub. With ns,
-// containerd's name for the registry that it asks us in place of, the path is the
-// repository alone and is taken to the letter, even if it begins with what looks
-// like a registry: repositories of mirrors are called that. Either may be an
-// alias. What results is a name to look up, which the upstream's policy and
-// dialer judge like any other.
-func (n *named) parse(rt route, ns string) (namedRequest, error) {
-	q := namedRequest{name: string(rt.token)}
-	var known bool
-	if q.recipe, known = n.recipes.Recipe(q.name); !known {
-		return q, front.Refuse(http.StatusNotFound, front.NameUnknown, "no such recipe: %q is not in this server's configuration (recipes)", q.name)
-	}
-	name := rt.name
-	if first, rest, ok := strings.Cut(name, "/"); ok && ns == "" {
-		name = n.registry(first) + "/" + rest
-	}
-	if ns != "" {
-		ns = n.registry(strings.ToLower(ns))
-		name = ns + "/" + rt.name
-	}
-	ref, err := reference.ParseNormalizedNamed(name)
-	if err != nil || !reference.IsNameOnly(ref) || ns != "" && reference.Domain(ref) != ns {
-		return q, front.Refuse(http.StatusNotFound, front.NameInvalid, "%.300q is not the name of a repository", auth.Redact(name))
-	}
-	q.ref = ref
-	if p := q.recipe.Images; len(p) > 0 && !auth.MatchAny(p, reference.Domain(ref), reference.Path(ref)) {
-		return q, front.Refuse(http.StatusForbidden, front.Denied, "the recipe %s is not for %s (recipes.%s.images)", q.name, ref.Name(), q.name)
-	}
-	q.group = "named/" + hashed(q.name+"\n"+q.recipe.Identity+"\n"+ref.Name())
-	return q, nil
-}
-
-// registry is what an alias, or one of the names of Docker Hub, stands for.
-func (n *named) registry(name string) string {
-	if host, ok := n.aliases[name]; ok {
-		return host
-	}
-	if name == "registry-1.docker.io" || name == "index.docker.io" {
-		return "docker.io"
-	}
-	return name
-}
-
-// maxRecipeName is the length that the configuration allows.
-const maxRecipeName = 32
-
-// isRecipe tells names of recipes from tokens, which are longer. What is in
-// between is a token that was cut, which no message should show.
-func isRecipe(component string) bool { return len(component) <= maxRecipeName }

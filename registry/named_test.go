@@ -59,7 +59,7 @@ func TestNamedNames(t *testing.T) {
 		{"a/b", "quay.io?x=", ""},
 		{"a/b", "../quay.io", ""},
 	} {
-		q, err := s.server.named.parse(route{token: "tools", name: test.path}, test.ns)
+		q, err := s.server.named.paths.parse(route{token: "tools", name: test.path}, test.ns)
 		got := ""
 		if err == nil {
 			got = q.ref.Name()
@@ -152,7 +152,7 @@ func TestNamedTagServers(t *testing.T) {
 	pull(t, "tools/library/app", "1", a, b, w.start())
 
 	// The tag moves; one of them notices, by its own clock.
-	w.wait(namedTTL - time.Second)
+	w.wait(tagTTL - time.Second)
 	a.do("HEAD", toolsApp+"1")
 	w.wait(2 * time.Second)
 	w.push("library/app", "1", "two", "amd64", "arm64")

@@ -32,12 +32,13 @@ func serveReferrers(w http.ResponseWriter, r *http.Request, img *image, subject 
 	})
 }
 
-// serveNamedReferrers lets all servers know the digests that it lists, first.
+// serveNamedReferrers records the digests of the provenance before it lists them,
+// so that every server that shares the store serves them.
 func (s *Server) serveNamedReferrers(w http.ResponseWriter, r *http.Request, img *image, q namedRequest, subject digest.Digest) error {
 	if img != nil {
 		if a, ok := img.attestationOf(subject); ok {
 			digests := []digest.Digest{a.manifest.Digest, a.statement.Digest, ocispec.DescriptorEmptyJSON.Digest}
-			if err := s.named.point(r.Context(), q, img.grant.Root.Digest, digests); err != nil {
+			if err := s.named.ledger.writePointers(r.Context(), q, img.grant.Root.Digest, digests); err != nil {
 				return err
 			}
 		}

@@ -53,15 +53,12 @@ func (w *world) start(options ...func(*Options)) *replica {
 	log := slog.New(slog.NewTextHandler(r, nil))
 	resolver := assemble.NewResolver(w.client, assemble.NewLayers(w.store, w.store, w.client, w.t.TempDir(), 1<<20), w.store, 125)
 	resolver.Builder = auth.Builder{ID: "https://proxy.example.org", Version: "1.2.3"}
-	o := Options{Tokens: fakeTokens{}, Store: w.store, Upstream: w.client, Log: log, Recipes: w, Resolver: resolver, Grants: w.records,
+	o := Options{Tokens: fakeTokens{}, Store: w.store, Upstream: w.client, Log: log, Recipes: w, Resolver: resolver, Grants: w.records, now: w.clock,
 		Aliases: map[string]string{"registry.local": "registry.local:5000"}}
 	for _, set := range options {
 		set(&o)
 	}
 	r.server = New(o)
-	if r.server.named != nil {
-		r.server.named.now = w.clock
-	}
 	r.proxy = httptest.NewServer(front.Front{Log: log, Observe: func(q front.Request) {
 		r.mu.Lock()
 		defer r.mu.Unlock()

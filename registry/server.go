@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -59,6 +60,8 @@ type Options struct {
 	// Pulls is how often a user, or an address if nobody logs in, may pull; nil
 	// for any number of times.
 	Pulls *ratelimit.Limiter
+
+	now func() time.Time // nil is time.Now
 }
 
 // Server answers the registry protocol. It is safe for concurrent use.

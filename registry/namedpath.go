@@ -1,0 +1,107 @@
+package registry
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"net/http"
+	"strings"
+
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/front"
+)
+
+// namedRequest is a repository under the name of a recipe.
+type namedRequest struct {
+	name   string // of the recipe
+	recipe Recipe
+	ref    reference.Named // the repository
+	// group is the record prefix of this repository under this recipe. It includes
+	// the identity, so that one identity's access never answers for another.
+	group string
+}
+
+func (q namedRequest) target() auth.Target {
+	return auth.Target{Identity: q.recipe.Identity, Registry: reference.Domain(q.ref), Repository: reference.Path(q.ref)}
+}
+
+// key names a tag or digest in memory. A tag has no colon, so it is never taken
+// for a digest.
+func (q namedRequest) key(ref string) string { return q.group + " " + ref }
+
+// record names the record of a digest.
+func (q namedRequest) record(d digest.Digest) string {
+	return q.group + "/" + d.Algorithm().String() + "-" + d.Encoded()
+}
+
+// tagRecord names the record of a tag.
+func (q namedRequest) tagRecord(tag string) string { return q.group + "/tags/" + hashed(tag) }
+
+// hashed makes any text a component of a record's name.
+func hashed(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:16])
+}
+
+// paths reads the paths under the names of recipes.
+type paths struct {
+	recipes Recipes
+	aliases map[string]string // of registries
+}
+
+// parse returns the recipe and the repository that a path names. The path names
+// the repository as image names do: with its registry, or of Docker Hub.
+//
+// ns is containerd's name for the registry in whose place it asks this server.
+// With ns the path is the repository alone and is taken literally, even if it
+// begins like the name of a registry, because mirrors have such repositories.
+// Either registry may be an alias.
+//
+// The result is only a name to look up; the upstream's policy and dialer judge it
+// like any other. Errors are refusals for the client.
+func (p paths) parse(rt route, ns string) (namedRequest, error) {
+	q := namedRequest{name: string(rt.token)}
+	var known bool
+	if q.recipe, known = p.recipes.Recipe(q.name); !known {
+		return q, front.Refuse(http.StatusNotFound, front.NameUnknown, "no such recipe: %q is not in this server's configuration (recipes)", q.name)
+	}
+	name := rt.name
+	if first, rest, ok := strings.Cut(name, "/"); ok && ns == "" {
+		name = p.registry(first) + "/" + rest
+	}
+	if ns != "" {
+		ns = p.registry(strings.ToLower(ns))
+		name = ns + "/" + rt.name
+	}
+	ref, err := reference.ParseNormalizedNamed(name)
+	if err != nil || !reference.IsNameOnly(ref) || ns != "" && reference.Domain(ref) != ns {
+		return q, front.Refuse(http.StatusNotFound, front.NameInvalid, "%.300q is not the name of a repository", auth.Redact(name))
+	}
+	q.ref = ref
+	if images := q.recipe.Images; len(images) > 0 && !auth.MatchAny(images, reference.Domain(ref), reference.Path(ref)) {
+		return q, front.Refuse(http.StatusForbidden, front.Denied, "the recipe %s is not for %s (recipes.%s.images)", q.name, ref.Name(), q.name)
+	}
+	q.group = "named/" + hashed(q.name+"\n"+q.recipe.Identity+"\n"+ref.Name())
+	return q, nil
+}
+
+// registry returns the registry that an alias, or one of the names of Docker Hub,
+// stands for, and any other name as it is.
+func (p paths) registry(name string) string {
+	if host, ok := p.aliases[name]; ok {
+		return host
+	}
+	if name == "registry-1.docker.io" || name == "index.docker.io" {
+		return "docker.io"
+	}
+	return name
+}
+
+// maxRecipeName is the length that the configuration allows.
+const maxRecipeName = 32
+
+// isRecipe tells names of recipes from tokens, which are longer. A length in
+// between is a token that was cut, which no message should show.
+func isRecipe(component string) bool { return len(component) <= maxRecipeName }

@@ -1,0 +1,72 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/waveproxy/waveproxy/assemble"
+	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/front"
+	"github.com/waveproxy/waveproxy/upstream"
+)
+
+// tagSource asks upstreams about tags and makes images of what they name.
+type tagSource struct {
+	resolver    Resolver
+	ledger      *ledger
+	now         func() time.Time
+	headTimeout time.Duration
+}
+
+// headTimeout is how long clients wait to hear whether a tag has moved, when
+// there is an earlier answer to fall back on.
+const headTimeout = 5 * time.Second
+
+// ask returns the state of the tag now. It has the upstream confirm the old state,
+// and makes and advertises an image if there is none or the tag has moved. Errors
+// are the Resolver's, or a refusal.
+func (s tagSource) ask(ctx context.Context, q namedRequest, tag string, old *namedTag) (*namedTag, error) {
+	if old != nil {
+		moved, err := s.hasMoved(ctx, q, tag, old.base)
+		if err != nil {
+			return nil, err
+		}
+		if !moved {
+			confirmed := *old
+			confirmed.checked, confirmed.retry = s.now(), time.Time{}
+			return &confirmed, nil
+		}
+	}
+	ref, err := reference.WithTag(q.ref, tag)
+	if err != nil {
+		return nil, front.Refuse(http.StatusNotFound, front.ManifestInvalid, "%.200q is not a tag", tag)
+	}
+	grant, err := s.resolver.Resolve(ctx, assemble.ImageRequest{
+		Identity: q.recipe.Identity, Ref: ref, Recipe: q.recipe.Recipe, Named: q.name, Staged: blobstore.NewMem(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.ledger.advertise(ctx, q, grant); err != nil {
+		return nil, err
+	}
+	return &namedTag{base: grant.Base, root: grant.Root.Digest, recipe: q.recipe.Recipe, checked: s.now()}, nil
+}
+
+// hasMoved asks with HEAD, which registries that count pulls do not count. It
+// returns true for a registry that does not know HEAD, because only GET can tell
+// there.
+func (s tagSource) hasMoved(ctx context.Context, q namedRequest, tag string, base digest.Digest) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.headTimeout)
+	defer cancel()
+	now, err := s.resolver.Digest(ctx, q.target(), tag)
+	if e, ok := errors.AsType[*upstream.Error](err); ok && e.Kind == upstream.Failed && !upstream.IsTransient(err) {
+		return true, nil
+	}
+	return now != base, err
+}

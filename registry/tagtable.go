@@ -1,0 +1,134 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/waveproxy/waveproxy/augment"
+	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/internal/flight"
+	"github.com/waveproxy/waveproxy/upstream"
+)
+
+const (
+	// lookUpTimeout bounds everything that one tag or digest makes us read.
+	lookUpTimeout = 2 * time.Minute
+	// tagTTL is how long a tag is served after the upstream has confirmed it.
+	tagTTL = 30 * time.Second
+	// maxStale is how long a tag is served that the upstream cannot confirm.
+	maxStale = 7 * 24 * time.Hour
+	// maxTags bounds the tags in memory. The records have them, too.
+	maxTags = 8192
+)
+
+// tagTable has the tags of upstream repositories and the images that recipes made
+// of them. It is safe for concurrent use.
+type tagTable struct {
+	ledger   *ledger
+	source   tagSource
+	failures *failures
+	log      *slog.Logger
+	now      func() time.Time
+
+	tags    *lru.Cache[string, *namedTag] // by namedRequest.key
+	lookUps singleflight.Group            // by namedRequest.key
+}
+
+// namedTag is the state of a tag when it was last looked up. It is immutable.
+type namedTag struct {
+	base    digest.Digest  // of the upstream's manifest or index
+	root    digest.Digest  // of the image that was made of it
+	recipe  augment.Recipe // that made it
+	checked time.Time      // when the upstream last confirmed base
+	retry   time.Time      // when to ask an upstream again that has failed since; zero if it has not
+}
+
+func newTagTable(l *ledger, s tagSource, f *failures, log *slog.Logger, now func() time.Time) *tagTable {
+	t := &tagTable{ledger: l, source: s, failures: f, log: log, now: now}
+	t.tags, _ = lru.New[string, *namedTag](maxTags) // only sizes below 1 fail
+	return t
+}
+
+// has reports whether the tag is in memory, so that it takes no look at the
+// upstream to learn that it exists.
+func (t *tagTable) has(q namedRequest, tag string) bool { return t.tags.Contains(q.key(tag)) }
+
+// image returns the image that the tag names now. stale tells that the upstream
+// could not confirm it.
+func (t *tagTable) image(ctx context.Context, q namedRequest, tag string) (img *image, stale bool, err error) {
+	now, err := t.current(ctx, q, tag)
+	if err != nil {
+		return nil, false, err
+	}
+	img, err = t.ledger.imageRootedAt(ctx, q, now.root)
+	if err == nil && img == nil {
+		t.tags.Remove(q.key(tag))
+		err = fmt.Errorf("serve %s:%s under the recipe %s: the record of its image %s is gone", q.ref, tag, q.name, now.root)
+	}
+	return img, !now.retry.IsZero(), err
+}
+
+// current returns the tag from memory, or looks it up once for all concurrent
+// callers.
+func (t *tagTable) current(ctx context.Context, q namedRequest, tag string) (*namedTag, error) {
+	key := q.key(tag)
+	for {
+		if known, ok := t.tags.Get(key); ok && t.isCurrent(known, q) {
+			return known, nil
+		}
+		if err := t.failures.recentFailure(key); err != nil {
+			return nil, err
+		}
+		found, err := flight.Do(ctx, &t.lookUps, key, lookUpTimeout, func(ctx context.Context) (*namedTag, error) { return t.lookUp(ctx, q, tag) })
+		if err != nil || found.recipe.Equal(q.recipe.Recipe) {
+			return found, err
+		}
+		// A caller with the previous recipe had begun the look-up.
+	}
+}
+
+// isCurrent reports whether the tag can be served without an upstream request:
+// the upstream has confirmed it, or has just failed to. A time in the future is
+// another server's clock and tells nothing.
+func (t *tagTable) isCurrent(known *namedTag, q namedRequest) bool {
+	now := t.now()
+	age := now.Sub(known.checked)
+	return known.recipe.Equal(q.recipe.Recipe) && (age >= 0 && age < tagTTL || now.Before(known.retry))
+}
+
+// lookUp asks the upstream whether the tag has moved, and augments the new image
+// if so. If the upstream fails, it returns the last known tag. If the upstream
+// refuses, it forgets the tag.
+func (t *tagTable) lookUp(ctx context.Context, q namedRequest, tag string) (*namedTag, error) {
+	key := q.key(tag)
+	old := t.known(ctx, q, tag)
+	if old != nil && t.isCurrent(old, q) {
+		t.tags.Add(key, old)
+		return old, nil
+	}
+	found, err := t.source.ask(ctx, q, tag, old)
+	switch {
+	case err == nil:
+		t.tags.Add(key, found)
+		t.remember(ctx, q, tag, found)
+		return found, nil
+	case upstream.IsTransient(err) && old != nil && t.now().Sub(old.checked) < maxStale:
+		stale := *old
+		stale.retry = t.now().Add(pauseAfter(err))
+		t.tags.Add(key, &stale)
+		t.log.WarnContext(ctx, "upstream unavailable, serving the last known tag",
+			"image", q.ref.Name()+":"+tag, "recipe", q.name, "digest", old.root, "confirmed", old.checked, "again", pauseAfter(err), "error", auth.Redact(err.Error()))
+		return &stale, nil
+	case isFinal(err):
+		t.tags.Remove(key)
+		t.forget(ctx, q, tag)
+	}
+	t.failures.noteFailure(key, err)
+	return nil, err
+}
