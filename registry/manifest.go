@@ -50,7 +50,7 @@ func (s *Server) serveManifest(w http.ResponseWriter, r *http.Request, img *imag
 	return nil
 }
 
-// serveTags names the one tag that the token stands for.
+// serveTags lists the one tag that the token stands for, or none.
 func serveTags(w http.ResponseWriter, r *http.Request, img *image, rt route) error {
 	tags := []string{}
 	if img.grant.Tag != "" {

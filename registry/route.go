@@ -10,7 +10,7 @@ import (
 	"github.com/waveproxy/waveproxy/auth"
 )
 
-// kind is what a path asks for.
+// kind is the kind of resource that a path names.
 type kind int
 
 const (
@@ -25,12 +25,12 @@ func (k kind) String() string {
 	return [...]string{"other", "ping", "manifest", "blob", "tags", "referrers"}[k]
 }
 
-// route is a parsed path. token and name are empty for a ping; tag or digest
-// is set for what has a reference.
+// route is a parsed path. token and name are empty for a ping. Manifests have a
+// tag or a digest; blobs and referrers have a digest.
 type route struct {
 	kind   kind
-	token  auth.Token
-	name   string // repository without its registry: library/ubuntu
+	token  auth.Token // or the name of a recipe
+	name   string     // repository without its registry: library/ubuntu
 	tag    string
 	digest digest.Digest
 }
@@ -43,8 +43,8 @@ var (
 // maxName is the length many clients allow for a repository name.
 const maxName = 255
 
-// parseRoute reads a decoded path. ok is false for what is none of ours; a
-// path is refused rather than guessed at.
+// parseRoute reads a decoded path. ok is false for any path that is not spelled
+// exactly as the package comment says.
 func parseRoute(path string) (r route, ok bool) {
 	rest, ok := trimToken(path, &r.token)
 	if !ok {
@@ -64,7 +64,7 @@ func parseRoute(path string) (r route, ok bool) {
 	return r, r.parseResource(parts[len(parts)-2], parts[len(parts)-1])
 }
 
-// trimToken takes either form of prefix off the path and reads the token. The
+// trimToken removes either form of prefix from the path and reads the token. The
 // rest is "<name>/<resource>", or empty for a ping.
 func trimToken(path string, token *auth.Token) (rest string, ok bool) {
 	if path == "/v2" || path == "/v2/" {

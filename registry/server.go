@@ -37,7 +37,7 @@ type Resolver interface {
 	Source(target auth.Target) augment.Source
 }
 
-// Options are what a Server is made of.
+// Options has the parts of a Server.
 type Options struct {
 	Tokens   Tokens
 	Store    blobstore.Store
@@ -50,15 +50,16 @@ type Options struct {
 	Recipes  Recipes
 	Resolver Resolver
 	Grants   Grants
-	// Aliases are other names of registries under a recipe's name, for those whose
-	// own has a port, which the path of a repository cannot have.
+	// Aliases maps other names to registries, in paths under a recipe's name. The
+	// name of a registry with a port needs one, because the path of a repository
+	// cannot hold a colon.
 	Aliases map[string]string
-	// Passwords are those of the users who may pull, on top of the token in the
-	// image's name; nil for everybody who has a token.
+	// Passwords checks the login that every request needs besides the token or the
+	// recipe in the image's name; nil asks for no login.
 	Passwords front.Passwords
-	Guesses   *front.Guesses // of Passwords
-	// Pulls is how often a user, or an address if nobody logs in, may pull; nil
-	// for any number of times.
+	Guesses   *front.Guesses // limits wrong logins; needed with Passwords
+	// Pulls limits how often a user, or an address without logins, may pull; nil for
+	// no limit.
 	Pulls *ratelimit.Limiter
 
 	now func() time.Time // nil is time.Now
@@ -86,7 +87,8 @@ func New(o Options) *Server {
 	return s
 }
 
-// ServeHTTP follows the decisions in the package comment.
+// ServeHTTP takes the first three steps of the package comment: method, login and
+// path.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -117,12 +119,17 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // serve writes a whole response, or nothing and returns an error.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt route, user string) error {
-	if rt.kind == kindPing {
+	switch {
+	case rt.kind == kindPing:
 		return serveJSON(w, r, "application/json", struct{}{})
-	}
-	if s.named != nil && isRecipe(string(rt.token)) && s.options.Recipes.Any() {
+	case s.named != nil && isRecipe(string(rt.token)) && s.options.Recipes.Any():
 		return s.serveNamed(w, r, rt, user)
 	}
+	return s.serveToken(w, r, rt, user)
+}
+
+// serveToken is serve for an image that a token stands for.
+func (s *Server) serveToken(w http.ResponseWriter, r *http.Request, rt route, user string) error {
 	img, err := s.tokens.image(r.Context(), rt.token)
 	if err != nil {
 		return err
