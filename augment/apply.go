@@ -14,14 +14,15 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Source reads the base image. What it returns for a digest has that digest.
+// Source reads the base image. Manifests and blobs that it returns for a digest
+// must have that digest.
 type Source interface {
 	// Manifest returns the manifest or index that a tag or digest names.
 	Manifest(ctx context.Context, ref string) (Object, error)
 	// Blob returns a config.
 	Blob(ctx context.Context, d ocispec.Descriptor) (Object, error)
-	// Layer streams a layer, as the registry has it and unverified. It is only
-	// read to look for symbolic links, seldom to its end.
+	// Layer streams a layer as the registry sends it, unverified. Apply only
+	// looks for symbolic links in it and seldom reads it to its end.
 	Layer(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error)
 }
 
@@ -30,27 +31,29 @@ type Request struct {
 	Name      string // full name for annotations and messages: docker.io/library/ubuntu:24.04
 	Reference string // what to ask the Source for: a tag or a digest
 	Recipe    Recipe
-	// Platforms to augment. Empty means every one that the layers fit.
+	// Platforms lists the platforms to augment. Empty means every platform that
+	// the layers fit.
 	Platforms []ocispec.Platform
-	// Archives has the recipe's layers. Layers that must be changed to fit the
-	// base image are put into it.
+	// Archives holds the recipe's layers. A layer that must be changed to fit the
+	// base image is stored there in its new form.
 	Archives Archives
 }
 
 // Image is an augmented image.
 type Image struct {
-	Base    digest.Digest      // of the manifest or index the reference named
-	Root    ocispec.Descriptor // what it became
+	Base    digest.Digest      // of the manifest or index that Reference names
+	Root    ocispec.Descriptor // the augmented manifest or index
 	Objects []Object           // every document of the image that was read or made, by digest
 	Layers  []Layer            // the injected layers as they stand in the manifests, by digest
 }
 
-// maxObject is the largest manifest that every registry and engine takes.
+// maxObject is the largest manifest that every registry and engine accepts, in
+// bytes.
 const maxObject = 4 << 20
 
-// maxDepth bounds indexes inside indexes, maxChildren the entries of all of
-// them and the layers of a base image and of a recipe, and maxImage the bytes
-// of an image's documents together. No real image comes near.
+// maxDepth bounds the nesting of indexes and maxImage the bytes of all documents
+// of an image. maxChildren bounds the entries of all indexes together, the
+// layers of a base image and the layers of a recipe. No real image comes near.
 const (
 	maxDepth    = 4
 	maxChildren = 1024
@@ -64,7 +67,8 @@ type Augmenter struct {
 	repacked  *lru.Cache[string, Layer]             // by inputs of repack
 }
 
-// NewAugmenter returns an Augmenter that allows images of maxLayers layers.
+// NewAugmenter returns an Augmenter that allows at most maxLayers layers in an
+// image.
 func NewAugmenter(maxLayers int) *Augmenter {
 	links, _ := lru.New[string, map[string]string](4096) // only a size below one fails
 	repacked, _ := lru.New[string, Layer](4096)
@@ -74,7 +78,7 @@ func NewAugmenter(maxLayers int) *Augmenter {
 // Apply computes the augmented image. It is deterministic: the same base
 // bytes, name, recipe and platforms give the same digests. The zero recipe
 // gives the base itself. An *Error says that the image cannot be augmented as
-// asked; other errors are those of src, the archives and ctx.
+// asked; every other error comes from src, the archives or ctx.
 func (a *Augmenter) Apply(ctx context.Context, src Source, req Request) (*Image, error) {
 	if err := req.Recipe.Validate(); err != nil {
 		return nil, Errorf("recipe: %v", err)
@@ -104,7 +108,7 @@ type walk struct {
 	Request
 	src Source
 
-	mu      sync.Mutex // guards what follows: entries of an index are visited in parallel
+	mu      sync.Mutex // guards the fields below: entries of an index are visited in parallel
 	image   *Image
 	seen    map[digest.Digest]bool
 	size    int // of the image's objects, in bytes
@@ -112,8 +116,9 @@ type walk struct {
 	have    []candidate
 }
 
-// visit augments a manifest or index. It returns nil for one that is not for
-// the wanted platforms. declared is the platform its index entry gives.
+// visit returns the augmented form of a manifest or index, or nil if it is not
+// for any wanted platform. declared is the platform in its index entry, nil if
+// there is none.
 func (w *walk) visit(ctx context.Context, o Object, declared *ocispec.Platform, depth int) (*Object, error) {
 	m, err := parseMembers(o.Data)
 	if err != nil {
@@ -193,8 +198,9 @@ func (w *walk) visitIndex(ctx context.Context, o Object, m members, depth int) (
 	return &o, w.add(o)
 }
 
-// wanted tells from an index entry alone whether to read the manifest. What
-// BuildKit attests about the base image is not true of an augmented one.
+// wanted reports, from an index entry alone, whether to read the manifest.
+// BuildKit's attestations are left out: they describe the base image and are
+// not true of the augmented one.
 func (w *walk) wanted(e ocispec.Descriptor) bool {
 	if e.Annotations["vnd.docker.reference.type"] != "" || !mayBeImage(e.MediaType) {
 		return false
@@ -205,7 +211,7 @@ func (w *walk) wanted(e ocispec.Descriptor) bool {
 	if e.Platform.OS == "unknown" && e.Platform.Architecture == "unknown" {
 		return false
 	}
-	return w.found(*e.Platform) && anyCovers(w.Platforms, *e.Platform)
+	return w.notePlatform(*e.Platform) && anyCovers(w.Platforms, *e.Platform)
 }
 
 func (w *walk) visitManifest(ctx context.Context, o Object, m members, declared *ocispec.Platform) (*Object, error) {
@@ -220,7 +226,7 @@ func (w *walk) visitManifest(ctx context.Context, o Object, m members, declared 
 	}
 	if refs.Config == nil || !isImageConfig(o.MediaType, refs.Config.MediaType) {
 		if o.Digest != w.image.Base {
-			w.lost(declared) // an artifact beside the images
+			w.retractPlatform(declared) // an artifact beside the images
 			return nil, nil
 		}
 		return nil, Errorf("%s is not a container image: its config has media type %q", w.Name, configType(refs))
@@ -235,7 +241,7 @@ func (w *walk) visitManifest(ctx context.Context, o Object, m members, declared 
 		return nil, err
 	}
 	if declared == nil {
-		w.found(platform)
+		w.notePlatform(platform)
 		if !anyCovers(w.Platforms, platform) {
 			return nil, nil
 		}

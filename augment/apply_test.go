@@ -40,8 +40,8 @@ func (img *Image) object(t *testing.T, d digest.Digest) Object {
 	return img.Objects[i]
 }
 
-// TestBytes holds rewritten documents to exact bytes: what is ours is changed,
-// everything else stands as it was, in its order.
+// TestBytes compares rewritten documents with exact bytes: only our members
+// change, everything else keeps its bytes and its order.
 func TestBytes(t *testing.T) {
 	m := newMemory()
 	added := Layer{Digest: digest.FromString("gz"), Size: 7, DiffID: digest.FromString("tar")}
@@ -160,7 +160,7 @@ func TestPlatforms(t *testing.T) {
 	s390 := m.image("s390x", "")
 	m.index("multi", descriptor(amd, platform("amd64")), descriptor(arm, `"platform":{"architecture":"arm64","os":"linux","variant":"v8"}`),
 		descriptor(v7, `"platform":{"architecture":"arm","os":"linux","variant":"v7"}`), descriptor(v6, `"platform":{"architecture":"arm","os":"linux","variant":"v6"}`),
-		descriptor(s390), // without a platform: its config tells
+		descriptor(s390), // without a platform: its config has it
 		descriptor(m.add(ocispec.MediaTypeImageManifest, "{}"), `"platform":{"architecture":"amd64","os":"windows","os.version":"10.0"}`),
 		descriptor(amd, platform("amd64"), `"annotations":{"vnd.docker.reference.type":"attestation-manifest"}`))
 	m.image("", "", "anything")
@@ -217,7 +217,7 @@ func TestPlatforms(t *testing.T) {
 	}
 }
 
-// TestAsked counts what is read of the base image.
+// TestAsked counts the requests for documents and layers of the base image.
 func TestAsked(t *testing.T) {
 	m := newMemory()
 	amd, arm := m.image("amd64", "", "single"), m.image("arm64", "")

@@ -35,29 +35,29 @@ type Limits struct {
 	Entries int
 }
 
-// maxName is the longest path that Linux takes, in bytes, and maxNested how many
-// directories it may lead through, each of which costs time when layers are
-// merged.
+// maxName is the longest path that Linux accepts, in bytes. maxNested is how
+// many directories a path may lead through; each of them costs time when layers
+// are merged.
 const (
 	maxName   = 4095
 	maxNested = 255
 )
 
-// DefaultLimits let through the largest layers seen in practice.
+// DefaultLimits accept the largest layers seen in practice.
 var DefaultLimits = Limits{Bytes: 16 << 30, Entries: 1_000_000}
 
-// Archive is what Inspect found out about a layer archive. Digest and Size in
-// it are those of the bytes as given, whatever their compression.
+// Archive describes a layer archive that Inspect has read. Its Digest and Size
+// belong to the bytes as given, whatever their compression.
 type Archive struct {
 	Layer
 	Compression Compression
 }
 
-// Inspect reads a layer archive to its end and reports what it is. It refuses
-// with an *Error what is not a well-formed tar, plain or compressed with gzip
-// or zstd, and what no container engine should be handed: absolute names,
-// names that leave the root or are too long, whiteouts of no name, and device
-// files. Errors of r and ctx come back wrapped.
+// Inspect reads a layer archive to its end and describes it. It returns an
+// *Error if the bytes are not a well-formed tar, plain or compressed with gzip
+// or zstd. It also refuses entries that no container engine should be handed:
+// absolute names, names that leave the root or are too long, whiteouts without a
+// name, and device files. Errors of r and ctx are returned wrapped.
 func Inspect(ctx context.Context, r io.Reader, limits Limits) (Archive, error) {
 	src := &source{ctx: ctx, r: r}
 	found := Archive{}
@@ -108,8 +108,8 @@ func asRefusal(what string, err error) error {
 	return Errorf("%s is not a valid tar archive: %v", what, err)
 }
 
-// errNoEntry is an archive whose very first entry cannot be read: most often
-// no archive at all.
+// errNoEntry says that not even the first entry of an archive can be read. Most
+// often the bytes are no archive at all.
 var errNoEntry = errors.New("no entry")
 
 func checkEntries(r io.Reader, limits Limits) (roots []string, err error) {
@@ -166,10 +166,10 @@ func checkEntry(h *tar.Header) error {
 	}
 	switch path.Base(cleanName(h.Name)) {
 	case whiteout, whiteout + ".", whiteout + "..":
-		return Errorf("layer entry %q is a whiteout of no name", h.Name)
+		return Errorf("layer entry %q is a whiteout without a name", h.Name)
 	}
 	if cleanName(h.Name) == "." && h.Typeflag != tar.TypeDir {
-		return Errorf("layer entry %q stands for the root and is no directory", h.Name)
+		return Errorf("layer entry %q names the root but is not a directory", h.Name)
 	}
 	return checkName(h.Name)
 }
@@ -190,13 +190,14 @@ func checkName(name string) error {
 	return nil
 }
 
-// cleanName is an entry's path without "./" and trailing slashes; "." is the
-// root itself.
+// cleanName returns an entry's path without "./" and trailing slashes; "." is
+// the root itself.
 func cleanName(name string) string { return path.Clean(name) }
 
-// decompress looks at the first bytes to tell how r is compressed. The decoder
-// refuses larger zstd windows, which is what one may cost in memory. For those of
-// maxWindow there is a queue.
+// decompress returns a reader of the uncompressed bytes, and the compression,
+// which it tells from the first bytes. zstd streams with a larger window than
+// window bytes are refused, because the window is what a decoder costs in memory.
+// With maxWindow, decoders wait for each other in a queue.
 func decompress(ctx context.Context, r *bufio.Reader, window uint64) (io.ReadCloser, Compression, error) {
 	magic, err := r.Peek(4)
 	if len(magic) == 0 {
@@ -229,9 +230,10 @@ func decompress(ctx context.Context, r *bufio.Reader, window uint64) (io.ReadClo
 
 var zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
 
-// maxWindow is the largest window that zstd uses unless told otherwise, and
-// windows how many of them there may be at a time: a few bytes can ask for one.
-// Who holds one must not wait for another, nor for the network.
+// maxWindow is the largest window that zstd uses unless told otherwise, in bytes.
+// windows bounds how many of them are in memory at a time, because a few bytes
+// can ask for one. The holder of a window must not wait for another one, nor for
+// the network.
 const maxWindow = 128 << 20
 
 var windows = semaphore.NewWeighted(2)
@@ -247,8 +249,8 @@ func (q *queued) Close() error {
 }
 
 // source counts what is read and remembers the first real error, so that a
-// broken connection is not reported as a broken archive. It ends with its
-// context, for one read can stand for minutes of unpacking.
+// broken connection is not reported as a broken archive. It fails once its
+// context has ended, because unpacking can take minutes.
 type source struct {
 	ctx context.Context
 	r   io.Reader
@@ -273,7 +275,7 @@ func (s *source) Read(p []byte) (int, error) {
 
 var errTooLarge = Errorf("layer unpacks to more than the limit")
 
-// boundedReader refuses to yield more than left bytes.
+// boundedReader fails with errTooLarge when r yields more than left bytes.
 type boundedReader struct {
 	r    io.Reader
 	left int64

@@ -119,8 +119,8 @@ func TestInspectRefuses(t *testing.T) {
 	}
 }
 
-// sparse is an archive of one file that is all hole but for its last bytes, of
-// which it says that there are so many. There are 512.
+// sparse returns an archive of one file that is a hole up to its last bytes. Its
+// header claims that many last bytes; there are 512.
 func sparse(size, last int64) []byte {
 	h := &tar.Header{Name: "hole", Typeflag: tar.TypeReg, Size: 512, Format: tar.FormatGNU}
 	var b bytes.Buffer
@@ -142,7 +142,7 @@ func sparse(size, last int64) []byte {
 	return withChecksum(data)
 }
 
-// withChecksum makes a changed first header valid again.
+// withChecksum returns the archive with a valid checksum in its changed first header.
 func withChecksum(data []byte) []byte {
 	copy(data[148:156], "        ")
 	sum := 0
@@ -207,7 +207,7 @@ func TestPack(t *testing.T) {
 	}
 }
 
-// TestPackDirectory packs a real one, with a link and times that differ.
+// TestPackDirectory packs a real directory, with a link and times that differ.
 func TestPackDirectory(t *testing.T) {
 	var digests []digest.Digest
 	for i := range 2 {

@@ -15,7 +15,7 @@ import (
 )
 
 // BenchmarkApply rewrites images whose documents are in memory, with a layer
-// that needs no look at the base image's.
+// that needs none of the base image's layers.
 func BenchmarkApply(b *testing.B) {
 	src := documents{}
 	var entries []ocispec.Descriptor

@@ -59,7 +59,7 @@ func extendRootFS(m *members, baseLayers int, added []Layer) error {
 }
 
 // extendHistory adds one entry per injected layer when the base has a history
-// that accounts for all of its layers. Where it has none or a wrong one, more
+// that accounts for all of its layers. If it has none or a wrong one, more
 // entries would only turn a tolerated image into a refused one.
 func extendHistory(m *members, baseLayers int, added []Layer) error {
 	var history []json.RawMessage
@@ -92,8 +92,7 @@ func extendHistory(m *members, baseLayers int, added []Layer) error {
 }
 
 // rewriteRuntime edits the config's "config" member: how a container starts.
-// The member may be missing or null, and is made only when there is something
-// to put into it.
+// The member may be missing or null; it is added only if it gets content.
 func rewriteRuntime(m *members, r Recipe) error {
 	var c members
 	if raw := m.get("config"); raw != nil {
@@ -156,8 +155,8 @@ func mergeEnv(env, edits []string) []string {
 	return merged
 }
 
-// baseEntrypoint renders the base image's entrypoint for entryChain: a single
-// word bare, several as a JSON array, so that words with spaces survive.
+// baseEntrypoint returns the base image's entrypoint in the form of entryChain:
+// a single word bare, several as a JSON array, so that words with spaces survive.
 func baseEntrypoint(c members) (string, error) {
 	raw := c.get("Entrypoint")
 	if raw == nil {

@@ -7,22 +7,18 @@
 // member by member, so what this package does not own survives byte for byte:
 // no typed structure of any library keeps every field of a real image.
 //
-// The files, from the inside out:
-//
-//	object.go    exact bytes with their digest, and the JSON edit
-//	mediatype.go Docker and OCI names, and what a document is
-//	platform.go  parsing and matching
-//	recipe.go    what to add
-//	config.go, manifest.go  the three rewrites
-//	apply.go     reading the base through Source and rewriting bottom-up
-//	prepare.go   the layers as they must stand above one base image
-//	archive.go   checking and reading layer archives
-//	pack.go      a directory as a reproducible archive
-//	repack.go    merging archives and moving entries off usrmerge links
-//	overlay.go   which entries count when archives are stacked
-//	usrmerge.go  which top-level directories of the base are links
-//
 // The package must never open a connection or a file, read the clock or a
 // random source, or know where layers are stored: bytes come and go through
 // Source and Archives.
+//
+// Files, from the inside out: object.go (exact bytes with their digest, and the
+// JSON edit), mediatype.go (Docker and OCI names, the kind of a document),
+// platform.go (parsing and matching platforms), recipe.go (what to add),
+// config.go and manifest.go (the rewrites of config, manifest and index),
+// apply.go (reading the base through Source and rewriting bottom-up),
+// prepare.go (the layers as they must stand above one base image), archive.go
+// (checking and reading layer archives), pack.go (a directory as a reproducible
+// archive), repack.go (merging archives and moving entries off usrmerge links),
+// overlay.go (which entries count when archives are stacked), usrmerge.go (which
+// top-level directories of the base are links).
 package augment

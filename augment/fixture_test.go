@@ -15,13 +15,13 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// memory is a Source and an Archives. It notes what it is asked for.
+// memory is a Source and an Archives. It records the requests.
 type memory struct {
 	mu       sync.Mutex
 	objects  map[string]Object // by digest and tag
 	archives map[digest.Digest][]byte
 	asked    []string
-	read     int // bytes read of layers
+	read     int // bytes of layers that were read
 }
 
 func newMemory() *memory {
@@ -110,7 +110,7 @@ func (m *memory) add(mediaType, text string, tags ...string) Object {
 	return o
 }
 
-// descriptor is the JSON of an object's descriptor.
+// descriptor returns the JSON of an object's descriptor.
 func descriptor(o Object, more ...string) string {
 	text := fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d`, o.MediaType, o.Digest, len(o.Data))
 	for _, m := range more {
@@ -183,7 +183,7 @@ func gzipOf(data []byte) []byte {
 	return b.Bytes()
 }
 
-// archive is a gzip-compressed tar.
+// archive returns a gzip-compressed tar.
 func archive(files ...file) []byte { return gzipOf(tarOf(files...)) }
 
 // unpacked lists an archive of m as name to text, "dir" or "-> target".

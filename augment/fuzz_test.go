@@ -16,8 +16,8 @@ import (
 
 func newBufio(data []byte) *bufio.Reader { return bufio.NewReader(bytes.NewReader(data)) }
 
-// FuzzManifest rewrites any manifest or index over a good config. What comes
-// out parses, and holds what was added.
+// FuzzManifest rewrites any manifest or index over a good config. The result
+// parses and has the added layer.
 func FuzzManifest(f *testing.F) {
 	m := newMemory()
 	base := m.image("amd64", "", "base")
@@ -86,8 +86,8 @@ func checkResult(t *testing.T, src *memory, added Layer) {
 	}
 }
 
-// FuzzMembers: an object that is taken keeps every member, and reads as the
-// standard library reads it.
+// FuzzMembers: an object that is accepted keeps every member, and its members
+// decode as the standard library decodes them.
 func FuzzMembers(f *testing.F) {
 	f.Add(`{"a":1,"b":{"c":[true,null,"\u003c"]},"":1e400}`)
 	f.Add(`{"a":1,"a":2}`)
@@ -127,7 +127,7 @@ func FuzzParsePlatform(f *testing.F) {
 	})
 }
 
-// FuzzInspect reads any bytes as a layer, and repacks what is taken.
+// FuzzInspect reads any bytes as a layer, and repacks a layer that is accepted.
 func FuzzInspect(f *testing.F) {
 	f.Add(archive(file{name: "bin/a", text: "x"}, link("bin/l", "../x")))
 	f.Add(tarOf(file{name: "a"}))

@@ -14,7 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// refused checks that err is an *Error that says so.
+// refused checks that err is an *Error with the text.
 func refused(t *testing.T, err error, says string) {
 	t.Helper()
 	if _, ok := errors.AsType[*Error](err); !ok || !strings.Contains(err.Error(), says) {
@@ -23,7 +23,7 @@ func refused(t *testing.T, err error, says string) {
 }
 
 // TestCaseOfNames: engines read "Layers" as "layers", and the last of the two
-// counts. What is rewritten must be what they read.
+// counts. The member that is rewritten must be the member that they read.
 func TestCaseOfNames(t *testing.T) {
 	m := newMemory()
 	base := m.image("amd64", `,"config":{"env":["PATH=/bin"],"entrypoint":["/e"]}`)
@@ -61,7 +61,7 @@ func TestCaseOfNames(t *testing.T) {
 			refused(t, err, "twice")
 		})
 	}
-	// The keys of a map are another matter.
+	// The keys of a map are compared exactly.
 	m.add(ocispec.MediaTypeImageManifest, other+`,"annotations":{"Vendor":"x","vendor":"y"}}`, "map")
 	img = mustApply(t, m, "map", recipe, "")
 	if got := string(img.object(t, img.Root.Digest).Data); !strings.Contains(got, `"Vendor":"x","vendor":"y"`) {
@@ -69,7 +69,7 @@ func TestCaseOfNames(t *testing.T) {
 	}
 }
 
-// TestPinned: an index that names an entry by a tag could be read otherwise
+// TestPinned: an index that names an entry by a tag could mean another image
 // tomorrow, and could contain itself.
 func TestPinned(t *testing.T) {
 	m := newMemory()
@@ -84,8 +84,8 @@ func TestPinned(t *testing.T) {
 	}
 }
 
-// TestManyIndexes: what an image costs is bounded in all, not only level by
-// level.
+// TestManyIndexes: the cost of an image is bounded over all levels together, not
+// only level by level.
 func TestManyIndexes(t *testing.T) {
 	m := newMemory()
 	last := m.index("", descriptor(m.image("amd64", ""), platform("amd64")))
@@ -107,8 +107,8 @@ func TestManyIndexes(t *testing.T) {
 	refused(t, err, "bytes")
 }
 
-// TestEntriesOfNoImage: an index may hold anything, and what is no image must
-// not be an error.
+// TestEntriesOfNoImage: an index may hold anything. An entry that is not an image
+// must not be an error.
 func TestEntriesOfNoImage(t *testing.T) {
 	m := newMemory()
 	amd := m.image("amd64", "")
@@ -135,8 +135,8 @@ func TestEntriesOfNoImage(t *testing.T) {
 	}
 }
 
-// TestAmbiguous: engines refuse a document that is both, and so is it here
-// before anyone has the image's name.
+// TestAmbiguous: engines refuse a document that is both manifest and index. It is
+// refused here too, before a client gets the image's name.
 func TestAmbiguous(t *testing.T) {
 	m := newMemory()
 	for _, mediaType := range []string{ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex} {
@@ -149,7 +149,7 @@ func TestAmbiguous(t *testing.T) {
 }
 
 // TestOldConfigType: Docker 1.10 pushed configs under a generic type, and
-// engines take them.
+// engines accept them.
 func TestOldConfigType(t *testing.T) {
 	m := newMemory()
 	config := m.add("application/octet-stream", `{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}`)
@@ -161,8 +161,8 @@ func TestOldConfigType(t *testing.T) {
 	}
 }
 
-// TestLinksOfAnother: a layer is read without its digest being verified, so
-// what one repository said about a layer is not believed for another.
+// TestLinksOfAnother: a layer is read without its digest being verified, so the
+// links that one repository sent for a layer are not used for another.
 func TestLinksOfAnother(t *testing.T) {
 	honest, liar := newMemory(), newMemory()
 	base := honest.layer(archive(bases["debian"]...))
@@ -190,8 +190,8 @@ func TestLinksOfAnother(t *testing.T) {
 	}
 }
 
-// TestCost gives documents of 4 MiB and recipes of as much that would take
-// minutes or hundreds of megabytes if they were read with less care.
+// TestCost gives documents and recipes of 4 MiB that would take minutes or
+// hundreds of megabytes if they were read with less care.
 func TestCost(t *testing.T) {
 	many := func(n int, format string) string {
 		var b strings.Builder
@@ -230,7 +230,7 @@ func TestCost(t *testing.T) {
 	}
 }
 
-// TestMergeEnv: what counts is the first place and the last value.
+// TestMergeEnv: a key keeps its first place and gets its last value.
 func TestMergeEnv(t *testing.T) {
 	for _, test := range []struct{ env, edits, want string }{
 		{"", "A=1", "A=1"},

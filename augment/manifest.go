@@ -46,9 +46,9 @@ func rewriteManifest(base Object, m members, mediaType string, config Object, ad
 	return NewObject(mediaType, m.encode()), nil
 }
 
-// rewriteIndex keeps the entries that swap names, with the digest and size of
-// what they became, and drops every other, so that no client is ever handed
-// an image that was not augmented.
+// rewriteIndex keeps the entries whose positions are in swap, with the digest and
+// size of the augmented document. It drops every other entry, so that no client
+// is ever handed an image that was not augmented.
 func rewriteIndex(base Object, m members, mediaType string, swap map[int]Object, from origin) (Object, error) {
 	var entries, kept []json.RawMessage
 	if err := m.decode("manifests", &entries); err != nil {
@@ -75,8 +75,8 @@ func rewriteIndex(base Object, m members, mediaType string, swap map[int]Object,
 	return NewObject(mediaType, m.encode()), nil
 }
 
-// annotate says where an augmented image came from, in the words that scanners
-// look for. Docker's formats have no annotations.
+// annotate records the base image in the annotations that scanners look for.
+// Docker's formats have no annotations.
 func annotate(m *members, mediaType string, from origin) error {
 	if !isOCI(mediaType) {
 		return nil

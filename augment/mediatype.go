@@ -1,6 +1,7 @@
 package augment
 
 import (
+	"cmp"
 	"encoding/json"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -16,7 +17,7 @@ const (
 	dockerSigned1  = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 )
 
-// kind is what a fetched document turned out to be.
+// kind tells manifests from indexes.
 type kind int
 
 const (
@@ -24,10 +25,10 @@ const (
 	kindIndex
 )
 
-// classify tells what a document is and its media type. The body's mediaType
-// member counts first, then what the registry or the parent index said, then
-// the structure: OCI documents may omit the member, and registries send
-// generic content types.
+// classify returns the kind and the media type of a document. The body's
+// mediaType member counts first, then what the registry or the parent index
+// said, then the structure: OCI documents may omit the member, and registries
+// send generic content types.
 func classify(o Object, m members) (kind, string, error) {
 	var inBody string
 	if err := m.decode("mediaType", &inBody); err != nil {
@@ -39,7 +40,7 @@ func classify(o Object, m members) (kind, string, error) {
 	if m.get("manifests") != nil && (m.get("config") != nil || m.get("layers") != nil) {
 		return 0, "", Errorf("the document is both a manifest and an index, which container engines refuse")
 	}
-	switch mediaType := first(inBody, o.MediaType); mediaType {
+	switch mediaType := cmp.Or(inBody, o.MediaType); mediaType {
 	case ocispec.MediaTypeImageManifest, dockerManifest:
 		return kindManifest, mediaType, nil
 	case ocispec.MediaTypeImageIndex, dockerList:
@@ -52,7 +53,7 @@ func classify(o Object, m members) (kind, string, error) {
 	case m.get("config") != nil && m.get("layers") != nil:
 		return kindManifest, ocispec.MediaTypeImageManifest, nil
 	}
-	return 0, "", Errorf("media type %q is not an image manifest or index", first(inBody, o.MediaType))
+	return 0, "", Errorf("media type %q is not an image manifest or index", cmp.Or(inBody, o.MediaType))
 }
 
 func isSchema1(mediaType string) bool {
@@ -65,7 +66,7 @@ func isOCI(mediaType string) bool {
 	return mediaType == ocispec.MediaTypeImageManifest || mediaType == ocispec.MediaTypeImageIndex
 }
 
-// layerType is the media type of an injected layer in a manifest of the given
+// layerType returns the media type of an injected layer in a manifest of the given
 // type: containers/image refuses manifests that mix the families.
 func layerType(manifestType string) string {
 	if isOCI(manifestType) {
@@ -92,30 +93,21 @@ func mayBeImage(mediaType string) bool {
 	return isSchema1(mediaType)
 }
 
-func first(values ...string) string {
-	for _, v := range values {
-		if v != "" {
-			return v
-		}
-	}
-	return ""
-}
-
 // IsManifest reports whether the object is an image manifest: neither an index
 // nor a config.
 func (o Object) IsManifest() bool {
 	return o.MediaType == ocispec.MediaTypeImageManifest || o.MediaType == dockerManifest
 }
 
-// References are the descriptors a manifest or index holds.
+// References holds the descriptors in a manifest or index.
 type References struct {
 	Manifests []ocispec.Descriptor `json:"manifests"` // of an index
 	Config    *ocispec.Descriptor  `json:"config"`    // of a manifest
 	Layers    []ocispec.Descriptor `json:"layers"`    // of a manifest
 }
 
-// References reads the descriptors of a manifest or index, from which callers
-// learn what is reachable from an image. Of a config it means nothing.
+// References returns the descriptors in a manifest or index, from which callers
+// learn what is reachable from an image. For a config the result has no meaning.
 func (o Object) References() (References, error) {
 	var refs References
 	if err := json.Unmarshal(o.Data, &refs); err != nil {

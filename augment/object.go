@@ -32,7 +32,7 @@ func (o Object) Descriptor() ocispec.Descriptor {
 }
 
 // Error says why an image, a recipe or a layer cannot be used as asked. The
-// text is for the person who asked; it names the offending value and holds no
+// text is for the client; it names the offending value and holds no
 // secret. Every other error of this package comes from a Source, an Archives
 // or a context.
 type Error struct{ reason string }
@@ -58,8 +58,8 @@ type member struct {
 // the same: the engines' decoder takes "Layers" for "layers".
 func parseMembers(data []byte) (members, error) { return parseObject(data, fold) }
 
-// parseMap reads one JSON object whose names are the keys of a map. Those are
-// taken to the letter.
+// parseMap reads one JSON object whose names are the keys of a map. Keys that
+// differ only in case are different.
 func parseMap(data []byte) (members, error) {
 	return parseObject(data, func(key string) string { return key })
 }
@@ -106,13 +106,13 @@ func jsonError(err error) error {
 	return err
 }
 
-// fold gives names that encoding/json takes for one another the same form.
+// fold returns the same form for all names that encoding/json treats as equal.
 func fold(name string) string {
 	return strings.Map(func(r rune) rune {
 		for {
 			next := unicode.SimpleFold(r)
 			if next <= r {
-				return next // the least of those that r folds to
+				return next // the smallest rune that r folds to
 			}
 			r = next
 		}

@@ -15,8 +15,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// recording is what another implementation made of an image: an oracle for
-// what an augmented image means, not for its bytes.
+// recording is an image as another implementation augmented it: an oracle for
+// the meaning of an augmented image, not for its bytes.
 type recording struct {
 	Request struct {
 		Image, Reference, ContainerPlatform string
@@ -70,7 +70,7 @@ func (r recording) source() *memory {
 	return m
 }
 
-// meaning is what counts of one image: what is in it and how it starts.
+// meaning is the part of an image that must agree: its content and how it starts.
 type meaning struct {
 	Layers             []string // digest and size, in order
 	DiffIDs            []string
@@ -186,7 +186,7 @@ func compare(t *testing.T, r recording, got *Image, mine map[digest.Digest][]byt
 		return
 	}
 	// In their indexes images for other platforms stay as they were; ours drop
-	// them, so that nobody is handed an image that was not augmented.
+	// them, so that no client is handed an image that was not augmented.
 	platform, err := ParsePlatform(r.Request.ContainerPlatform)
 	if err != nil {
 		t.Fatal(err)

@@ -7,17 +7,17 @@ import (
 	"strings"
 )
 
-// maxNames bounds the memory that the names of the entries take, in bytes: as
-// much as those of several of the largest layers seen in practice.
+// maxNames bounds the memory for the names of all entries, in bytes. The names of
+// several of the largest layers seen in practice fit.
 const maxNames = 512 << 20
 
-// overlay is the entry that counts for each name when layers are stacked.
+// overlay knows, for each name, which entry counts when layers are stacked.
 type overlay struct {
 	entries map[string]placed
-	covers  map[string]int // the last layer that hides what lower ones have below a name
+	covers  map[string]int // by name, the last layer that hides what lower layers have below it
 	links   []hardLink
-	names   int // bytes they take
-	top     int // layer
+	names   int // the memory for names, in bytes
+	top     int // the uppermost layer so far
 }
 
 type placed struct {
@@ -25,7 +25,7 @@ type placed struct {
 	dir bool
 }
 
-// hardLink is one to an entry of its own layer.
+// hardLink is a hard link to an entry of the same layer.
 type hardLink struct {
 	name     string
 	from, to position
@@ -35,8 +35,8 @@ func newOverlay() *overlay {
 	return &overlay{entries: map[string]placed{}, covers: map[string]int{}}
 }
 
-// place puts an entry over what lower layers have at its name. Within one
-// archive the last entry of a name wins, as it does when unpacking.
+// place adds an entry, which replaces what lower layers have at its name. Within
+// one archive the last entry of a name wins, as it does when unpacking.
 func (o *overlay) place(h *tar.Header, at position) error {
 	if o.names += len(h.Name) + 64; o.names > maxNames {
 		return Errorf("layers cannot be rewritten: the names of their entries are more than %d bytes", maxNames)
@@ -91,26 +91,27 @@ func parents(name string) iter.Seq[string] {
 	}
 }
 
-// checkRemade refuses a directory that a lower layer removes: in one archive,
-// what the base has in it would come back or the new one be removed.
+// checkRemade returns an *Error if a lower layer removes the directory. One
+// archive cannot say "removed, then made again": either the base's content would
+// come back or the new directory would be removed.
 func (o *overlay) checkRemade(dir string, at position) error {
-	// Every whiteout covers its name; without one there is no text to make.
+	// Every whiteout covers its name. Without a cover its name need not be built.
 	if _, ok := o.covers[dir]; !ok {
 		return nil
 	}
 	if in, base := path.Split(dir); o.lower(in+whiteout+base, at) {
-		return Errorf("layers cannot be merged: %q is removed by one and made again by a later one", dir)
+		return Errorf("layers cannot be merged: %q is removed by one layer and made again by a later one", dir)
 	}
 	return nil
 }
 
-// lower reports whether a lower layer than at has the name.
+// lower reports whether a layer below at has the name, not hidden by another.
 func (o *overlay) lower(name string, at position) bool {
 	e, ok := o.entries[name]
 	return ok && e.layer < at.layer && !o.hidden(name, e.layer)
 }
 
-// hidden reports whether a later layer hides what this one has at the name.
+// hidden reports whether a later layer hides what this layer has at the name.
 func (o *overlay) hidden(name string, layer int) bool {
 	if layer == o.top {
 		return false
@@ -126,7 +127,7 @@ func (o *overlay) hidden(name string, layer int) bool {
 	return false
 }
 
-// visible returns the entries that count.
+// visible returns the positions of the entries that count.
 func (o *overlay) visible() map[position]bool {
 	keep := make(map[position]bool, len(o.entries))
 	for name, e := range o.entries {

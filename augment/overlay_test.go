@@ -42,9 +42,9 @@ func TestMerge(t *testing.T) {
 		"hard link, then its file again":    {[][]file{{{name: "a", text: "1"}, {name: "b", kind: tar.TypeLink, link: "a"}, {name: "a", text: "2"}}, {{name: "x"}}}, nil, "hard link"},
 		"hard link, then both replaced": {[][]file{{{name: "d/a", text: "1"}, {name: "d/b", kind: tar.TypeLink, link: "d/a"}}, {{name: ".wh.d"}}},
 			map[string]string{".wh.d": ""}, ""},
-		"whiteout, then below it":            {[][]file{{{name: ".wh.a"}}, {{name: "a/b/c"}}}, nil, `"a" is removed by one and made again`},
-		"whiteout, then an opaque directory": {[][]file{{{name: ".wh.a"}}, {{name: "a/.wh..wh..opq"}, dir("a/")}}, nil, `"a" is removed by one and made again`},
-		"deep whiteout, then below it":       {[][]file{{{name: "x/.wh.a"}}, {{name: "y"}}, {dir("x/a/b/")}}, nil, `"x/a" is removed by one and made again`},
+		"whiteout, then below it":            {[][]file{{{name: ".wh.a"}}, {{name: "a/b/c"}}}, nil, `"a" is removed by one layer and made again`},
+		"whiteout, then an opaque directory": {[][]file{{{name: ".wh.a"}}, {{name: "a/.wh..wh..opq"}, dir("a/")}}, nil, `"a" is removed by one layer and made again`},
+		"deep whiteout, then below it":       {[][]file{{{name: "x/.wh.a"}}, {{name: "y"}}, {dir("x/a/b/")}}, nil, `"x/a" is removed by one layer and made again`},
 		"whiteout that is gone again":        {[][]file{{{name: "d/.wh.a"}}, {{name: "d/.wh..wh..opq"}}, {dir("d/a/")}}, map[string]string{"d/.wh..wh..opq": "", "d/a/": "dir"}, ""},
 		"opaque root": {[][]file{{{name: "a"}, dir("d/"), {name: "d/a"}}, {{name: ".wh..wh..opq"}, {name: "b"}}},
 			map[string]string{".wh..wh..opq": "", "b": ""}, ""},
@@ -75,8 +75,8 @@ func TestMerge(t *testing.T) {
 	}
 }
 
-// TestRepackCost places entries that would take minutes if each were compared
-// with every other.
+// TestRepackCost places entries that would take minutes if each of them were
+// compared with every other.
 func TestRepackCost(t *testing.T) {
 	o := newOverlay()
 	for layer, format := range []string{"%x/a", "%x"} {

@@ -13,8 +13,8 @@ import (
 )
 
 // specialDirs have owners or modes of their own in every base image. Pack
-// leaves out their directory entries, lest a directory of the same name in
-// somebody's checkout takes the sticky bit off /tmp.
+// leaves out their directory entries. Otherwise a packed directory named tmp
+// would take the sticky bit off /tmp.
 var specialDirs = []string{"dev", "proc", "root", "run", "sys", "tmp", "var/tmp"}
 
 // Pack writes the tree as a gzip-compressed layer whose files stand below
@@ -93,8 +93,8 @@ func packEntry(out *tar.Writer, tree fs.FS, from, to string, d fs.DirEntry) erro
 	return nil
 }
 
-// tarMode is the permission part of a Unix mode, with setuid, setgid and
-// sticky where Go keeps them elsewhere.
+// tarMode returns the permission bits of a Unix mode. setuid, setgid and sticky
+// are among them there, but not in Go's modes.
 func tarMode(m fs.FileMode) int64 {
 	mode := int64(m.Perm())
 	for bit, unix := range map[fs.FileMode]int64{fs.ModeSetuid: 0o4000, fs.ModeSetgid: 0o2000, fs.ModeSticky: 0o1000} {

@@ -1,6 +1,7 @@
 package augment
 
 import (
+	"cmp"
 	"encoding/json"
 	"regexp"
 	"slices"
@@ -19,7 +20,7 @@ var architectures = map[string]string{
 	"i386": "386",
 }
 
-// variants are implied by a spelling of the architecture.
+// variants maps spellings of an architecture to the variant that they imply.
 var variants = map[string]string{"arm32v7": "v7", "arm32v6": "v6", "arm32v5": "v5"}
 
 // ParsePlatform reads [os/]architecture[/variant] in any usual spelling:
@@ -45,10 +46,11 @@ func ParsePlatform(s string) (ocispec.Platform, error) {
 	return normalize(p), nil
 }
 
-// maxPlatforms is more than there are.
+// maxPlatforms is more than exist.
 const maxPlatforms = 100
 
-// ParsePlatforms reads a comma-separated list. The empty string is no platform.
+// ParsePlatforms reads a comma-separated list. The empty string gives an
+// empty list.
 func ParsePlatforms(s string) ([]ocispec.Platform, error) {
 	var platforms []ocispec.Platform
 	for part := range strings.SplitSeq(s, ",") {
@@ -66,7 +68,8 @@ func ParsePlatforms(s string) ([]ocispec.Platform, error) {
 	return platforms, nil
 }
 
-// isArchitecture tells "arm/v7" from "linux/arm".
+// isArchitecture reports whether s names an architecture, which tells "arm/v7"
+// from "linux/arm".
 func isArchitecture(s string) bool {
 	switch s {
 	case "amd64", "arm64", "arm", "386", "ppc64le", "s390x", "riscv64", "mips64le", "loong64":
@@ -93,7 +96,7 @@ func normalize(p ocispec.Platform) ocispec.Platform {
 	return p
 }
 
-// FormatPlatform writes os/architecture[/variant].
+// FormatPlatform returns os/architecture[/variant].
 func FormatPlatform(p ocispec.Platform) string {
 	p = normalize(p)
 	s := p.OS + "/" + p.Architecture
@@ -104,8 +107,8 @@ func FormatPlatform(p ocispec.Platform) string {
 }
 
 // covers reports whether asking for want includes images made for have. A
-// want without a variant includes every variant. An image that does not say
-// what it is for is taken to be for everything.
+// want without a variant includes every variant. An operating system or
+// architecture that the image does not declare matches any.
 func covers(want, have ocispec.Platform) bool {
 	want, have = normalize(want), normalize(have)
 	if have.Architecture == "arm" && have.Variant == "" {
@@ -127,14 +130,14 @@ func anyCovers(want []ocispec.Platform, have ocispec.Platform) bool {
 	return len(want) == 0
 }
 
-// fitting returns the layers for a platform. Layers bound to a platform come
-// as alternatives (one Fusion layer per architecture, say), so an image for
-// which the recipe has bound layers but none that fits is not one the recipe
-// is for: ok is false. Neither is one for Windows, whose layers have a form of
-// their own, unless a layer says that it is for Windows.
+// fitting returns the layers for a platform. Layers bound to a platform are
+// alternatives (one Fusion layer per architecture, say). If the recipe has
+// platform-bound layers and none matches, the recipe is not meant for this image:
+// ok is false. Windows images are also refused unless every layer is bound to a
+// platform, because their layers have another format.
 func fitting(layers []Layer, p ocispec.Platform) (fit []Layer, ok bool) {
 	bound, matched := false, false
-	covered := map[string]bool{} // by platform, of which many layers share few
+	covered := map[string]bool{} // by platform: many layers share few platforms
 	for _, l := range layers {
 		if l.Platform == "" && p.OS == "windows" {
 			return nil, false
@@ -157,7 +160,7 @@ func fitting(layers []Layer, p ocispec.Platform) (fit []Layer, ok bool) {
 	return fit, matched || !bound
 }
 
-// configPlatform reads the platform out of an image config.
+// configPlatform returns the platform that an image config declares.
 func configPlatform(config Object) (ocispec.Platform, error) {
 	var p ocispec.Platform
 	if err := json.Unmarshal(config.Data, &p); err != nil {
@@ -172,8 +175,9 @@ type candidate struct {
 	fits bool // the recipe's layers
 }
 
-// checkPlatforms reports what was asked for and is not there.
-func (w *walk) checkPlatforms(any bool) error {
+// checkPlatforms returns an *Error if a wanted platform is missing or if no image
+// was augmented.
+func (w *walk) checkPlatforms(augmented bool) error {
 	var have []string
 	for _, c := range w.have {
 		have = append(have, FormatPlatform(c.Platform))
@@ -182,24 +186,24 @@ func (w *walk) checkPlatforms(any bool) error {
 	list := strings.Join(slices.Compact(have), ", ")
 	for _, want := range w.Platforms {
 		if !slices.ContainsFunc(w.have, func(c candidate) bool { return covers(want, c.Platform) }) {
-			return Errorf("%s has no image for platform %s; it has %s", w.Name, FormatPlatform(want), first(list, "none"))
+			return Errorf("%s has no image for platform %s; it has %s", w.Name, FormatPlatform(want), cmp.Or(list, "none"))
 		}
 		if !slices.ContainsFunc(w.have, func(c candidate) bool { return c.fits && covers(want, c.Platform) }) {
 			return Errorf("the recipe has no layer for platform %s of %s", FormatPlatform(want), w.Name)
 		}
 	}
-	if !any && len(have) == 0 {
+	if !augmented && len(have) == 0 {
 		return Errorf("%s is not a container image: its index has none", w.Name)
 	}
-	if !any {
-		return Errorf("none of the platforms of %s (%s) fits the recipe's layers", w.Name, first(list, "none"))
+	if !augmented {
+		return Errorf("none of the platforms of %s (%s) fits the recipe's layers", w.Name, cmp.Or(list, "none"))
 	}
 	return nil
 }
 
-// found notes a platform of the base image and reports whether the recipe's
-// layers fit it.
-func (w *walk) found(p ocispec.Platform) bool {
+// notePlatform remembers a platform of the base image and reports whether the
+// recipe's layers fit it.
+func (w *walk) notePlatform(p ocispec.Platform) bool {
 	_, fits := fitting(w.Recipe.Layers, p)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -207,8 +211,9 @@ func (w *walk) found(p ocispec.Platform) bool {
 	return fits
 }
 
-// lost takes back what an index entry declared and its manifest is not.
-func (w *walk) lost(declared *ocispec.Platform) {
+// retractPlatform forgets the platform that an index entry declared, because its
+// manifest turned out to be no image.
+func (w *walk) retractPlatform(declared *ocispec.Platform) {
 	if declared == nil {
 		return
 	}

@@ -43,10 +43,11 @@ func (w *walk) prepare(ctx context.Context, base []ocispec.Descriptor, layers []
 	return layers, nil
 }
 
-// baseLinks returns where the base's usrmerge links lead, reading its bottom
-// layer only when an injected layer has entries under one of them. What was
-// read is not verified to have the layer's digest, so it is remembered for
-// this image alone: another registry could have sent anything for the digest.
+// baseLinks returns where the base's usrmerge links lead. It reads the bottom
+// layer only if an injected layer has entries under a usrmerge root. The bytes
+// are not verified against the layer's digest, so the result is remembered for
+// this image name alone: another registry could have sent anything for the
+// digest.
 func (w *walk) baseLinks(ctx context.Context, base []ocispec.Descriptor, layers []Layer) (map[string]string, error) {
 	var roots []string
 	for _, l := range layers {
@@ -74,6 +75,7 @@ func (w *walk) baseLinks(ctx context.Context, base []ocispec.Descriptor, layers 
 	return links, nil
 }
 
+// repackOnce returns the result of repack, from memory if the inputs are known.
 func (w *walk) repackOnce(ctx context.Context, layers []Layer, links map[string]string) (Layer, error) {
 	key := fmt.Sprint(links)
 	for _, l := range layers {

@@ -30,7 +30,7 @@ type Layer struct {
 	DiffID digest.Digest `json:"diffID"` // of the uncompressed tar
 	// Platform limits the layer to one platform ("linux/arm64"). Empty fits all.
 	Platform string `json:"platform,omitempty"`
-	// Roots are those of UsrMergeRoots that the archive has entries under.
+	// Roots lists the UsrMergeRoots that the archive has entries under.
 	Roots []string `json:"roots,omitempty"`
 	// Location is the URL the layer was fetched from, for people to read;
 	// empty for layers that came inline.
@@ -43,8 +43,8 @@ func (r Recipe) IsZero() bool {
 		len(r.Cmd) == 0 && r.WorkingDir == ""
 }
 
-// Equal reports whether two recipes add the same. It costs little enough to be
-// asked with every pull.
+// Equal reports whether two recipes add the same. It is cheap enough to be called
+// on every pull.
 func (r Recipe) Equal(other Recipe) bool {
 	return r.WorkingDir == other.WorkingDir && slices.EqualFunc(r.Layers, other.Layers, Layer.equal) &&
 		slices.Equal(r.Env, other.Env) && slices.Equal(r.Entrypoint, other.Entrypoint) && slices.Equal(r.Cmd, other.Cmd)
@@ -55,7 +55,7 @@ func (l Layer) equal(other Layer) bool {
 		l.Platform == other.Platform && l.Location == other.Location && slices.Equal(l.Roots, other.Roots)
 }
 
-// Validate reports the first member that no image config can hold.
+// Validate returns an error for the first value that no image config can hold.
 func (r Recipe) Validate() error {
 	for _, e := range r.Env {
 		if key, _, ok := strings.Cut(e, "="); !ok || key == "" {

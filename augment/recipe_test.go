@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestRecipeEqual: recipes are the same if and only if they are in JSON, which is
-// what a grant has of them.
+// TestRecipeEqual: recipes are equal if and only if their JSON is, because a
+// grant holds their JSON.
 func TestRecipeEqual(t *testing.T) {
 	full := func() Recipe {
 		return Recipe{

@@ -25,9 +25,10 @@ const (
 	whiteoutOpaque = ".wh..wh..opq"
 )
 
-// repack makes one archive out of several, later ones over earlier ones, with
-// the entries under links moved to where those lead, and stores it. The result
-// depends on nothing but the inputs.
+// repack stores one archive made of several, later ones over earlier ones, and
+// returns it as a Layer. links maps symbolic links of the base to their targets;
+// entries below a link are moved below its target. The result depends on nothing
+// but the inputs.
 func repack(ctx context.Context, archives Archives, layers []Layer, links map[string]string) (Layer, error) {
 	plan, err := planRepack(ctx, archives, layers, links)
 	if err != nil {
@@ -68,9 +69,9 @@ func Keep(ctx context.Context, archives Archives, r io.ReadSeeker, found Archive
 	return l, err
 }
 
-// putArchive stores what produce writes. It calls produce twice, first only to
-// learn the digest, which needs no memory and no temporary file; so produce
-// must write the same bytes each time.
+// putArchive stores the archive that produce writes, and returns it as a Layer. It
+// calls produce twice, the first time only to learn the digest. That needs no
+// memory and no temporary file, but produce must write the same bytes each time.
 func putArchive(ctx context.Context, archives Archives, produce func(ctx context.Context, compressed, plain io.Writer) error) (Layer, error) {
 	compressed, plain := digest.Canonical.Digester(), digest.Canonical.Digester()
 	counted := &countingWriter{w: compressed.Hash()}
@@ -93,7 +94,7 @@ func putArchive(ctx context.Context, archives Archives, produce func(ctx context
 	return l, nil
 }
 
-// repackPlan says which entries of which layers go into the result.
+// repackPlan holds which entries of which layers go into the result.
 type repackPlan struct {
 	archives Archives
 	layers   []Layer
@@ -101,7 +102,7 @@ type repackPlan struct {
 	keep     map[position]bool
 }
 
-// position is an entry: the index of its layer and its index in there.
+// position identifies an entry by the index of its layer and its index there.
 type position struct{ layer, entry int }
 
 func planRepack(ctx context.Context, archives Archives, layers []Layer, links map[string]string) (*repackPlan, error) {
@@ -118,7 +119,7 @@ func planRepack(ctx context.Context, archives Archives, layers []Layer, links ma
 	p.keep = o.visible()
 	for _, l := range o.links {
 		if p.keep[l.from] && !p.keep[l.to] {
-			return nil, Errorf("layers cannot be rewritten: the file that %q is a hard link to is removed or replaced later", l.name)
+			return nil, Errorf("layers cannot be rewritten: %q is a hard link to a file that is removed or replaced later", l.name)
 		}
 	}
 	return p, nil
@@ -159,7 +160,7 @@ func (p *repackPlan) each(ctx context.Context, layer int, fn func(n int, h *tar.
 	}
 }
 
-// move rewrites a header's paths; false means the entry is not needed.
+// move rewrites a header's paths and reports whether the entry is needed.
 func (p *repackPlan) move(h *tar.Header) bool {
 	name := cleanName(h.Name)
 	moved, isRoot := p.follow(name)
@@ -170,10 +171,10 @@ func (p *repackPlan) move(h *tar.Header) bool {
 	case tar.TypeSymlink:
 		target := linkTarget(name, h.Linkname)
 		if target != name && p.place(target) == moved {
-			return false // to its namesake in the directory that is the same now
+			return false // it would lead to itself: on the base both directories are one
 		}
 		if moved != name && !strings.HasPrefix(h.Linkname, "/") {
-			// The text was relative to the directory its author saw.
+			// The target was relative to the directory that the author saw.
 			h.Linkname = path.Join("/", path.Dir(name), h.Linkname)
 		}
 	case tar.TypeLink:
@@ -218,7 +219,7 @@ func (p *repackPlan) write(ctx context.Context, compressed, plain io.Writer) err
 			if !p.keep[position{i, n}] {
 				return nil
 			}
-			h.Format = tar.FormatUnknown // the name may need another one now
+			h.Format = tar.FormatUnknown // the moved name may need another format
 			if h.Typeflag == tar.TypeGNUSparse {
 				h.Typeflag = tar.TypeReg
 			}
@@ -226,7 +227,7 @@ func (p *repackPlan) write(ctx context.Context, compressed, plain io.Writer) err
 				h.Name += "/"
 			}
 			if err := out.WriteHeader(h); err != nil {
-				// Not the writer's: its first pass only takes digests.
+				// The header is at fault, not the writer: the first pass only computes digests.
 				return Errorf("layer entry %q cannot be rewritten: %v", h.Name, err)
 			}
 			if _, err := io.Copy(out, body); err != nil {

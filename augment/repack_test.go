@@ -17,7 +17,7 @@ import (
 func link(name, target string) file { return file{name: name, kind: tar.TypeSymlink, link: target} }
 func dir(name string) file          { return file{name: name, kind: tar.TypeDir, mode: 0o755} }
 
-// bases are the bottom layers of distributions, as far as it matters.
+// bases are the bottom layers of distributions, cut down to their usrmerge roots.
 var bases = map[string][]file{
 	"debian":  {link("bin", "usr/bin"), dir("boot/"), {name: "etc/passwd"}, link("lib", "usr/lib"), link("lib64", "usr/lib64"), link("sbin", "usr/sbin"), dir("usr/"), dir("usr/bin/"), dir("usr/lib64/"), dir("usr/sbin/")},
 	"fedora":  {link("./bin", "usr/bin"), link("./lib", "usr/lib"), link("./lib64", "usr/lib64"), link("./sbin", "usr/sbin"), dir("./usr/"), link("./usr/sbin", "bin"), dir("./usr/lib64/")},
@@ -52,7 +52,7 @@ func TestReadLinks(t *testing.T) {
 					t.Fatal(err)
 				}
 				if test.base == "circle" {
-					continue // any answer will do, as long as there is one
+					continue // any answer will do, as long as it comes
 				}
 				if diff := cmp.Diff(test.out, got); diff != "" {
 					t.Errorf("(-want +got):\n%s", diff)
@@ -62,7 +62,7 @@ func TestReadLinks(t *testing.T) {
 	}
 }
 
-// TestReadLinksStops: a base layer of gigabytes is read for kilobytes.
+// TestReadLinksStops: of a base layer of gigabytes, kilobytes are read.
 func TestReadLinksStops(t *testing.T) {
 	big := append(bases["debian"][:1:1], file{name: "usr/big", text: strings.Repeat("incompressible?", 1<<20)})
 	m := newMemory()
@@ -110,9 +110,9 @@ func TestRelocate(t *testing.T) {
 	}
 }
 
-// TestRelocateOntoItself: a layer made for separate directories may have an
-// entry in the one lead to its namesake in the other. Where they are one, the
-// entry would lead to itself.
+// TestRelocateOntoItself: a layer made for separate directories may have a link in
+// one directory to the same name in the other. Where both are one directory, the
+// link would lead to itself.
 func TestRelocateOntoItself(t *testing.T) {
 	hard := func(name, target string) file { return file{name: name, kind: tar.TypeLink, link: target} }
 	x := file{name: "bin/x", text: "x"}
@@ -144,10 +144,10 @@ func TestRelocateOntoItself(t *testing.T) {
 	}
 }
 
-// TestRepackHeader: a header may say what no header of one format can.
+// TestRepackHeader: a header may hold values that no single format can.
 func TestRepackHeader(t *testing.T) {
 	data := tarOf(file{name: "bin/x", pax: map[string]string{"SCHILY.xattr.user.a": "b"}})
-	header := data[1024:] // the extended one stands before it
+	header := data[1024:] // the extended header stands before it
 	copy(header[100:], []byte{0x80, 0, 0, 0, 1, 0, 0, 0})
 	withChecksum(header)
 	m := newMemory()
@@ -155,7 +155,8 @@ func TestRepackHeader(t *testing.T) {
 	refused(t, err, `"usr/bin/x"`)
 }
 
-// TestRepackEndsWithContext, also in the middle of one large file.
+// TestRepackEndsWithContext: repack ends with its context, even in the middle of
+// one large file.
 func TestRepackEndsWithContext(t *testing.T) {
 	m := newMemory()
 	l := m.layer(gzipOf(tarOf(file{name: "bin/x", text: incompressible(4 << 20)})))
@@ -176,7 +177,7 @@ func incompressible(n int) string {
 	return string(b)
 }
 
-// canceling cancels when the second pass over an archive has read 1 MiB.
+// canceling cancels a context when the second pass over an archive has read 1 MiB.
 type canceling struct {
 	*memory
 	cancel func()
@@ -225,7 +226,7 @@ func xattrs(t *testing.T, m *memory, l Layer) map[string]string {
 	}
 }
 
-// TestKeep: whatever comes in, gzip is what is kept, and gzip stays as it is.
+// TestKeep: every compression is kept as gzip, and gzip keeps its bytes.
 func TestKeep(t *testing.T) {
 	plain := tarOf(file{name: "bin/x", text: "x"})
 	for name, data := range map[string][]byte{"gzip": gzipOf(plain), "zstd": zstdOf(t, plain), "plain": plain} {
@@ -249,8 +250,8 @@ func TestKeep(t *testing.T) {
 	}
 }
 
-// TestMergedImage: what does not fit becomes one layer, and what is over that
-// is refused.
+// TestMergedImage: layers beyond the limit are merged into one, and an image that
+// is still over the limit is refused.
 func TestMergedImage(t *testing.T) {
 	m := newMemory()
 	m.image("amd64", "", "base")

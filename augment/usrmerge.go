@@ -13,10 +13,10 @@ import (
 )
 
 // UsrMergeRoots are the directories that distributions with a merged /usr
-// (Debian 12, Fedora, Arch) have as symbolic links. A layer with entries under
-// one of them replaces the link by a directory when an overlay file system
-// puts the layers together, and with it everything the link led to: /bin/sh
-// and the dynamic loader are gone and nothing in the image runs any more.
+// (Debian 12, Fedora, Arch) have as symbolic links. If a layer has entries under
+// one of them, the overlay file system puts a directory in the link's place, and
+// everything the link led to disappears: /bin/sh and the dynamic loader are gone
+// and nothing in the image runs any more.
 var UsrMergeRoots = []string{"bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr/sbin", "usr/lib64"}
 
 // usrMergeLimit bounds how much of a base layer is unpacked in search of the
@@ -25,17 +25,18 @@ var UsrMergeRoots = []string{"bin", "sbin", "lib", "lib32", "lib64", "libx32", "
 const usrMergeLimit = 256 << 20
 
 const (
-	// usrMergeFruitless is how much more may come than it unpacks to: streams can
-	// unpack to nothing for ever.
+	// usrMergeFruitless is by how many bytes the packed stream may exceed its
+	// unpacked size, because a stream can unpack to nothing for ever.
 	usrMergeFruitless = 16 << 20
-	// usrMergeWindow is what zstd uses up to level 20.
+	// usrMergeWindow is the largest window that zstd uses up to level 20, in bytes.
 	usrMergeWindow = 32 << 20
 )
 
-// fruitless ends a stream that unpacks to less than it is.
+// fruitless stops a stream whose unpacked size stays below its packed size; such
+// a stream could run for ever.
 type fruitless struct {
 	r     io.Reader
-	ahead int64 // bytes that came, without those they unpacked to
+	ahead int64 // packed bytes read, less the bytes that they unpacked to
 	ended bool
 }
 
@@ -49,6 +50,7 @@ func (f *fruitless) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// unpacked credits the bytes that a stream unpacks to.
 type unpacked struct {
 	io.Reader
 	from *fruitless
@@ -61,7 +63,7 @@ func (u unpacked) Read(p []byte) (int, error) {
 }
 
 // usrMergeRoot returns the root that an injected entry stands under, or "".
-// An entry that replaces a link by a link or a file is what its author meant.
+// An entry that replaces a link by a link or a file stays as its author meant it.
 func usrMergeRoot(h *tar.Header) string {
 	name := cleanName(h.Name)
 	for _, root := range UsrMergeRoots {
@@ -72,10 +74,10 @@ func usrMergeRoot(h *tar.Header) string {
 	return ""
 }
 
-// readLinks reads a base image's bottom layer just far enough to tell which of
-// the wanted roots are symbolic links, and returns where those lead, relative
-// to the root. A link to another root (sbin -> usr/sbin -> bin on Fedora) is
-// followed.
+// readLinks returns which of the wanted roots are symbolic links in a base image's
+// bottom layer, with their targets relative to the root directory. A link to
+// another root (sbin -> usr/sbin -> bin on Fedora) is followed. It reads the layer
+// no further than it needs.
 func readLinks(ctx context.Context, r io.Reader, want []string) (map[string]string, error) {
 	src := &source{ctx: ctx, r: r}
 	packed := &fruitless{r: src}
@@ -85,7 +87,7 @@ func readLinks(ctx context.Context, r io.Reader, want []string) (map[string]stri
 	}
 	defer in.Close()
 	limited := &io.LimitedReader{R: unpacked{in, packed}, N: usrMergeLimit}
-	targets := map[string]string{} // "" is a real directory
+	targets := map[string]string{} // "" means a real directory
 	open := slices.Clone(want)
 	settle := func(root, target string) {
 		if _, known := targets[root]; known {
@@ -126,7 +128,7 @@ func baseLayerError(src *source, err error) error {
 	return asRefusal("the base image's first layer", err)
 }
 
-// linkTarget resolves a link's text against the directory it stands in.
+// linkTarget returns a link's target, resolved against the link's directory.
 func linkTarget(name, text string) string {
 	if !strings.HasPrefix(text, "/") {
 		text = path.Join("/", path.Dir(name), text)
@@ -134,7 +136,7 @@ func linkTarget(name, text string) string {
 	return strings.TrimPrefix(path.Clean(text), "/")
 }
 
-// followLinks keeps the wanted roots that are links, with their final targets.
+// followLinks returns the wanted roots that are links, with their final targets.
 func followLinks(want []string, targets map[string]string) map[string]string {
 	links := map[string]string{}
 	for _, root := range want {
