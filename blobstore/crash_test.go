@@ -29,7 +29,7 @@ func stallChild(ctx context.Context, dir string) error {
 	half := bytes.NewReader(data[:50_000])
 	stall := readerFunc(func([]byte) (int, error) {
 		pause()
-		return 0, errors.New("nobody killed me")
+		return 0, errors.New("not killed")
 	})
 	return s.Put(ctx, digest.FromBytes(data), io.MultiReader(half, stall))
 }
@@ -40,7 +40,7 @@ func TestKill(t *testing.T) {
 	writer := startChild(t, "stall", dir)
 	writer.await(t)
 
-	// The writer lives: its file is nobody's business.
+	// The writer lives: a sweep leaves its file.
 	openDir(t, dir)
 	temps := tempFiles(t, dir)
 	if len(temps) != 1 || fileSize(t, temps[0]) != 50_000 {
@@ -166,8 +166,8 @@ func TestProcessesShareDir(t *testing.T) {
 	}
 }
 
-// Sweeping never takes the file of a live writer, not
-// even between its creation and its lock.
+// Sweeping never takes the file of a live writer, not even between its creation
+// and its lock.
 func TestSweepSparesWriters(t *testing.T) {
 	dir := t.TempDir()
 	s := openDir(t, dir)

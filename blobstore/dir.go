@@ -23,16 +23,16 @@ import (
 //	….tmp-*                     beside either: being written, or left by a crash
 type Dir struct {
 	path   string
-	synced sync.Map // directories whose own entry this process knows to be durable
+	synced sync.Map // directories whose name in their parent this process knows to be durable
 }
 
 var _ Store = (*Dir)(nil)
 
-// tops are the directories that are ours; others beside them are left alone.
+// tops are the store's own directories; others beside them are left alone.
 var tops = []string{"blobs", "records"}
 
-// NewDir opens the store in the directory path, which it creates with mode 0700
-// if need be. Sweep removes what writers that were killed have left there.
+// NewDir returns the store in the directory path, which it creates with mode 0700
+// if need be. Sweep removes the files that killed writers have left there.
 func NewDir(path string) (*Dir, error) {
 	path, err := filepath.Abs(path)
 	if err == nil {
@@ -51,14 +51,15 @@ func NewDir(path string) (*Dir, error) {
 	return d, nil
 }
 
-// blobPath expects a digest that has been checked: that keeps it in the tree.
+// blobPath returns the path of a blob. The digest has been checked, which keeps
+// the path in the tree.
 func (d *Dir) blobPath(dgst digest.Digest) string {
 	hex := dgst.Encoded()
 	return filepath.Join(d.path, "blobs", dgst.Algorithm().String(), hex[:2], hex)
 }
 
-// recordPath expects a name that has been checked. The suffix lets the records
-// "a" and "a/b" exist side by side.
+// recordPath returns the path of a record, whose name has been checked. The
+// suffix lets the records "a" and "a/b" exist side by side.
 func (d *Dir) recordPath(name string) string {
 	return filepath.Join(d.path, "records", filepath.FromSlash(name)) + ".record"
 }
@@ -75,7 +76,7 @@ func (d *Dir) Open(ctx context.Context, dgst digest.Digest) (io.ReadSeekCloser, 
 	return f, nil
 }
 
-// Put implements Store. It does not read r when the blob is there.
+// Put implements Store. It does not read r if the blob is stored already.
 func (d *Dir) Put(ctx context.Context, dgst digest.Digest, r io.Reader) error {
 	if err := checkDigest(dgst); err != nil {
 		return err
@@ -91,7 +92,7 @@ func (d *Dir) put(ctx context.Context, dgst digest.Digest, r io.Reader) error {
 	f, err := open(ctx, path)
 	if err == nil {
 		f.Close()
-		// Whoever put it there may not have come to this point yet.
+		// The writer of the file may not have synced its name yet.
 		return d.syncEntry(path)
 	}
 	if !errors.Is(err, ErrNotFound) {

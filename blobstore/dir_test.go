@@ -76,7 +76,7 @@ func TestDirLayout(t *testing.T) {
 	}
 }
 
-// What a store has taken, every later one on the same directory has.
+// Every later store on the same directory has the blobs of an earlier one.
 func TestDirReopen(t *testing.T) {
 	dir := t.TempDir()
 	data := storetest.Bytes(1000, "reopen")
@@ -118,7 +118,7 @@ func TestNewDirFails(t *testing.T) {
 	}
 }
 
-// Only our own temporary files go, and only in our own part of the directory.
+// Sweep removes only our own temporary files, in our own part of the directory.
 func TestSweepKeepsOthers(t *testing.T) {
 	dir := t.TempDir()
 	openDir(t, dir)

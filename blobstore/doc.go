@@ -1,19 +1,17 @@
-// Package blobstore keeps the bytes that are ours: injected layers, and the
-// configs, manifests and indexes of augmented images, each under its digest.
-// Beside them stand small named records, which package auth fills with
-// encrypted grants and revocations.
+// Package blobstore keeps the bytes that this server makes or takes in: injected
+// layers, and the configs, manifests and indexes of augmented images, each under
+// its digest. It also keeps small named records, which package auth fills with
+// encrypted grants and revocations. Package storetest has the tests that every
+// Store passes.
 //
-// The files:
-//
-//	store.go    the Store interface, its errors, and the hashing copy of every Put
-//	dir.go      a directory, which processes may share
-//	durable.go  how Dir writes a file that is whole or absent, even after a crash
-//	mem.go      memory, for what need not outlive the process
-//	serve.go    a blob as the answer to an HTTP request
-//	storetest/  the tests that every Store passes
-//
-// The package must never let anyone see a part of a blob, or bytes that do not
+// The package must never show a reader a part of a blob, or bytes that do not
 // have the digest they are stored under. It must never decide who may read
-// what: whoever knows a digest gets the blob, so callers check first. It knows
-// nothing of images or tokens.
+// what: a caller that knows a digest gets the blob, so callers check access
+// first. It knows nothing of images or tokens.
+//
+// Files: store.go (the Store interface, its errors, and the hashing copy of every
+// Put), dir.go (a directory, which processes may share), durable.go (how Dir
+// writes a file that is whole or absent, even after a crash), mem.go (memory, for
+// blobs that need not outlive the process), serve.go (a blob as the answer to an
+// HTTP request).
 package blobstore

@@ -42,13 +42,13 @@ func (d *Dir) write(path string, fill func(io.Writer) error) error {
 	return syncDir(filepath.Dir(path))
 }
 
-// createTemp creates an empty file in dir and locks it. The lock (flock) tells
+// createTemp returns a new, empty, locked file in dir. The lock (flock) tells
 // a temporary file that is being written from one that a dead process left, at
 // once and exactly: the kernel drops it with the process. Judging by age
 // instead would let a process that crashes and restarts fill the disk.
 //
-// A file system that knows no such locks is used without: there, sweep gets
-// none either and leaves every file.
+// On a file system without such locks the file is not locked. There, sweep gets
+// no lock either and leaves every file.
 func createTemp(dir string) (*os.File, error) {
 	for {
 		f, err := os.CreateTemp(dir, tempPrefix+"*")
@@ -69,7 +69,7 @@ func createTemp(dir string) (*os.File, error) {
 	}
 }
 
-// lock fails with EWOULDBLOCK if anyone has the file locked.
+// lock fails with EWOULDBLOCK if another open file has the lock.
 func lock(f *os.File) error {
 	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 }
@@ -113,8 +113,7 @@ func sweep(ctx context.Context, top string) error {
 	})
 }
 
-// syncEntry makes the name path durable, of a file that another write has put
-// there.
+// syncEntry makes the name path durable after another write has created it.
 func (d *Dir) syncEntry(path string) error {
 	if err := d.makeDir(filepath.Dir(path)); err != nil {
 		return err
@@ -122,8 +121,8 @@ func (d *Dir) syncEntry(path string) error {
 	return syncDir(filepath.Dir(path))
 }
 
-// makeDir makes dir, which is below d.path, exist durably. That it exists is
-// not enough: another process may have made it a moment ago.
+// makeDir makes dir, which is below d.path, exist durably. A directory that
+// exists is synced too: another process may have made it a moment ago.
 func (d *Dir) makeDir(dir string) error {
 	if dir == d.path {
 		return nil
@@ -148,8 +147,8 @@ func (d *Dir) makeDir(dir string) error {
 	return nil
 }
 
-// makeRoot makes the directory path and those above it that are missing. Only
-// the parents of new ones are synced: we may not be able to read the others.
+// makeRoot makes the directory path and all missing directories above it. Only
+// the parents of new directories are synced, because others may be unreadable.
 func makeRoot(path string) error {
 	err := os.Mkdir(path, 0o700)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -12,11 +12,11 @@ import (
 	"go.uber.org/goleak"
 )
 
-// childVar names the child that this test binary is to be, and not run tests.
+// childVar names the child that this test binary runs as, instead of its tests.
 const childVar = "BLOBSTORE_TEST_CHILD"
 
-// children are programs that crash, run out of space, or are one of several.
-// The argument is the store's directory.
+// children are programs that crash, run out of space, or share a directory. The
+// argument is the store's directory.
 var children = map[string]func(ctx context.Context, dir string) error{
 	"stall": stallChild,
 	"full":  fullChild,
@@ -34,8 +34,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// child is a running one. It says that it has come to the point of interest
-// with one line on stdout, and goes on when its stdin is closed.
+// child is a running child process. It prints one line on stdout when it reaches
+// the point of interest, and goes on when its stdin is closed.
 type child struct {
 	cmd    *exec.Cmd
 	stdin  io.Closer
@@ -72,7 +72,7 @@ func startChild(t *testing.T, name, dir string) *child {
 	return c
 }
 
-// await returns when the child has come to the point of interest.
+// await returns when the child has reached the point of interest.
 func (c *child) await(t *testing.T) {
 	t.Helper()
 	if line, err := c.stdout.ReadString('\n'); err != nil || line != "ready\n" {
@@ -80,7 +80,7 @@ func (c *child) await(t *testing.T) {
 	}
 }
 
-// pause is the child's end of await.
+// pause is the counterpart of await in the child.
 func pause() {
 	fmt.Println("ready")
 	io.Copy(io.Discard, os.Stdin)

@@ -11,8 +11,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Mem is a Store in memory, with records. Nothing bounds its size but what
-// callers put there. It is safe for concurrent use.
+// Mem is a Store in memory, with records. It has no bound: it grows with every
+// Put. It is safe for concurrent use.
 type Mem struct {
 	mu      sync.RWMutex
 	blobs   map[digest.Digest][]byte
@@ -43,7 +43,7 @@ func (m *Mem) Open(ctx context.Context, d digest.Digest) (io.ReadSeekCloser, err
 	return memBlob{bytes.NewReader(data)}, nil
 }
 
-// Put implements Store, as far as memory is durable.
+// Put implements Store, but the blob lasts only as long as the process.
 func (m *Mem) Put(ctx context.Context, d digest.Digest, r io.Reader) error {
 	if err := checkDigest(d); err != nil {
 		return err

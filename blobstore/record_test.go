@@ -120,7 +120,7 @@ func testRecordCancelled(t *testing.T, r records) {
 	}
 }
 
-// Readers see one value or the other, never a mixture or a part.
+// Readers see the old value or the new one, never a mixture or a part.
 func testRecordConcurrent(t *testing.T, r records) {
 	values := [][]byte{bytes.Repeat([]byte("a"), 50_000), bytes.Repeat([]byte("b"), 90_000)}
 	if err := r.PutRecord(t.Context(), "a", values[0]); err != nil {

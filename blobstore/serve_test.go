@@ -25,14 +25,14 @@ func describe(data []byte) ocispec.Descriptor {
 }
 
 func TestServe(t *testing.T) {
-	data := storetest.Bytes(100_000, "<html>") // sniffing would say something else
+	data := storetest.Bytes(100_000, "<html>") // sniffing would find another media type
 	etag := `"` + digest.FromBytes(data).String() + `"`
 	const size = "100000"
 	tests := map[string]struct {
 		header [2]string
 		status int
 		body   []byte
-		want   map[string]string // "" is: must not be there
+		want   map[string]string // "" means that the header must be absent
 	}{
 		"whole":         {status: 200, body: data, want: map[string]string{"Content-Length": size, "Content-Range": ""}},
 		"from to":       {[2]string{"Range", "bytes=100-199"}, 206, data[100:200], map[string]string{"Content-Length": "100", "Content-Range": "bytes 100-199/" + size}},
@@ -207,7 +207,7 @@ func TestServeFile(t *testing.T) {
 	}
 }
 
-// writer notes what is done with it.
+// writer records how it is used.
 type writer struct {
 	header http.Header
 	calls  []string

@@ -21,18 +21,17 @@ type Store interface {
 	// send. The caller closes it.
 	Open(ctx context.Context, d digest.Digest) (io.ReadSeekCloser, error)
 
-	// Put stores what r holds. When it returns nil the blob is durable. When
-	// the bytes have another digest the error is ErrMismatch; then, as after
-	// any error of r or ctx, nothing is stored. To put a blob again is no
-	// error, and may leave r unread. Put looks at ctx between reads; a Read
-	// that can block has to end with ctx by itself, as those of response
-	// bodies do.
+	// Put stores the bytes of r. When it returns nil the blob is durable. If the
+	// bytes have another digest the error is ErrMismatch; then, as after any
+	// error of r or ctx, nothing is stored. Putting a blob again is no error and
+	// may leave r unread. Put looks at ctx between reads. A Read that can block
+	// has to end with ctx by itself, as the body of an HTTP response does.
 	Put(ctx context.Context, d digest.Digest, r io.Reader) error
 }
 
 var (
-	// ErrNotFound says that the store has no such blob or record. It is
-	// fs.ErrNotExist, too.
+	// ErrNotFound says that the store has no such blob or record. It wraps
+	// fs.ErrNotExist.
 	ErrNotFound = fmt.Errorf("not in the store: %w", fs.ErrNotExist)
 
 	// ErrMismatch says that the bytes given to Put do not have the digest given
@@ -40,8 +39,8 @@ var (
 	ErrMismatch = errors.New("digest mismatch")
 )
 
-// maxRecord bounds a record, in bytes. Grants carry the environment that a
-// person asked for, which can be large.
+// maxRecord bounds a record, in bytes. Grants carry the environment variables of
+// a request, which can be large.
 const maxRecord = 8 << 20
 
 var recordName = regexp.MustCompile(`^[a-z0-9]+(/[a-z0-9-]+)*$`)
@@ -70,8 +69,8 @@ func checkDigest(d digest.Digest) error {
 	return nil
 }
 
-// copyVerified copies r to w and returns ErrMismatch unless all of it has the
-// digest d, which has been checked.
+// copyVerified copies r to w and returns ErrMismatch unless the bytes have the
+// digest d, which has been checked to be valid.
 func copyVerified(ctx context.Context, w io.Writer, r io.Reader, d digest.Digest) error {
 	h := d.Algorithm().Hash()
 	if _, err := io.Copy(io.MultiWriter(w, h), contextReader{ctx, r}); err != nil {

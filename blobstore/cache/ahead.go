@@ -5,27 +5,27 @@ import (
 	"sync"
 )
 
-// A fill reads its body ahead, into a ring of smallRing bytes, and of largeRing
-// once fastAfter bytes have come: most blobs are small, and many can come at
-// once.
+// A fill reads its body ahead into a ring of smallRing bytes, or of largeRing
+// bytes once fastAfter bytes have come. Most blobs are small, and many can come
+// at once.
 const (
 	smallRing = 64 << 10
 	largeRing = 512 << 10
 	fastAfter = 1 << 20
 )
 
-// ahead lets one goroutine read while another works on what has come. The
-// worker gets every byte as soon as it is free to take it, and large pieces
-// when it is the slower one. That pays with TLS, whose reads return one record
-// of 16 KiB: to write, hash and announce each of those by itself costs twice as
-// much as all the rest.
+// ahead lets one goroutine read while another works on the bytes that have come.
+// The worker gets every byte as soon as it is free, and large pieces when it is
+// slower than the reader. That pays with TLS, whose reads return one record of
+// 16 KiB: writing, hashing and announcing each record by itself costs twice as
+// much as everything else.
 type ahead struct {
 	mu      sync.Mutex
-	changed sync.Cond // wakes the one that waits; they never do both
+	changed sync.Cond // wakes the waiting goroutine; both never wait at once
 	ring    []byte
 	in, out int64 // bytes ever put in and taken out
 	err     error // that ended the reading
-	stopped bool  // nobody takes any more
+	stopped bool  // pass has returned after an error
 }
 
 func newAhead() *ahead {
@@ -34,7 +34,7 @@ func newAhead() *ahead {
 	return a
 }
 
-// readFrom puts what r has into the ring, until r ends or pass has returned.
+// readFrom puts the bytes of r into the ring, until r ends or work has failed.
 func (a *ahead) readFrom(r io.Reader) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -61,9 +61,9 @@ func (a *ahead) readFrom(r io.Reader) {
 	}
 }
 
-// pass gives what comes to work, half a ring at most at a time, until work
-// fails. Without that it returns the error that ended the reading, or nil at
-// the end.
+// pass calls work with the bytes as they come, at most half a ring at a time. It
+// returns the error of work, or the error that ended the reading, or nil at the
+// end of the body.
 func (a *ahead) pass(work func([]byte) error) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()

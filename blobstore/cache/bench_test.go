@@ -18,9 +18,9 @@ import (
 )
 
 // BenchmarkStream and BenchmarkFill send large blobs from an upstream to a
-// client, without the cache and through a fill. What the filling costs is the
-// difference between their CPU seconds per gigabyte (which include those of the
-// upstream and the client).
+// client, without the cache and through a fill. The cost of the filling is the
+// difference between their CPU seconds per gigabyte, which include the upstream
+// and the client.
 func BenchmarkStream(b *testing.B) {
 	each(b, func(b *testing.B, up *upstream) {
 		measure(b, func(w http.ResponseWriter, r *http.Request, d ocispec.Descriptor) {
@@ -38,7 +38,7 @@ func BenchmarkStream(b *testing.B) {
 
 func BenchmarkFill(b *testing.B) {
 	each(b, func(b *testing.B, up *upstream) {
-		c := openCache(b, b.TempDir(), 2*benchSize) // never has the one that comes next
+		c := openCache(b, b.TempDir(), 2*benchSize) // never holds the next blob
 		measure(b, func(w http.ResponseWriter, r *http.Request, d ocispec.Descriptor) {
 			serve(b, c, w, r, d, up.fetch(d))
 		}, up)
@@ -62,7 +62,7 @@ func BenchmarkHit(b *testing.B) {
 	}, up)
 }
 
-// BenchmarkOpen is a hit without its bytes.
+// BenchmarkOpen measures a hit without reading its bytes.
 func BenchmarkOpen(b *testing.B) {
 	c := openCache(b, b.TempDir(), 1<<20)
 	src := &source{data: []byte("small")}
@@ -128,7 +128,7 @@ func (up *upstream) fetch(d ocispec.Descriptor) cache.Fetch {
 	}
 }
 
-// measure lets a client get the upstream's blobs by turns from the handler.
+// measure lets a client get the upstream's blobs in turn from the handler.
 func measure(b *testing.B, handler func(http.ResponseWriter, *http.Request, ocispec.Descriptor), up *upstream) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d, err := digest.Parse(r.URL.Path[1:])

@@ -12,9 +12,9 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Blob reads one blob, stored or still growing; then reads wait for bytes, not
-// longer than the context given to Cache.Open. It is for one goroutine at a
-// time. Others that read the same blob have no influence on it.
+// Blob reads one blob, stored or still growing. Reads of a growing blob wait for
+// bytes, until the context given to Cache.Open ends. A Blob is for one goroutine
+// at a time. Other readers of the same blob do not influence it.
 type Blob struct {
 	ctx   context.Context
 	desc  ocispec.Descriptor
@@ -29,13 +29,13 @@ type Blob struct {
 
 var _ io.ReadSeekCloser = (*Blob)(nil)
 
-// Stored reports whether the blob was all there when it was opened.
+// Stored reports whether the whole blob was stored when it was opened.
 func (b *Blob) Stored() bool { return b.fill == nil }
 
 // Read implements io.Reader. The error is io.EOF only at the end of a blob that
-// was verified, or that came from the reader's own fetch function and is as
-// long as it should be. A blob that the upstream cut is io.ErrUnexpectedEOF,
-// one with another digest blobstore.ErrMismatch.
+// was verified, or that came from the reader's own fetch function with the right
+// length. It is io.ErrUnexpectedEOF if the upstream cut the blob and
+// blobstore.ErrMismatch if the blob has another digest.
 func (b *Blob) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
@@ -47,14 +47,14 @@ func (b *Blob) Read(p []byte) (int, error) {
 	n, err := part.Read(p)
 	b.offset += int64(n)
 	if n > 0 || err == nil {
-		return n, nil // the next Read finds whatever comes next
+		return n, nil // the next Read reports an error, if there is one
 	}
 	return 0, b.failed(err)
 }
 
-// next waits for bytes at the offset and returns a reader of those that are
-// there, n at most. The caller adds what it has read to the offset. The file
-// itself is in the reader, which is what net/http needs for sendfile.
+// next waits for bytes at the offset and returns a reader of the available bytes,
+// n at most. The caller advances the offset by the bytes it has read. The reader
+// holds the bare file, because net/http needs it for sendfile.
 func (b *Blob) next(n int64) (io.Reader, error) {
 	avail := b.desc.Size
 	if b.fill != nil && b.body == nil {
@@ -78,7 +78,7 @@ func (b *Blob) next(n int64) (io.Reader, error) {
 	return &b.part, nil
 }
 
-// continueAlone gets the rest of the blob from the upstream, if there is a rest.
+// continueAlone fetches the rest of the blob from the upstream, if there is any.
 func (b *Blob) continueAlone() error {
 	if b.offset >= b.desc.Size {
 		return nil
@@ -130,21 +130,22 @@ func (b *Blob) dropBody() {
 }
 
 // Serve answers GET and HEAD like http.ServeContent, with the headers that the
-// caller has set and without a modification time. Whatever is in the file goes
-// to the client with sendfile, if the ResponseWriter lets it: one that wraps
-// another has to have a ReadFrom, and an Unwrap for flushing.
+// caller has set and without a modification time. The bytes of the file go to the
+// client with sendfile if the ResponseWriter allows it: a wrapper needs a
+// ReadFrom, and an Unwrap for flushing.
 //
 // An error says that the body is shorter than its Content-Length, because the
-// blob or the client failed. The caller then aborts the connection, with
-// http.ErrAbortHandler.
+// blob or the client failed. The caller then aborts the connection by panicking
+// with http.ErrAbortHandler.
 func (b *Blob) Serve(w http.ResponseWriter, r *http.Request) error {
 	resp := &response{ResponseWriter: w, blob: b}
 	http.ServeContent(resp, r, "", time.Time{}, b)
 	return resp.err
 }
 
-// response is what http.ServeContent copies the blob to, with io.CopyN. It
-// learns how that ended, and puts the blob's file in the blob's place.
+// response is the writer to which http.ServeContent copies the blob, with
+// io.CopyN. It keeps the error of the copy, and copies from the blob's file in
+// place of the blob.
 type response struct {
 	http.ResponseWriter
 	blob *Blob
@@ -166,7 +167,7 @@ func (b *Blob) copyN(w http.ResponseWriter, n int64) (copied int64, err error) {
 	flush := http.NewResponseController(w).Flush
 	for copied < n {
 		if b.fill != nil {
-			flush() // before waiting; not every writer can
+			flush() // before waiting; some writers cannot
 		}
 		part, err := b.next(n - copied)
 		if err != nil {

@@ -18,30 +18,30 @@ import (
 )
 
 // ErrUnavailable says that the cache cannot help and that the caller should
-// take the blob from the upstream by itself. The message tells why.
+// fetch the blob from the upstream by itself. The message tells why.
 var ErrUnavailable = errors.New("cache unavailable")
 
 // restAfterFailure is how long no fill begins after the disk has failed one.
 // Otherwise a full disk would make each blob cost a broken download first.
 const restAfterFailure = 30 * time.Second
 
-// Fetch returns the bytes of a blob from the offset to its end. A fill calls
-// it once with offset 0, and readers call it when the disk has failed them.
+// Fetch returns the bytes of a blob from the offset to its end. A fill calls it
+// once with offset 0. Readers call it when the disk has failed.
 //
-// The call for a fill happens in another goroutine, with a context that has the
-// values of the one given to Open and does not end with it. The body has to
-// end with that context, as those of HTTP responses do, and has to fail by
-// itself when it makes no progress.
+// A fill calls it in another goroutine, with a context that has the values of
+// Open's context and does not end with it. The body has to end with that context,
+// as the body of an HTTP response does, and has to fail by itself when it makes
+// no progress.
 type Fetch func(ctx context.Context, offset int64) (io.ReadCloser, error)
 
 // Cache is safe for concurrent use.
 //
-// One process at a time uses the directory. Another that opens it gets a Cache
-// that answers ErrUnavailable until the first one has ended, and then takes
-// over; so a process may start while its predecessor still sends its last
-// blobs. Replicas need a directory each. Where the file system has no locks
-// (flock), processes that share the directory still serve only right bytes,
-// but each of them counts only the blobs that it knows.
+// One process at a time uses the directory. A second process gets a Cache that
+// returns ErrUnavailable until the first process has ended, and then takes over.
+// So a process may start while its predecessor still sends its last blobs.
+// Replicas need a directory each. On a file system without locks (flock),
+// processes that share the directory still serve only right bytes, but each of
+// them counts only the blobs that it knows.
 type Cache struct {
 	dir  string
 	max  int64
@@ -51,7 +51,7 @@ type Cache struct {
 	fillers sync.WaitGroup
 
 	mu     sync.Mutex
-	owned  bool // the directory is ours and was scanned
+	owned  bool // this process has the directory and has scanned it
 	closed bool
 	blobs  map[digest.Digest]*list.Element
 	recent *list.List // of *entry, the most recently opened first
@@ -59,15 +59,15 @@ type Cache struct {
 	// kept and filling are the bytes of stored blobs and of running fills,
 	// together never more than max.
 	kept, filling int64
-	rest          time.Time // until then no fill begins
+	rest          time.Time // no fill begins before this time
 }
 
-// Open opens the cache in the directory, which it makes if need be and which
-// should hold nothing else. It removes what killed processes left unfinished
-// and evicts blobs until at most max bytes are left. It looks at names and
-// sizes only, which takes milliseconds for thousands of blobs.
+// Open returns the cache in the directory, which it makes if need be and which
+// should hold nothing else. It removes unfinished files of killed processes and
+// evicts blobs until at most max bytes are left. It looks at names and sizes
+// only, which takes milliseconds for thousands of blobs.
 //
-// Failures of the disk that no reader gets to see are logged.
+// Failures of the disk that no reader sees are logged.
 func Open(dir string, max int64, log *slog.Logger) (*Cache, error) {
 	c := &Cache{
 		dir: dir, max: max, log: log,
@@ -84,7 +84,7 @@ func Open(dir string, max int64, log *slog.Logger) (*Cache, error) {
 		return nil, fmt.Errorf("open cache: %w", err)
 	}
 	if err := c.own(); errors.Is(err, ErrUnavailable) {
-		log.Warn("another process uses the cache; blobs are streamed until it ends", "dir", dir)
+		log.Warn("another process uses the cache, streaming blobs until it ends", "dir", dir)
 	} else if err != nil {
 		c.lock.Close()
 		return nil, fmt.Errorf("open cache: %w", err)
@@ -92,9 +92,8 @@ func Open(dir string, max int64, log *slog.Logger) (*Cache, error) {
 	return c, nil
 }
 
-// Close ends the running fills and gives up the directory. Blobs that are open
-// stay readable; those that followed a fill go on as after a failure of the
-// disk.
+// Close ends the running fills and gives up the directory. Open blobs stay
+// readable; a blob that followed a fill goes on as after a failure of the disk.
 func (c *Cache) Close() error {
 	c.mu.Lock()
 	c.closed = true
@@ -107,18 +106,17 @@ func (c *Cache) Close() error {
 }
 
 // Open returns the blob with the descriptor's digest and size. If it is neither
-// stored nor being filled, a fill begins, even if nothing is read from the Blob
-// in the end; a caller that needs no bytes should not call. Open waits until
-// the upstream has answered.
+// stored nor being filled, a fill begins, even if the caller reads nothing from
+// the Blob. So a caller that needs no bytes should not call Open. Open waits
+// until the upstream has answered.
 //
-// An error of fetch is returned as it is. When it was another caller's fetch
-// that failed, the error is ErrUnavailable as well: the caller's own fetch may
-// have other credentials or another registry to ask. ErrUnavailable is also
-// what a blob gets for which there is no room, because it is larger than the
-// cache or because of all the running fills.
+// An error of fetch is returned as it is. If another caller's fetch failed, the
+// error is ErrUnavailable as well: the caller's own fetch may use other
+// credentials or another registry. The error is also ErrUnavailable if there is
+// no room, because the blob is larger than the cache or running fills take the
+// room.
 //
-// Whenever the Blob has to wait it waits no longer than ctx. The caller closes
-// it.
+// Reads of the Blob that have to wait end with ctx. The caller closes the Blob.
 func (c *Cache) Open(ctx context.Context, d ocispec.Descriptor, fetch Fetch) (*Blob, error) {
 	b, err := c.open(ctx, d, fetch)
 	if err != nil {
@@ -149,8 +147,8 @@ func (c *Cache) open(ctx context.Context, d ocispec.Descriptor, fetch Fetch) (*B
 	return nil, err
 }
 
-// find gives b the stored file, or the fill to follow and its growing file.
-// It reports whether that fill is a new one.
+// find gives b the stored file, or the fill to follow and its growing file. It
+// reports whether b is the first reader, whose fetch the fill uses.
 func (c *Cache) find(b *Blob, d ocispec.Descriptor) (first bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -175,8 +173,8 @@ func (c *Cache) find(b *Blob, d ocispec.Descriptor) (first bool, err error) {
 	if f.size != d.Size {
 		return false, fmt.Errorf("%w: being fetched with a size of %d bytes, not %d", ErrUnavailable, f.size, d.Size)
 	}
-	// Under the lock, a fill that is known still has its temporary name. Every
-	// reader opens the file, because sendfile needs an offset of its own.
+	// Under the lock, a fill in the map still has its temporary name. Every reader
+	// opens the file by itself, because sendfile needs an offset of its own.
 	if b.file, err = os.Open(f.file.Name()); err != nil {
 		return false, unavailable(err)
 	}
@@ -191,9 +189,9 @@ func unavailable(err error) error {
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
 
-// Available returns how many bytes of a blob can be read without waiting: all
-// of them when it is stored, those that have come when it is being filled, else
-// none. A caller that wants a range far beyond may rather ask the upstream.
+// Available returns how many bytes of a blob can be read without waiting: all of
+// a stored blob, the bytes so far of a running fill, otherwise 0. A caller that
+// wants a range far beyond may rather ask the upstream.
 func (c *Cache) Available(d digest.Digest) int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -56,7 +56,7 @@ func TestReadersShareFill(t *testing.T) {
 	first := open(t, c, d, fetch)
 	upstream := fetched()
 
-	// A byte is there as soon as it was sent.
+	// A byte can be read as soon as it was sent.
 	upstream.Write(data[:1])
 	one := make([]byte, 100)
 	if n, err := first.Read(one); n != 1 || err != nil || one[0] != data[0] {
@@ -75,7 +75,7 @@ func TestReadersShareFill(t *testing.T) {
 		}
 		readers.Go(func() { wantRest(t, b, data[start:]) })
 	}
-	first.Close() // the one that began it all
+	first.Close() // the reader that began the fill
 	for p := data[1:]; len(p) > 0; p = p[min(999, len(p)):] {
 		if _, err := upstream.Write(p[:min(999, len(p))]); err != nil {
 			t.Fatal(err)
@@ -142,7 +142,8 @@ func TestBadUpstream(t *testing.T) {
 	}
 }
 
-// The error of a fetch is for the one who made it. Others may have better luck.
+// The error of a fetch is final for the caller of that fetch. Others may have
+// better luck with their own.
 func TestFetchFails(t *testing.T) {
 	dir := t.TempDir()
 	c := openCache(t, dir, 1<<20)
@@ -183,7 +184,7 @@ func TestFetchFails(t *testing.T) {
 	wantStored(t, c, data, (&source{data: data}).fetch)
 }
 
-// signalContext tells when someone waits for its end.
+// signalContext signals when its Done is first called.
 type signalContext struct {
 	context.Context
 	waits chan bool

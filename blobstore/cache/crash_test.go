@@ -107,7 +107,7 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// verifyFiles counts the blobs, each of which has to have its digest.
+// verifyFiles returns the number of blobs and checks the digest of each.
 func verifyFiles(t *testing.T, dir string) (n int) {
 	t.Helper()
 	names, err := os.ReadDir(dir)

@@ -18,14 +18,14 @@ import (
 )
 
 const (
-	// lockName is the file that the process which uses the directory has locked.
+	// lockName is the file that is locked by the process that uses the directory.
 	lockName = ".lock"
 
 	// tempPrefix begins the names of unfinished files.
 	tempPrefix = ".tmp-"
 
-	// touchAfter is how old the time of the last use gets on disk, where only a
-	// later process reads it.
+	// touchAfter is how old the time of the last use may get on disk. Only a later
+	// process reads it there.
 	touchAfter = time.Hour
 )
 
@@ -38,12 +38,14 @@ type entry struct {
 
 func (c *Cache) path(name string) string { return filepath.Join(c.dir, name) }
 
-// blobPath expects a digest that is valid: that keeps it in the directory.
+// blobPath returns the path of a blob. The digest is valid, which keeps the path
+// in the directory.
 func (c *Cache) blobPath(d digest.Digest) string {
 	return c.path(d.Algorithm().String() + "-" + d.Encoded())
 }
 
-// own takes the directory, unless it is ours already. The caller has locked c.
+// own takes the directory for this process, unless it has it. The caller has
+// locked c.mu.
 func (c *Cache) own() error {
 	if c.owned {
 		return nil
@@ -52,7 +54,7 @@ func (c *Cache) own() error {
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		return fmt.Errorf("%w: another process uses %s", ErrUnavailable, c.dir)
 	}
-	// Other errors say that the file system knows no such locks.
+	// Other errors say that the file system has no such locks.
 	if err := c.scan(); err != nil {
 		return err
 	}
@@ -60,7 +62,8 @@ func (c *Cache) own() error {
 	return nil
 }
 
-// scan learns what is in the directory. Names that are not ours are left alone.
+// scan reads the names and sizes of the blobs in the directory and removes
+// unfinished files. Names of other forms are left alone.
 func (c *Cache) scan() error {
 	names, err := os.ReadDir(c.dir)
 	if err != nil {
@@ -97,14 +100,14 @@ func (c *Cache) scan() error {
 	return c.evict(c.max)
 }
 
-// add counts a stored blob, as the most recently used.
+// add counts a stored blob as the most recently used.
 func (c *Cache) add(e *entry) {
 	c.blobs[e.digest] = c.recent.PushFront(e)
 	c.kept += e.size
 }
 
-// lookup opens a stored blob. It returns nil if there is none, or none any more
-// because it was damaged.
+// lookup opens a stored blob. It returns nil if there is none, or if it dropped
+// the blob because the file was damaged.
 func (c *Cache) lookup(d ocispec.Descriptor) (*os.File, error) {
 	el, ok := c.blobs[d.Digest]
 	if !ok {
@@ -113,7 +116,7 @@ func (c *Cache) lookup(d ocispec.Descriptor) (*os.File, error) {
 	path := c.blobPath(d.Digest)
 	f, err := os.Open(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err // of the process (too many open files) rather than the blob
+		return nil, err // a fault of the process (too many open files) rather than of the blob
 	}
 	if err == nil {
 		info, err := f.Stat()
@@ -127,7 +130,7 @@ func (c *Cache) lookup(d ocispec.Descriptor) (*os.File, error) {
 		}
 		f.Close()
 	}
-	c.log.Warn("a cached blob has lost its file or some of it, and is fetched again", "digest", d.Digest)
+	c.log.Warn("cached blob is missing or has another size, fetching it again", "digest", d.Digest)
 	return nil, c.drop(el)
 }
 

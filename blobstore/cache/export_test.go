@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// Wait returns when no fill runs any more, their last syncing included.
+// Wait returns when every fill has ended, its last sync included.
 func (c *Cache) Wait() { c.fillers.Wait() }
 
-// Check compares the accounts with the directory and the bound, at a moment
-// when nothing is given or loses a name.
+// Check compares the counts with the directory and the bound, while no file gets
+// or loses a name.
 func (c *Cache) Check() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -18,23 +18,23 @@ import (
 // errClosed ends fills when the cache is closed.
 var errClosed = fmt.Errorf("%w: it is closed", ErrUnavailable)
 
-// fill is one running download. Its file is written by one goroutine and read
-// by everybody who opened the blob meanwhile.
+// fill is one running download. One goroutine writes its file, and every reader
+// that opens the blob meanwhile reads it.
 type fill struct {
 	digest digest.Digest
 	size   int64
-	file   *os.File // gets the blob's name when all is there
+	file   *os.File // gets the blob's name when it is complete
 	cancel context.CancelFunc
 
 	mu       sync.Mutex
 	avail    int64         // bytes that readers may have; -1 until the upstream has answered
 	verified bool          // avail is size, and the bytes have the digest
 	err      error         // no more than avail bytes will come; ErrUnavailable if the disk failed
-	changed  chan struct{} // closed when one of these changes; nil while nobody waits
+	changed  chan struct{} // closed when a field above changes; nil while no reader waits
 }
 
-// wait returns as soon as readers may have more than offset bytes, or all of a
-// verified blob, with the number they may have.
+// wait returns how many bytes readers may have, as soon as they are more than
+// offset or the blob is verified.
 func (f *fill) wait(ctx context.Context, offset int64) (int64, error) {
 	for {
 		avail, changed, err := f.look(offset)
@@ -49,7 +49,7 @@ func (f *fill) wait(ctx context.Context, offset int64) (int64, error) {
 	}
 }
 
-// look is one turn of wait. Its channel is nil if there is nothing to wait for.
+// look is one turn of wait. The channel is nil if wait has its result.
 func (f *fill) look(offset int64) (avail int64, changed <-chan struct{}, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -73,7 +73,8 @@ func (f *fill) grow(avail int64) {
 	f.wake()
 }
 
-// end tells readers that all is there and verified, or that no more comes.
+// end tells readers that the blob is complete and verified, or, with an error,
+// that no more bytes come.
 func (f *fill) end(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -91,10 +92,10 @@ func (f *fill) wake() {
 	}
 }
 
-// begin makes room for a blob and starts to fill it. The caller has locked c.
+// begin makes room for a blob and starts to fill it. The caller has locked c.mu.
 func (c *Cache) begin(ctx context.Context, d ocispec.Descriptor, fetch Fetch) (*fill, error) {
 	if time.Now().Before(c.rest) {
-		return nil, fmt.Errorf("the disk has failed within the last %s", restAfterFailure)
+		return nil, fmt.Errorf("the disk failed within the last %s", restAfterFailure)
 	}
 	if d.Size > c.max-c.filling {
 		return nil, fmt.Errorf("no room for %d bytes: of %d, running fills take %d", d.Size, c.max, c.filling)
@@ -117,7 +118,7 @@ func (c *Cache) begin(ctx context.Context, d ocispec.Descriptor, fetch Fetch) (*
 }
 
 // run fills f and stores the blob, or leaves nothing. It tells readers of a
-// failure after that, so that who opens the blob again starts anew.
+// failure after the fill is gone, so that an Open that follows starts a new one.
 func (c *Cache) run(ctx context.Context, f *fill, fetch Fetch) {
 	defer f.cancel()
 	defer f.file.Close()
@@ -132,14 +133,14 @@ func (c *Cache) run(ctx context.Context, f *fill, fetch Fetch) {
 		f.end(err)
 		return
 	}
-	// The blob serves this process, whether or not its name is durable.
+	// This process can use the blob even if its name is not durable.
 	if err := syncDir(c.dir); err != nil {
-		c.log.Warn("cannot sync the cache", "error", err)
+		c.log.Warn("cannot sync the cache directory, a crash may lose the blob", "error", err)
 	}
 }
 
-// download writes what the upstream sends to the file, and lets readers have
-// it, but for the last bytes. Its error is ErrUnavailable if the disk failed.
+// download writes the upstream's bytes to the file and lets readers have them,
+// except for the last ones. The error is ErrUnavailable if the disk failed.
 func (f *fill) download(ctx context.Context, fetch Fetch) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -154,7 +155,7 @@ func (f *fill) download(ctx context.Context, fetch Fetch) error {
 	var reading sync.WaitGroup
 	reading.Go(func() { a.readFrom(body) })
 	defer reading.Wait()
-	defer cancel() // or it would wait for a body that nobody needs
+	defer cancel() // otherwise Wait would last as long as a body that is no longer needed
 
 	hash := f.digest.Algorithm().Hash()
 	var written int64
@@ -184,7 +185,8 @@ func (f *fill) download(ctx context.Context, fetch Fetch) error {
 	return nil
 }
 
-// settle gives the file its name, or removes it if err is not nil, and counts.
+// settle gives the file its name, or removes it if err is not nil, and updates
+// the counts. It returns err, or the error of the renaming.
 func (c *Cache) settle(f *fill, err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -203,11 +205,11 @@ func (c *Cache) settle(f *fill, err error) error {
 	return err
 }
 
-// diskFailed keeps new fills from beginning for a while. Some readers, or all,
-// never see the error.
+// diskFailed keeps new fills from beginning for a while. It logs the error, which
+// readers may never see.
 func (c *Cache) diskFailed(d digest.Digest, err error) {
 	c.rest = time.Now().Add(restAfterFailure)
-	c.log.Warn("cannot store a blob", "digest", d, "error", err)
+	c.log.Warn("cannot store a blob, streaming blobs that are not cached", "digest", d, "error", err)
 }
 
 func syncDir(path string) error {

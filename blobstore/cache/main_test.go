@@ -20,7 +20,7 @@ import (
 	"github.com/waveproxy/waveproxy/blobstore/cache"
 )
 
-// childVar names the child that this test binary is to be, and not run tests.
+// childVar names the child that this test binary runs as, instead of its tests.
 const childVar = "CACHE_TEST_CHILD"
 
 var children = map[string]func(dir string) error{
@@ -53,7 +53,7 @@ func descriptor(data []byte) ocispec.Descriptor {
 	return ocispec.Descriptor{Digest: digest.FromBytes(data), Size: int64(len(data))}
 }
 
-// source is an upstream that has one blob, or what it takes for it.
+// source is an upstream that has one blob, right or wrong.
 type source struct {
 	data  []byte
 	err   error // instead of the end
@@ -73,8 +73,8 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// hand returns a fetch function whose body is what a test writes, and a
-// function that waits for its call.
+// hand returns a fetch function whose body the test writes, and a function that
+// waits for the call.
 func hand() (cache.Fetch, func() *io.PipeWriter) {
 	calls := make(chan *io.PipeWriter, 1)
 	fetch := func(ctx context.Context, _ int64) (io.ReadCloser, error) {
@@ -120,7 +120,7 @@ func wantStored(t testing.TB, c *cache.Cache, data []byte, fetch cache.Fetch) {
 	b.Close()
 }
 
-// wantFiles looks for the files of the blobs, and no others.
+// wantFiles checks that the directory has the files of the blobs and no others.
 func wantFiles(t testing.TB, dir string, blobs ...[]byte) {
 	t.Helper()
 	names, err := os.ReadDir(dir)
@@ -146,7 +146,7 @@ func file(dir string, blob []byte) string {
 	return filepath.Join(dir, strings.Replace(digest.FromBytes(blob).String(), ":", "-", 1))
 }
 
-// serve is a handler that has nothing but the cache.
+// serve is a handler that has only the cache.
 func serve(t testing.TB, c *cache.Cache, w http.ResponseWriter, r *http.Request, d ocispec.Descriptor, fetch cache.Fetch) {
 	b, err := c.Open(r.Context(), d, fetch)
 	if err != nil {

@@ -39,7 +39,7 @@ func TestEvictLeastRecentlyUsed(t *testing.T) {
 	fillAll(t, c, b[3])
 	wantFiles(t, dir, b[0], b[2], b[3])
 
-	// One that is being read loses its name, not its bytes.
+	// A blob that is being read loses its name, not its bytes.
 	reading := open(t, c, descriptor(b[2]), noFetch)
 	fillAll(t, c, b[0], b[3], b[4])
 	wantFiles(t, dir, b[0], b[3], b[4])
@@ -69,7 +69,7 @@ func TestRestartKeepsOrder(t *testing.T) {
 	}
 
 	c = openCache(t, dir, 4000)
-	open(t, c, descriptor(b[0]), noFetch) // the oldest becomes the latest, on disk as well
+	open(t, c, descriptor(b[0]), noFetch) // the oldest becomes the most recent, on disk as well
 	c.Close()
 	c = openCache(t, dir, 2999)
 	if err := os.Remove(dir + "/notes.txt"); err != nil {
@@ -90,7 +90,7 @@ func TestNoRoom(t *testing.T) {
 	if _, err := c.Open(t.Context(), descriptor(large), noFetch); !errors.Is(err, cache.ErrUnavailable) {
 		t.Errorf("open what is larger than the cache: %v", err)
 	}
-	wantFiles(t, dir, b[0]) // not evicted in vain
+	wantFiles(t, dir, b[0]) // not evicted for a blob that does not fit
 
 	fetch1, fetched1 := hand()
 	fetch2, fetched2 := hand()

@@ -101,7 +101,7 @@ func TestServeColdBlobOnce(t *testing.T) {
 	}
 }
 
-// What the upstream has sent does not stay in a buffer, for whatever time.
+// Bytes that the upstream has sent never wait in a buffer.
 func TestServeSlowUpstream(t *testing.T) {
 	for _, tls := range []bool{false, true} {
 		c := openCache(t, t.TempDir(), 1<<20)
@@ -139,7 +139,7 @@ func TestServeAborts(t *testing.T) {
 		get := startServer(t, false, c, descriptor(data), src.fetch)
 		resp, err := get("")
 		if err != nil {
-			continue // it was aborted before the headers were sent
+			continue // aborted before the headers were sent
 		}
 		got, err := io.ReadAll(resp.Body)
 		resp.Body.Close()
@@ -149,7 +149,7 @@ func TestServeAborts(t *testing.T) {
 	}
 }
 
-// fileWriter accepts nothing but what becomes sendfile in a TCP connection.
+// fileWriter accepts only the readers that a TCP connection sends with sendfile.
 type fileWriter struct {
 	header http.Header
 	body   bytes.Buffer

@@ -24,9 +24,9 @@ var (
 	errReset   = errors.New("reset")
 )
 
-// faulty is an upstream of which every other answer is wrong. What it sends
-// differs from the blob in the last byte only, if at all, so that whatever
-// readers get can be compared.
+// faulty is an upstream whose answers are wrong half of the time. Its bytes differ
+// from the blob in the last byte only, if at all, so that a test can compare every
+// byte that readers get.
 func faulty(data []byte) cache.Fetch {
 	wrong := append(data[:len(data)-1:len(data)-1], data[len(data)-1]+1)
 	return func(ctx context.Context, offset int64) (io.ReadCloser, error) {
@@ -62,7 +62,8 @@ func faulty(data []byte) cache.Fetch {
 	}
 }
 
-// readSome reads a random part of the blob, to its end or not, and compares.
+// readSome reads a random part of the blob and compares it. complete says that it
+// read the part to its end.
 func readSome(ctx context.Context, c *cache.Cache, data []byte) (complete bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -123,7 +124,7 @@ func TestStress(t *testing.T) {
 	for range readers {
 		running.Go(func() {
 			for range rounds {
-				// The lower ones are asked for more often.
+				// Blobs with low indexes are asked for more often.
 				data := contents[rand.IntN(1+rand.IntN(blobs))]
 				ok, err := readSome(t.Context(), c, data)
 				switch {

@@ -1,5 +1,9 @@
 // Package storetest holds the tests that every blobstore.Store passes. It must
-// not know any implementation: what only one of them promises is tested there.
+// never know an implementation: the promises of a single implementation are
+// tested beside it.
+//
+// Files: storetest.go (Run, and the tests of one caller), concurrent.go (tests of
+// concurrent callers).
 package storetest
 
 import (
@@ -158,7 +162,7 @@ func testCancelledWhileReading(t *testing.T, s blobstore.Store) {
 		switch reads++; reads {
 		case 3:
 			cancel()
-		case 100: // lest a store that does not look at ctx fills the disk
+		case 100: // so that a store that ignores ctx does not fill the disk
 			return 0, errors.New("put went on reading")
 		}
 		clear(p)
@@ -250,7 +254,7 @@ func testOpenTwice(t *testing.T, s blobstore.Store) {
 	if _, err := f.Seek(500, io.SeekStart); err != nil {
 		t.Fatal(err)
 	}
-	put(t, s, data) // must not disturb those who read
+	put(t, s, data) // must not disturb readers
 	if got, err := io.ReadAll(g); err != nil || !bytes.Equal(got, data) {
 		t.Errorf("one reader moves the other, or error %v", err)
 	}
