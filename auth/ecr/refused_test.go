@@ -6,12 +6,14 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/auth/internal/cloud/cloudtest"
 )
 
-// canonical is how AWS explains a wrong signature: with what was signed.
+// canonical returns AWS's explanation of a wrong signature, which quotes the signed
+// text.
 func canonical() string {
 	return "The request signature we calculated does not match.\n\nThe Canonical String for this request should have been\n'POST\n/\n\n" +
 		"x-amz-security-token:" + session + "\n" + "secret " + keySecret + "'"
@@ -114,11 +116,14 @@ func TestInstanceProfileAnswersNonsense(t *testing.T) {
 }
 
 func TestUnreachable(t *testing.T) {
-	o := static
-	o.Endpoint = "http://127.0.0.1:1"
-	k, _ := newTest(t, o)
-	_, err := k.Credential(t.Context(), auth.Target{Registry: private})
-	cloudtest.WantError(t, err, secrets, "ECR GetAuthorizationToken", "127.0.0.1:1", "connection refused", "access to ECR's API")
+	// In a bubble, because the SDK waits for seconds between its attempts.
+	synctest.Test(t, func(t *testing.T) {
+		o := static
+		o.Endpoint = "http://127.0.0.1:1"
+		k, _ := newTest(t, o)
+		_, err := k.Credential(t.Context(), auth.Target{Registry: private})
+		cloudtest.WantError(t, err, secrets, "ECR GetAuthorizationToken", "127.0.0.1:1", "connection refused", "access to ECR's API")
+	})
 }
 
 func TestWaitersLeave(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -25,7 +26,7 @@ type issuer struct {
 	keys   []jose.JSONWebKey
 	down   atomic.Bool
 	asked  atomic.Int64
-	answer func(w http.ResponseWriter, r *http.Request) bool // of its own, if that returns true
+	answer func(w http.ResponseWriter, r *http.Request) bool // answers instead of the issuer if it returns true
 }
 
 func newIssuer(t *testing.T) *issuer {
@@ -57,21 +58,46 @@ func newIssuer(t *testing.T) *issuer {
 
 func (i *issuer) rotate(t *testing.T, id string) {
 	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	i.keys = []jose.JSONWebKey{{Key: key, KeyID: id, Algorithm: "RS256", Use: "sig"}}
+	i.keys = []jose.JSONWebKey{{Key: unusedKey(t), KeyID: id, Algorithm: "RS256", Use: "sig"}}
 }
 
-// later is as if the issuer had been asked that long ago.
+var unusedKeys struct {
+	sync.Mutex
+	keys []*rsa.PrivateKey
+}
+
+// unusedKey returns a key that no other issuer of the test has. Keys of tests that
+// have ended are used again, because making one takes a tenth of a second.
+func unusedKey(t *testing.T) (key *rsa.PrivateKey) {
+	t.Helper()
+	u := &unusedKeys
+	u.Lock()
+	defer u.Unlock()
+	if n := len(u.keys); n > 0 {
+		key, u.keys = u.keys[n-1], u.keys[:n-1]
+	} else {
+		var err error
+		if key, err = rsa.GenerateKey(rand.Reader, 2048); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {
+		u.Lock()
+		defer u.Unlock()
+		u.keys = append(u.keys, key)
+	})
+	return key
+}
+
+// later makes the last load look that much older.
 func later(v *Verifier, d time.Duration) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.state.asked, v.state.loaded = v.state.asked.Add(-d), v.state.loaded.Add(-d)
 }
 
-// refused checks that the token is a wrong login and that no part of it is told.
+// refused checks that the token is a wrong login and that the error shows no part
+// of it.
 func refused(t *testing.T, v *Verifier, token, says string) {
 	t.Helper()
 	got, err := v.Identity(t.Context(), token)
@@ -109,7 +135,7 @@ func sign(t *testing.T, alg jose.SignatureAlgorithm, key any, claims map[string]
 	return token
 }
 
-// claims are good ones, but for the changes.
+// claims returns valid claims with the changes applied; nil deletes a claim.
 func (i *issuer) claims(changes map[string]any) map[string]any {
 	c := map[string]any{
 		"iss": i.URL, "aud": "waveproxy", "sub": "team-a", "iat": time.Now().Unix(), "exp": time.Now().Add(time.Hour).Unix(),
@@ -160,7 +186,7 @@ func TestIdentity(t *testing.T) {
 	}
 	for name, test := range map[string]struct{ token, says string }{
 		"for another":    {good(map[string]any{"aud": "another"}), `expected audience "waveproxy" got ["another"]`},
-		"for nobody":     {good(map[string]any{"aud": nil}), "audience"},
+		"no audience":    {good(map[string]any{"aud": nil}), "audience"},
 		"expired":        {good(map[string]any{"exp": ago(2 * leeway)}), "expired at"},
 		"endless":        {good(map[string]any{"exp": nil}), "expired at"},
 		"not yet":        {good(map[string]any{"nbf": ago(-time.Hour)}), "not before"},
