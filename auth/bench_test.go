@@ -16,7 +16,7 @@ import (
 
 // BenchmarkOpen opens tokens: one that is in memory, as on every request of a
 // pull but the first; many in turn, so that each is read and decrypted anew; and
-// one that nobody signed.
+// one with a wrong signature.
 func BenchmarkOpen(b *testing.B) {
 	key, err := auth.ParseKey([]byte(base64.StdEncoding.EncodeToString(make([]byte, 32))))
 	if err != nil {
@@ -64,7 +64,7 @@ func BenchmarkOpen(b *testing.B) {
 	})
 }
 
-// grant is that of an image of usual size.
+// grant returns the grant of an image of usual size.
 func grant(i int) auth.Grant {
 	g := auth.Grant{
 		Image: "docker.io/library/ubuntu", Tag: fmt.Sprint(i), Base: digest.FromString("base"),
@@ -78,7 +78,7 @@ func grant(i int) auth.Grant {
 	return g
 }
 
-// records are in memory and written before they are read.
+// records is a store in memory. It is not safe for concurrent writes.
 type records map[string][]byte
 
 func (r records) Record(_ context.Context, name string) ([]byte, error) {

@@ -10,31 +10,34 @@ import (
 	"slices"
 )
 
-// Errors of logins. What wraps them may say more, for the log: who guesses would
-// learn from it. It never has the password or the token.
+// Errors of logins. An error that wraps them may say more. That text is for the log
+// only, because a client that guesses would learn from it. It never contains the
+// password or the token.
 var (
 	ErrNoLogin    = errors.New("no login was sent")
 	ErrWrongLogin = errors.New("wrong user, password or token")
 )
 
-// Caller is who asks for images, and what they may do.
+// Caller is a client that asks for images: its identity and what it may do.
 type Caller struct {
-	Identity string // "" where nobody logs in
+	Identity string // "" without login
 	Policy   Policy
 }
 
-// Bearer knows the tokens that callers log in with. It is safe for concurrent
-// use.
+// Bearer finds the identity of the token that a caller logs in with. Safe for
+// concurrent use.
 type Bearer interface {
-	// Identity returns whose token it is. ErrWrongLogin means nobody's; any other
-	// error that it could not be found out.
+	// Identity returns the identity that the token belongs to. ErrWrongLogin means
+	// that it belongs to none; any other error means that the check itself failed.
 	Identity(ctx context.Context, token string) (string, error)
 }
 
 // minStatic is the shortest token that cannot be guessed at a server's speed.
 const minStatic = 16
 
-// StaticTokens is a Bearer of tokens by identity, at least 16 characters each.
+// StaticTokens returns a Bearer of tokens by identity. A token of less than 16
+// characters, a token of two identities and an empty identity are errors, which do
+// not show the token.
 func StaticTokens(byIdentity map[string]string) (Bearer, error) {
 	byHash := map[[sha256.Size]byte]string{}
 	for _, identity := range slices.Sorted(maps.Keys(byIdentity)) {
@@ -53,8 +56,9 @@ func StaticTokens(byIdentity map[string]string) (Bearer, error) {
 	return staticTokens{hide(byHash)}, nil
 }
 
-// staticTokens are found by their hash, so how long it takes says nothing about
-// how much of a token is right. The hash of a weak token is enough to guess it.
+// staticTokens compares hashes, so that the time it takes does not depend on how
+// much of a token is right. The hashes are hidden as well, because the hash of a
+// weak token is enough to guess it.
 type staticTokens struct {
 	byHash hidden[map[[sha256.Size]byte]string]
 }
@@ -69,7 +73,8 @@ func (s staticTokens) Identity(_ context.Context, token string) (string, error) 
 	return "", ErrWrongLogin
 }
 
-// FirstBearer asks one after the other until one knows the token.
+// FirstBearer returns a Bearer that asks the bearers in order until one knows the
+// token. An error other than ErrWrongLogin stops the search.
 func FirstBearer(bearers ...Bearer) Bearer { return firstBearer(bearers) }
 
 type firstBearer []Bearer

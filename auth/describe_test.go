@@ -7,7 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// The times of a token are told by every server with the same records, also
+// TestDescribe: every server with the same records knows the times of a token, also
 // after the same grant was minted again.
 func TestDescribe(t *testing.T) {
 	records, clock := newMemory(), noon()

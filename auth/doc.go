@@ -1,32 +1,27 @@
-// Package auth answers three questions: what does this token mean, whose
-// credentials reach the upstream registry, and who may ask for images, and for
-// which.
+// Package auth answers three questions: which grant does this token stand for,
+// which credentials reach the upstream registry, and which images may this caller
+// ask for.
 //
 // A token is a signed, expiring name for a grant; the grant says which image,
 // pinned by digest, and what was added to it. Tokens mints, opens and revokes
 // tokens and keeps grants encrypted in a Records store that several replicas
 // may share. A Keychain finds the credential for a registry.
 //
-// The files:
-//
-//	token.go        the 39 characters: layout, parsing, errors
-//	key.go          the signing key, its file, and what is derived from it
-//	grant.go        what a token stands for, and its encrypted record
-//	tokens.go       minting, opening, revoking
-//	keychain.go     credentials by registry
-//	dockerconfig.go credentials from Docker's config.json
-//	identity.go     the identities that only the server itself gives
-//	caller.go       who asks, and the tokens they log in with
-//	passwords.go    users and passwords
-//	htpasswd.go     the file they come from
-//	hidden.go       what keeps secrets out of printed values
-//	policy.go       what a caller may do
-//	pattern.go      which repositories something is about
-//
 // The packages below this one log in to cloud registries and check the tokens of
-// identity providers, with the libraries of those. Only cmd imports them.
+// identity providers, with the libraries of the clouds and providers. Only cmd
+// imports them.
 //
 // The package must never log or return a token, a key or a password in an
 // error, never touch a store for a token whose signature does not verify, and
 // never speak to a registry.
+//
+// Files: token.go (the 39 characters: layout, parsing, errors), key.go (the signing
+// key, its file, and the keys derived from it), grant.go (the content of a token, and
+// its encrypted record), grants.go (grants without a token), tokens.go (minting,
+// revoking), open.go (opening), redact.go (tokens in texts for the log), keychain.go
+// (credentials by registry), dockerconfig.go (credentials from Docker's config.json),
+// caller.go (callers, and the tokens they log in with), identity.go (reserved
+// identities), passwords.go (users and passwords), htpasswd.go (the file of users),
+// hidden.go (secrets in printed values), policy.go (what a caller may do), pattern.go
+// (sets of repositories).
 package auth

@@ -10,12 +10,12 @@ import (
 	"oras.land/oras-go/v2/registry/remote/credentials/trace"
 )
 
-// DockerConfig is a keychain of the credentials in Docker's config.json and in
-// the credential helpers it names, whatever the identity and repository. The
-// file is read at every call, so a new "docker login" or a renewed Kubernetes
-// secret counts at once; callers cache what they got for a credential. A file
-// that does not exist holds no credentials. One that cannot be read is an error,
-// here or later.
+// DockerConfig returns a keychain of the credentials in Docker's config.json and
+// in the credential helpers it names, the same for every identity and repository.
+// The file is read at every call, so a new "docker login" or a renewed Kubernetes
+// secret counts at once; callers cache the tokens that a credential got them. A
+// file that does not exist holds no credentials. A file that cannot be read is an
+// error, here or at a later call.
 func DockerConfig(path string) (Keychain, error) {
 	if path == "" {
 		return nil, errors.New("docker config: the path is empty")
@@ -41,7 +41,7 @@ func (d dockerConfig) open() (credentials.Store, error) {
 const helperTimeout = 30 * time.Second
 
 // hubAddresses are the names under which Docker Hub's credentials are stored:
-// Docker's own, then those that podman and hand-written secrets use.
+// Docker's own name first, then the names that podman and hand-written secrets use.
 var hubAddresses = []string{"https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io"}
 
 func (d dockerConfig) Credential(ctx context.Context, target Target) (Credential, error) {
@@ -76,7 +76,7 @@ func (d dockerConfig) get(ctx context.Context, store credentials.Store, address 
 	case helper != "":
 		return Credential{}, fmt.Errorf("docker config %s: ask %s for %s: %w", d.path, helper, address, err)
 	default:
-		// Not the error itself: it quotes the decoded user name and password.
+		// Without the library's error, which quotes the decoded user name and password.
 		return Credential{}, fmt.Errorf("docker config %s: the entry of %s is not valid: want auth to be base64 of user:password", d.path, address)
 	}
 	found := Credential{

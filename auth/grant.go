@@ -21,30 +21,30 @@ type Grant struct {
 	// Tag is the tag the image may be pulled by; empty for an image named by
 	// digest.
 	Tag string `json:"tag,omitempty"`
-	// Base is the digest the base image had when the token was minted: a
-	// manifest's or an index's.
+	// Base is the digest of the base image when the token was minted, of a
+	// manifest or an index.
 	Base digest.Digest `json:"base"`
-	// Root is what Base became: media type, digest and size.
+	// Root describes the image that Base became: media type, digest and size.
 	Root ocispec.Descriptor `json:"root"`
 	// Recipe is what was added.
 	Recipe augment.Recipe `json:"recipe"`
-	// Platforms are those of the base image that were asked for, as
-	// augment.FormatPlatform writes them; empty for every platform that fits.
+	// Platforms are the requested platforms of the base image, as
+	// augment.FormatPlatform writes them; empty means every platform that fits.
 	Platforms []string `json:"platforms,omitempty"`
 	// Objects are the manifests, indexes and configs of Root that our store
 	// holds. A digest being in the store says nothing about who may read it;
 	// being listed here does.
 	Objects []digest.Digest `json:"objects,omitempty"`
-	// Injected are the layers of Root that are ours.
+	// Injected are the layers of Root that the recipe added.
 	Injected []digest.Digest `json:"injected,omitempty"`
-	// Identity says whose credentials reach the upstream: a name, never a secret.
+	// Identity selects the credentials for the upstream: a name, never a secret.
 	Identity string `json:"identity,omitempty"`
 	// Named is the recipe's name in the configuration; empty if it came with a
 	// request.
 	Named string `json:"named,omitempty"`
-	// Builder is who computed Root. It is here so that what is said about the
-	// image stays the same after an upgrade. Empty in grants of older versions and
-	// in those that add nothing.
+	// Builder is the server that computed Root. The grant keeps it so that the
+	// image's provenance stays the same after an upgrade. Empty in grants of older
+	// versions and in grants that add nothing.
 	Builder Builder `json:"builder,omitzero"`
 }
 
@@ -68,8 +68,8 @@ func (g Grant) encode() ([]byte, error) {
 	return data, nil
 }
 
-// grantID names a grant: a truncated MAC of its JSON, so it says nothing about
-// the grant to who has no key.
+// grantID names a grant: a truncated MAC of its JSON, so it reveals nothing
+// without the key.
 type grantID [macOffset - grantOffset]byte
 
 func (id grantID) String() string { return hex.EncodeToString(id[:]) }
@@ -80,15 +80,15 @@ func (k Key) grantID(data []byte) grantID {
 	return grantID(truncatedMAC(k.grantMAC, data, len(grantID{})))
 }
 
-// entry is what a record holds. The time is beside the grant, not in it: the
-// same grant must have the same id whenever it is minted.
+// entry is the content of a record. The time is beside the grant, not in it,
+// because the same grant must have the same id whenever it is minted.
 type entry struct {
 	Created time.Time       `json:"created"` // of the record
 	JSON    json.RawMessage `json:"grant"`
 	grant   *Grant
 }
 
-// seal encrypts an entry as a record: the key's header byte, then nonce and
+// seal returns an entry encrypted as a record: the key's header byte, then nonce and
 // ciphertext. Header and name are authenticated, so a record that was moved to
 // another name does not open.
 func (k Key) seal(name []byte, e entry) ([]byte, error) {

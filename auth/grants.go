@@ -9,19 +9,19 @@ import (
 	"time"
 )
 
-// Grants keeps grants that no token stands for: those of images that are pulled
-// through a named recipe. Whoever has learned a digest from one server may ask
-// another one for it, or the same one after a restart. They are encrypted as the
-// grants of tokens are, each for the name that it has. It is safe for concurrent
-// use.
+// Grants keeps grants that no token stands for: the grants of images pulled
+// through a named recipe. A client that has learned a digest from one server may
+// ask another server for it, or the same server after a restart. Grants are
+// encrypted like the grants of tokens, each bound to the name of its record. Safe
+// for concurrent use.
 type Grants struct {
 	keys    []Key
 	records Records
 	now     func() time.Time
 }
 
-// NewGrants uses the keys as NewTokens does: the first one encrypts, and all of
-// them decrypt.
+// NewGrants returns Grants in the records. The first key encrypts, and all of them
+// decrypt, as in NewTokens. Without a key, or with a zero Key, it fails.
 func NewGrants(keys []Key, records Records) (*Grants, error) {
 	if len(keys) == 0 || slices.ContainsFunc(keys, func(k Key) bool { return k.aead == nil }) {
 		return nil, errors.New("grants need a key, and every key must be set")
@@ -29,8 +29,8 @@ func NewGrants(keys []Key, records Records) (*Grants, error) {
 	return &Grants{keys: slices.Clone(keys), records: records, now: time.Now}, nil
 }
 
-// Put stores the grant under a record's name, in place of any other. Errors are
-// *Error for a grant that is too large, and those of the records.
+// Put stores the grant under a record's name, in place of any other. A grant
+// that is too large is an *Error; other errors come from the records.
 func (g *Grants) Put(ctx context.Context, name string, grant Grant) error {
 	data, err := grant.encode()
 	if err != nil {
@@ -47,8 +47,8 @@ func (g *Grants) Put(ctx context.Context, name string, grant Grant) error {
 }
 
 // Get returns the grant under a name, and when it was stored, in whole seconds.
-// One that is not there, is damaged or is of a key that is no longer configured
-// is fs.ErrNotExist: all of them can be made again.
+// A record that is missing, damaged or sealed with a key that is no longer
+// configured is fs.ErrNotExist, because the grant can be made again.
 func (g *Grants) Get(ctx context.Context, name string) (*Grant, time.Time, error) {
 	record, err := g.records.Record(ctx, name)
 	if err != nil {
@@ -59,5 +59,5 @@ func (g *Grants) Get(ctx context.Context, name string) (*Grant, time.Time, error
 			return e.grant, e.Created, nil
 		}
 	}
-	return nil, time.Time{}, fmt.Errorf("read grant: no key that is configured opens it: %w", fs.ErrNotExist)
+	return nil, time.Time{}, fmt.Errorf("read grant: no configured key opens it: %w", fs.ErrNotExist)
 }

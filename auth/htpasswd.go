@@ -11,26 +11,28 @@ import (
 )
 
 const (
-	maxHtpasswd = 1 << 20
-	lookAgain   = time.Second // how long a changed file may go unnoticed
-	// settled is the age from which a file's time is believed: of two changes in
-	// quick succession some file systems tell but one, and hashes have one size.
-	settled = 2 * time.Second
+	maxHtpasswd  = 1 << 20     // bytes
+	recheckAfter = time.Second // how long a changed file may go unnoticed
+	// mtimeTrustAge is how old a file's time must have been when the file was read
+	// for an equal time to mean an equal file. Of two changes in quick succession
+	// some file systems show only one, and all hashes have the same size.
+	mtimeTrustAge = 2 * time.Second
 )
 
 // htpasswd is the file behind Passwords.
 type htpasswd struct {
 	path string
 
-	mu      sync.Mutex // guards what follows
-	looked  time.Time
-	read    time.Time   // when the users were
-	info    fs.FileInfo // of the file they were in; nil before
-	problem string      // that was told last
+	mu      sync.Mutex  // guards the fields below
+	looked  time.Time   // when the file was last checked
+	read    time.Time   // when the users were last read
+	info    fs.FileInfo // of the file at that time; nil before
+	problem string      // the last one reported; empty if the file is good
 }
 
-// OpenHtpasswd reads users from a file as "htpasswd -B" writes it, and again
-// when it changes. Hashes other than bcrypt's are an error that names the line.
+// OpenHtpasswd returns the users of a file as "htpasswd -B" writes it. The file is
+// read again when it changes. A hash that is not bcrypt's is an error that names
+// the line.
 func OpenHtpasswd(path string) (*Passwords, error) {
 	file := &htpasswd{path: path}
 	u, err := file.changed(time.Now())
@@ -42,15 +44,16 @@ func OpenHtpasswd(path string) (*Passwords, error) {
 	return p, nil
 }
 
-// reload takes over the users of a file that has changed.
+// reload replaces the users if the file has changed. If the file cannot be used it
+// reports the problem, keeping the previous users.
 func (p *Passwords) reload() {
 	f := p.file
 	if !f.mu.TryLock() {
-		return // another is at it; a slow disk must not hold up everybody
+		return // another login checks the file; a slow disk must not hold up all of them
 	}
 	defer f.mu.Unlock()
 	now := p.now()
-	if now.Sub(f.looked) < lookAgain {
+	if now.Sub(f.looked) < recheckAfter {
 		return
 	}
 	u, err := f.changed(now)
@@ -66,18 +69,18 @@ func (p *Passwords) reload() {
 	f.problem = problem
 }
 
-// changed returns the users in the file, nil if they are those read last.
+// changed returns the users in the file, or nil if the file is the one read last.
 func (f *htpasswd) changed(now time.Time) (*users, error) {
 	f.looked = now
-	info, err := os.Stat(f.path) // before reading: what changes meanwhile is seen next time
+	info, err := os.Stat(f.path) // before reading, so that a change meanwhile is seen next time
 	if err != nil {
 		return nil, err
 	}
 	if f.info != nil && os.SameFile(f.info, info) && f.info.Size() == info.Size() &&
-		f.info.ModTime().Equal(info.ModTime()) && f.read.Sub(info.ModTime()) > settled {
+		f.info.ModTime().Equal(info.ModTime()) && f.read.Sub(info.ModTime()) > mtimeTrustAge {
 		return nil, nil
 	}
-	if !info.Mode().IsRegular() { // to open a pipe would wait for its writer
+	if !info.Mode().IsRegular() { // opening a pipe would wait for its writer
 		return nil, fmt.Errorf("%s is not a regular file", f.path)
 	}
 	u, err := readHtpasswd(f.path)
@@ -99,7 +102,7 @@ func readHtpasswd(path string) (*users, error) {
 		return nil, err
 	}
 	if len(text) > maxHtpasswd {
-		return nil, fmt.Errorf("%s has more than the %d bytes that are read", path, maxHtpasswd)
+		return nil, fmt.Errorf("%s has more than %d bytes, the most that is read", path, maxHtpasswd)
 	}
 	u, n := newUsers(), 0
 	for line := range strings.Lines(string(text)) {

@@ -9,12 +9,12 @@ import (
 
 // Target is a repository that a credential is wanted for.
 type Target struct {
-	Identity   string // on whose behalf, from the grant; empty for nobody in particular
+	Identity   string // of the grant; empty if it has none
 	Registry   string // as in image names: "docker.io", "registry.local:5000"
 	Repository string // without the registry: "library/ubuntu"
 }
 
-// Credential is what an upstream registry accepts. Printed with any verb,
+// Credential is a login for an upstream registry. Printed with any verb,
 // logged or encoded as JSON it shows no secret.
 type Credential struct {
 	Username      string `json:"username,omitempty"`
@@ -31,7 +31,7 @@ func (c Credential) IsZero() bool {
 	return c.Username == "" && c.Password == "" && c.IdentityToken == "" && c.RegistryToken == ""
 }
 
-// String tells who logs in and where that was configured.
+// String returns the user, and where the credential was configured.
 func (c Credential) String() string {
 	switch {
 	case c.IsZero():
@@ -50,14 +50,14 @@ func (c Credential) LogValue() slog.Value { return slog.StringValue(c.String()) 
 
 // Keychain finds credentials. Safe for concurrent use.
 type Keychain interface {
-	// Credential returns the credential for the target, the zero Credential when
-	// it has none. An error means that it could not tell.
+	// Credential returns the credential for the target, or the zero Credential if
+	// there is none. An error means that the keychain could not find out.
 	Credential(ctx context.Context, target Target) (Credential, error)
 }
 
-// FirstOf asks the keychains in order. The first credential that is not zero
-// wins. An error stops the search: a pull that goes on anonymously would fail
-// later, with a message that hides the cause.
+// FirstOf returns a keychain that asks the keychains in order. The first
+// credential that is not zero wins. An error stops the search, because a pull that
+// goes on anonymously would fail later, with a message that hides the cause.
 func FirstOf(keychains ...Keychain) Keychain { return firstOf(keychains) }
 
 type firstOf []Keychain
@@ -71,10 +71,10 @@ func (f firstOf) Credential(ctx context.Context, target Target) (Credential, err
 	return Credential{}, nil
 }
 
-// Static is a keychain of credentials by registry ("quay.io") or by registry and
-// path ("quay.io/team"), whatever the identity. A path is that of a repository or
-// of those below it; the longest one counts. Credentials without a Source get
-// "registries.<name>".
+// Static returns a keychain of credentials by registry ("quay.io") or by registry
+// and path ("quay.io/team"), the same for every identity. A path covers the
+// repository of that name and all repositories below it; the longest path counts.
+// A credential without a Source gets "registries.<name>".
 func Static(byPrefix map[string]Credential) Keychain {
 	own := make(map[string]Credential, len(byPrefix))
 	for prefix, c := range byPrefix {
@@ -101,7 +101,8 @@ func (s static) Credential(_ context.Context, target Target) (Credential, error)
 	}
 }
 
-// ByIdentity asks the keychain of the target's identity. A nil one has nothing.
+// ByIdentity returns a keychain that asks the keychain of the target's identity. A
+// nil keychain has no credentials.
 func ByIdentity(of func(identity string) Keychain) Keychain { return byIdentity(of) }
 
 type byIdentity func(identity string) Keychain
@@ -114,8 +115,8 @@ func (b byIdentity) Credential(ctx context.Context, target Target) (Credential, 
 	return k.Credential(ctx, target)
 }
 
-// Matching asks the keychain for those repositories alone that a pattern
-// matches.
+// Matching returns a keychain that asks k only for repositories that one of the
+// patterns matches.
 func Matching(patterns []Pattern, k Keychain) Keychain { return matching{patterns, k} }
 
 type matching struct {

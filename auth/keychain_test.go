@@ -69,8 +69,8 @@ func TestFirstOf(t *testing.T) {
 		want      string
 		err       error
 	}{
-		"nobody to ask":      {nil, "", nil},
-		"nobody knows":       {[]Keychain{none, none}, "", nil},
+		"no keychains":       {nil, "", nil},
+		"none has it":        {[]Keychain{none, none}, "", nil},
 		"first wins":         {[]Keychain{ann, bob}, "ann", nil},
 		"second knows":       {[]Keychain{none, bob, ann}, "bob", nil},
 		"found before error": {[]Keychain{ann, fails}, "ann", nil},

@@ -36,7 +36,7 @@ func TestPasswords(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // the second time some are remembered
+	for range 2 { // the second time the good ones are remembered
 		wantLogin(t, p, "ann", "hunter2", nil)
 		wantLogin(t, p, "bob", "hunter3", nil)
 		wantLogin(t, p, "ann", "hunter3", ErrWrongLogin)
@@ -48,21 +48,21 @@ func TestPasswords(t *testing.T) {
 	if n := p.good.Len(); n != 2 {
 		t.Errorf("%d logins are remembered, want the 2 good ones", n)
 	}
-	nobody, err := NewPasswords(nil)
+	empty, err := NewPasswords(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantLogin(t, nobody, "ann", "hunter2", ErrWrongLogin)
+	wantLogin(t, empty, "ann", "hunter2", ErrWrongLogin)
 }
 
-// TestOneComparison: a good login is compared once for any number of requests,
-// and one that waits for its turn leaves with its context.
+// TestOneComparison: a good login is compared once for any number of requests, and a
+// login that waits for its turn ends with its context.
 func TestOneComparison(t *testing.T) {
 	p, err := NewPasswords(map[string]string{"ann": hashOf(t, "hunter2")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.turn <- struct{}{} // somebody compares
+	p.turn <- struct{}{} // another login is being compared
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := p.Check(ctx, "ann", "hunter2"); !errors.Is(err, context.Canceled) {
@@ -195,7 +195,7 @@ func TestStaticTokens(t *testing.T) {
 		t.Errorf("an issuer that is down: %v", err)
 	}
 	if _, err := FirstBearer().Identity(t.Context(), "x"); !errors.Is(err, ErrWrongLogin) {
-		t.Errorf("nobody knows the token: %v", err)
+		t.Errorf("no bearer: %v", err)
 	}
 	for name, tokens := range map[string]map[string]string{
 		"short":   {"ci": "hunter2"},
@@ -304,8 +304,8 @@ func TestStaticByPath(t *testing.T) {
 	}
 }
 
-// TestTenants: whoever has the same user name at a registry has their own
-// password.
+// TestTenants: two identities with the same user name at a registry have their own
+// passwords.
 func TestTenants(t *testing.T) {
 	sets := map[string]Keychain{
 		"a": Static(map[string]Credential{"quay.io": {Username: "ci", Password: "hunter-a"}}),

@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// Open returns what the token stands for. The grant is shared and must not be
+// Open returns the grant of the token. The grant is shared and must not be
 // changed. Forged, malformed and expired tokens are refused without touching
 // the records. A revocation is seen at the latest 5 seconds after it was made;
-// when the records cannot be asked, Open fails.
+// when the records do not answer, Open fails.
 //
-// Errors: ErrUnknownToken, ErrExpiredToken, ErrRevokedToken, those of the
-// records, and ctx's.
+// Errors: ErrUnknownToken, ErrExpiredToken, ErrRevokedToken, the errors of
+// the records, and ctx's.
 func (t *Tokens) Open(ctx context.Context, token Token) (*Grant, error) {
 	e, err := t.open(ctx, token)
 	if err != nil {
@@ -53,7 +53,8 @@ func (t *Tokens) open(ctx context.Context, token Token) (*entry, error) {
 	return nil, fmt.Errorf("open token %s: %w", token.Short(), err)
 }
 
-// verify checks all that can be checked without I/O.
+// verify returns the key that signed the token, and the token's bytes. It checks
+// everything that needs no I/O.
 func (t *Tokens) verify(token Token) (Key, rawToken, error) {
 	raw, err := parse(token)
 	if err != nil {
@@ -69,7 +70,8 @@ func (t *Tokens) verify(token Token) (Key, rawToken, error) {
 	return t.keys[i], raw, nil
 }
 
-// cached answers from memory; neither entry nor error means it cannot.
+// cached returns the answer that is in memory. Neither an entry nor an error means
+// that none is.
 func (t *Tokens) cached(token Token, id grantID) (*entry, error) {
 	r, ok := t.revocations.Get(token)
 	switch {
@@ -85,7 +87,7 @@ func (t *Tokens) cached(token Token, id grantID) (*entry, error) {
 	return e, nil
 }
 
-// load answers from the records and remembers the answer.
+// load returns the answer of the records and remembers it.
 func (t *Tokens) load(ctx context.Context, key Key, token Token, id grantID) (*entry, error) {
 	// A flight that ended since the caller looked may have left the answer.
 	if e, err := t.cached(token, id); e != nil || err != nil {
@@ -118,14 +120,14 @@ func (t *Tokens) load(ctx context.Context, key Key, token Token, id grantID) (*e
 	return e, nil
 }
 
-// Description is all there is to know about a token.
+// Description is everything the server knows about a token.
 type Description struct {
 	Grant   *Grant    // shared; not to be changed
 	Created time.Time // when the grant was first stored
 	Expires time.Time // the first moment the token is refused
 }
 
-// Describe returns what Open does, and the times. Its errors are Open's.
+// Describe returns the grant and the times of a token. Its errors are Open's.
 func (t *Tokens) Describe(ctx context.Context, token Token) (Description, error) {
 	e, err := t.open(ctx, token)
 	if err != nil {

@@ -21,15 +21,15 @@ import (
 // Passwords are users with bcrypt hashes of their passwords. Printed with any
 // verb, logged or encoded as JSON it shows neither. It is safe for concurrent use.
 type Passwords struct {
-	// OnReloadError is told when a file that has changed is not good, once for each
-	// problem; the users of before stay. Set it before the first Check.
+	// OnReloadError is called when a changed file cannot be used, once for each
+	// problem; the previous users stay. Set it before the first Check.
 	OnReloadError func(error) `json:"-"`
 
 	file    *htpasswd // nil for a fixed set
 	users   atomic.Pointer[users]
 	compare func(hash, password []byte) error
 
-	// turn is held while a password is compared, which is slow on purpose:
+	// turn is held while a password is compared. Comparing is slow on purpose, and
 	// guessing must not take the processors away from pulls.
 	turn chan struct{}
 	// good remembers logins by a keyed hash, so that a pull of a hundred requests
@@ -39,10 +39,10 @@ type Passwords struct {
 	now  func() time.Time
 }
 
-// users are never changed: a new file makes new ones.
+// users is never changed: a changed file makes a new one.
 type users struct {
-	hashes  map[string][]byte
-	dearest int // the highest cost
+	hashes       map[string][]byte
+	maxCostInUse int // the highest bcrypt cost among the hashes
 }
 
 const (
@@ -52,7 +52,8 @@ const (
 	maxGood      = 4096
 )
 
-// NewPasswords takes bcrypt hashes by user.
+// NewPasswords returns a fixed set of users, from bcrypt hashes by user. Errors do
+// not quote a hash.
 func NewPasswords(hashes map[string]string) (*Passwords, error) {
 	u := newUsers()
 	for _, user := range slices.Sorted(maps.Keys(hashes)) {
@@ -73,9 +74,9 @@ func newPasswords(u *users) *Passwords {
 	return p
 }
 
-// Check returns nil if the password is the user's, ErrWrongLogin if not, and
-// ctx's error when it ends before it is the password's turn to be compared. How
-// long a wrong login takes does not tell whether there is such a user.
+// Check returns nil if the password is the user's, ErrWrongLogin if it is not, and
+// ctx's error if ctx ends before the comparison begins. A wrong login takes equally
+// long whether or not the user exists.
 func (p *Passwords) Check(ctx context.Context, user, password string) error {
 	if p.file != nil {
 		p.reload()
@@ -86,7 +87,7 @@ func (p *Passwords) Check(ctx context.Context, user, password string) error {
 	}
 	hash, known := u.hashes[user]
 	if !known {
-		hash = decoy(u.dearest)
+		hash = decoy(u.maxCostInUse)
 	}
 	login := p.loginKey(user, password, hash)
 	if p.remembered(login) {
@@ -99,7 +100,7 @@ func (p *Passwords) Check(ctx context.Context, user, password string) error {
 		return ctx.Err()
 	}
 	if err := ctx.Err(); err != nil {
-		return err // nobody is there any more
+		return err // the caller left while it waited
 	}
 	if p.remembered(login) {
 		return nil // compared while we waited
@@ -108,15 +109,16 @@ func (p *Passwords) Check(ctx context.Context, user, password string) error {
 		p.good.Add(login, p.now())
 		return nil
 	}
-	// A comparison of cost c is 2^c rounds. So those of c, c+1 and so on, after the
-	// one that was made, add up to one of the dearest.
-	for cost, _ := bcrypt.Cost(hash); cost < u.dearest; cost++ {
+	// A comparison of cost c takes 2^c rounds. So one comparison each of c, c+1 and
+	// so on, added to the one above, takes as long as one of the highest cost.
+	for cost, _ := bcrypt.Cost(hash); cost < u.maxCostInUse; cost++ {
 		_ = p.compare(decoy(cost), []byte(password)) // for the time it takes
 	}
 	return ErrWrongLogin
 }
 
-// decoy is a hash of no known password, to be compared where there is no user.
+// decoy returns a hash that no known password has, to compare with where there is
+// no user.
 func decoy(cost int) []byte { return fmt.Appendf(nil, "$2a$%02d$%s", cost, strings.Repeat(".", 53)) }
 
 func (p *Passwords) remembered(login [sha256.Size]byte) bool {
@@ -124,8 +126,8 @@ func (p *Passwords) remembered(login [sha256.Size]byte) bool {
 	return ok && p.now().Sub(since) < rememberGood
 }
 
-// loginKey has the hash in it, so that a changed password ends what was
-// remembered of the old one.
+// loginKey returns the key under which a good login is remembered. It includes the
+// hash, so that a login with the old password ends when the password changes.
 func (p *Passwords) loginKey(user, password string, hash []byte) (key [sha256.Size]byte) {
 	mac := hmac.New(sha256.New, p.key())
 	fmt.Fprintf(mac, "%d %s%d %s%s", len(user), user, len(password), password, hash)
@@ -135,14 +137,16 @@ func (p *Passwords) loginKey(user, password string, hash []byte) (key [sha256.Si
 
 func newUsers() *users { return &users{hashes: map[string][]byte{}} }
 
-// bcryptHash leaves out $2x$, which marks hashes of a faulty implementation. What
-// does not match would fail at once, and tell by that who has it.
+// bcryptHash matches the hashes that can be compared. It leaves out $2x$, which
+// marks hashes of a faulty implementation. Comparing with any other text fails at
+// once, and the short time would reveal that the user exists.
 var bcryptHash = regexp.MustCompile(`^\$2[aby]\$[0-9]{2}\$[./A-Za-z0-9]{53}$`)
 
-// add never quotes the hash: it may be a password that somebody put there.
+// add adds a user, or returns what is wrong with it. It never quotes the hash,
+// because it may be a password that was put there by mistake.
 func (u *users) add(user string, hash []byte) error {
 	cost, err := bcrypt.Cost(hash)
-	name, _, pasted := strings.Cut(user, ":") // all of a line of htpasswd
+	name, _, pasted := strings.Cut(user, ":") // people paste the whole line of htpasswd, hash included
 	switch {
 	case user == "":
 		return errors.New("a hash without a user")
@@ -156,6 +160,6 @@ func (u *users) add(user string, hash []byte) error {
 		return fmt.Errorf("the hash of %q has cost %d: comparing it would take seconds, want at most %d", user, cost, maxCost)
 	}
 	u.hashes[user] = hash
-	u.dearest = max(u.dearest, cost)
+	u.maxCostInUse = max(u.maxCostInUse, cost)
 	return nil
 }

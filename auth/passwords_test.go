@@ -16,8 +16,8 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// TestWork: the rounds that a wrong login takes do not tell whether there is such
-// a user, nor how dear the hash is.
+// TestWork: the rounds of a wrong login reveal neither whether the user exists nor
+// the cost of the hash.
 func TestWork(t *testing.T) {
 	hashes := map[string]string{}
 	for user, cost := range map[string]int{"cheap": 4, "middle": 5, "dear": 7} {
@@ -63,8 +63,8 @@ func TestWork(t *testing.T) {
 	}
 }
 
-// TestPullCostsOneComparison: requests with one login that come together are
-// compared once, and who leaves meanwhile does not wait.
+// TestPullCostsOneComparison: concurrent requests with one login are compared once,
+// and a caller that leaves meanwhile does not wait.
 func TestPullCostsOneComparison(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, err := NewPasswords(map[string]string{"ann": hashOf(t, "hunter2")})
@@ -94,7 +94,7 @@ func TestPullCostsOneComparison(t *testing.T) {
 		leave()
 		synctest.Wait()
 		if !errors.Is(gone, context.Canceled) || time.Since(start) != 0 {
-			t.Errorf("who left got %v after %s", gone, time.Since(start))
+			t.Errorf("the caller that left got %v after %s", gone, time.Since(start))
 		}
 		wg.Wait()
 		if n := compared.Load(); n != 1 {
@@ -108,7 +108,8 @@ func TestPullCostsOneComparison(t *testing.T) {
 	})
 }
 
-// TestWrongLoginsAreNotKept, or who guesses could push out who does not.
+// TestWrongLoginsAreNotKept: otherwise a client that guesses could push the good
+// logins out of memory.
 func TestWrongLoginsAreNotKept(t *testing.T) {
 	p, err := NewPasswords(map[string]string{"ann": hashOf(t, "hunter2")})
 	if err != nil {
@@ -136,7 +137,7 @@ func TestNewPasswordsRefuses(t *testing.T) {
 	}
 }
 
-// htpasswdFile is one whose clock the test moves. It is the file's, too.
+// htpasswdFile is a file whose times follow a clock that the test moves.
 type htpasswdFile struct {
 	path     string
 	now      time.Time
@@ -167,20 +168,20 @@ func openFile(t *testing.T, text string) (*htpasswdFile, *Passwords) {
 	return f, p
 }
 
-// TestHtpasswdChangesUnseen: hashes have one size, so a password that changes
-// twice within the file's clock is told by neither size nor time.
+// TestHtpasswdChangesUnseen: hashes have one size, so a second change within one
+// tick of the file system's clock shows in neither size nor time.
 func TestHtpasswdChangesUnseen(t *testing.T) {
 	f, p := openFile(t, "ann:"+hashOf(t, "first"))
 	f.write(t, f.path, "ann:"+hashOf(t, "second"))
-	f.now = f.now.Add(lookAgain - 1)
+	f.now = f.now.Add(recheckAfter - 1)
 	wantLogin(t, p, "ann", "first", nil) // not looked at yet
 	f.now = f.now.Add(1)
 	wantLogin(t, p, "ann", "first", ErrWrongLogin)
 	wantLogin(t, p, "ann", "second", nil)
 }
 
-// TestHtpasswdReplaced as htpasswd and Kubernetes do it, with the time and the
-// size that the file had.
+// TestHtpasswdReplaced: htpasswd and Kubernetes replace the file, here by one with
+// the same time and size.
 func TestHtpasswdReplaced(t *testing.T) {
 	f, p := openFile(t, "ann:"+hashOf(t, "first"))
 	f.write(t, f.path+".new", "ann:"+hashOf(t, "second"))
@@ -200,7 +201,7 @@ func TestHtpasswdIsReadOnce(t *testing.T) {
 	f, p := openFile(t, "ann:"+hashOf(t, "first"))
 	written := f.now
 	f.now = written.Add(time.Hour)
-	wantLogin(t, p, "ann", "first", nil) // reads it, now that it has settled
+	wantLogin(t, p, "ann", "first", nil) // reads it once more, now that its time can be trusted
 	users := p.users.Load()
 	f.now = written.Add(2 * time.Hour)
 	wantLogin(t, p, "ann", "first", nil)
@@ -223,12 +224,12 @@ func TestHtpasswdProblems(t *testing.T) {
 		{func() { _ = os.Remove(f.path) }, "no such file"},
 		{func() {}, ""},
 		{func() {
-			if err := syscall.Mkfifo(f.path, 0o600); err != nil { // to open it would hang
+			if err := syscall.Mkfifo(f.path, 0o600); err != nil { // opening it would hang
 				t.Fatal(err)
 			}
 		}, "not a regular file"},
 		{func() { _ = os.Remove(f.path); f.write(t, f.path, good) }, ""},
-		{func() { f.write(t, f.path, "ann:hunter2") }, ":1: "}, // again, after it was well
+		{func() { f.write(t, f.path, "ann:hunter2") }, ":1: "}, // again, after it was good
 	} {
 		f.now, f.problems = f.now.Add(time.Minute), nil
 		step.change()
@@ -254,7 +255,7 @@ func TestHtpasswdReloadUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	// As editors do it, so that nobody sees half of it.
+	// As editors do it, so that no login sees half of it.
 	f.write(t, f.path+".new", line)
 	if err := os.Rename(f.path+".new", f.path); err != nil {
 		t.Fatal(err)

@@ -7,18 +7,19 @@ import (
 	"strings"
 )
 
-// Pattern describes repositories by registry and path, as image names have
-// them in full: "docker.io/library/ubuntu". "*" stands for any characters, but
-// never for the slash behind the registry: "quay.io/*" is all of Quay,
-// "*.dkr.ecr.*.amazonaws.com/team/*" what a team has in any region. A pattern
-// without a slash is a registry with everything in it. The zero Pattern matches
-// nothing. It is safe for concurrent use.
+// Pattern matches repositories by registry and path, as a full image name has
+// them: "docker.io/library/ubuntu". "*" stands for any characters, but never for
+// the slash after the registry: "quay.io/*" is all of Quay, and
+// "*.dkr.ecr.*.amazonaws.com/team/*" is the repositories of a team in any region.
+// A pattern without a slash is a registry with everything in it. The zero Pattern
+// matches nothing. Safe for concurrent use.
 type Pattern struct {
 	text string
 	expr *regexp.Regexp
 }
 
-// ParsePattern reads a pattern. An error says what is wrong with it.
+// ParsePattern returns the pattern in the text, or an error that says what is wrong
+// with it.
 func ParsePattern(text string) (Pattern, error) {
 	host, path, hasPath := strings.Cut(text, "/")
 	switch {
@@ -43,7 +44,7 @@ func wildcards(text, any string) string {
 	return strings.ReplaceAll(regexp.QuoteMeta(text), `\*`, any)
 }
 
-// Match reports whether the repository at the registry is one of the pattern's.
+// Match reports whether the pattern matches the repository at the registry.
 func (p Pattern) Match(registry, repository string) bool {
 	return p.expr != nil && p.expr.MatchString(strings.ToLower(registry)+"/"+repository)
 }
@@ -53,19 +54,19 @@ func (p Pattern) MatchRegistry(registry string) bool {
 	return p.expr != nil && strings.HasSuffix(p.expr.String(), "/.*$") && p.Match(registry, "")
 }
 
-// UnmarshalText is ParsePattern for configurations.
+// UnmarshalText reads a pattern as ParsePattern does.
 func (p *Pattern) UnmarshalText(text []byte) (err error) {
 	*p, err = ParsePattern(string(text))
 	return err
 }
 
-// MarshalText writes what UnmarshalText reads.
+// MarshalText returns the pattern as UnmarshalText reads it.
 func (p Pattern) MarshalText() ([]byte, error) { return []byte(p.text), nil }
 
 // Equal reports whether both patterns were written the same way.
 func (p Pattern) Equal(other Pattern) bool { return p.text == other.text }
 
-// String is the pattern as it was written.
+// String returns the pattern as it was written.
 func (p Pattern) String() string { return p.text }
 
 // MatchAny reports whether one of the patterns matches.

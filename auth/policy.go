@@ -10,13 +10,14 @@ import (
 
 // Policy is what a caller may do. The zero Policy allows everything.
 type Policy struct {
-	Images      []Pattern     // that may be used; empty: any
-	Platforms   []string      // that may be asked for, as augment.FormatPlatform writes them; empty: any
-	TTL         time.Duration // the longest lifetime of a token; 0: the server's
-	Credentials []string      // whose reach the registries, in order; nil: the shared ones
+	Images      []Pattern     // repositories to use; empty means any
+	Platforms   []string      // platforms to ask for, as augment.FormatPlatform writes them; empty means any
+	TTL         time.Duration // the longest lifetime of a token; 0 means the server's
+	Credentials []string      // credential sets to try, in order; nil means the shared set
 }
 
-// Denied is what a caller may not do. Its text is for the caller.
+// Denied is the error for something that a caller may not do. Its text is meant for
+// the caller.
 type Denied struct{ message string }
 
 func (d *Denied) Error() string { return d.message }
@@ -31,8 +32,8 @@ func (p Policy) CheckImage(registry, repository string) error {
 	return deny("you may not use %s/%s, only %s: ask the administrator of this server (api.identities)", registry, repository, join(p.Images))
 }
 
-// CheckPlatforms returns the platforms to augment: those that are asked for, or
-// all that are allowed if none is. One that is not allowed is a *Denied.
+// CheckPlatforms returns the platforms to augment: the platforms asked for, or all
+// allowed ones if none is asked for. A platform that is not allowed is a *Denied.
 func (p Policy) CheckPlatforms(asked []string) ([]string, error) {
 	if len(p.Platforms) == 0 {
 		return asked, nil
@@ -48,12 +49,12 @@ func (p Policy) CheckPlatforms(asked []string) ([]string, error) {
 	return asked, nil
 }
 
-// includes reports whether all that is asked for is in the allowed platform.
-// Augment takes one without a variant for every variant.
+// includes reports whether the allowed platform covers the one asked for. A
+// platform without a variant means every variant, as in augment.
 func includes(allowed, asked string) bool { return strings.HasPrefix(asked+"/", allowed+"/") }
 
-// CheckTTL returns the lifetime to mint a token with: what is asked for or, for
-// 0, the longest that is allowed. A longer one is a *Denied.
+// CheckTTL returns the lifetime to mint a token with: the one asked for or, for 0,
+// the longest one allowed. A longer lifetime is a *Denied.
 func (p Policy) CheckTTL(asked time.Duration) (time.Duration, error) {
 	switch {
 	case p.TTL == 0:
@@ -74,11 +75,11 @@ func join(patterns []Pattern) string {
 	return strings.Join(texts, ", ")
 }
 
-// Policies are those of all callers. It is safe for concurrent use.
+// Policies holds the policies of all callers. Safe for concurrent use.
 type Policies struct{ byIdentity map[string]Policy }
 
-// NewPolicies takes the policies of identities; that of "*" is for all others,
-// who may do everything if there is none.
+// NewPolicies returns the policies by identity. The policy of "*" applies to every
+// identity without one of its own; without it they may do everything.
 func NewPolicies(byIdentity map[string]Policy) *Policies {
 	return &Policies{maps.Clone(byIdentity)}
 }

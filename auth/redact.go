@@ -2,9 +2,9 @@ package auth
 
 import "strings"
 
-// Redact returns a text with everything that looks like a Token replaced by "~"
-// and its hash: those in request paths, and those of another server in the names
-// of images that are pulled through it.
+// Redact returns the text with everything that looks like a Token replaced by "~"
+// and its Short. Tokens occur in request paths, and tokens of another server in
+// the names of images that are pulled through that server.
 func Redact(text string) string {
 	var redacted strings.Builder
 	start, kept := 0, 0

@@ -29,7 +29,7 @@ func TestRevoke(t *testing.T) {
 	records.calls()
 	refused(t, openError(t, here, token), ErrRevokedToken, token)
 	if reads, _ := records.calls(); len(reads) != 0 {
-		t.Errorf("who revoked knows, but read %v", reads)
+		t.Errorf("the server that revoked knows, but read %v", reads)
 	}
 
 	c.advance(revocationTTL)

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// TestNoSecretIsPrinted: neither what knows a secret nor what holds that, in a
-// field that fmt may look at but not call, shows it in any form.
+// TestNoSecretIsPrinted: no value that holds a secret shows it in any form, not even
+// inside unexported fields, where fmt reads but calls no methods.
 func TestNoSecretIsPrinted(t *testing.T) {
 	const password, token = "hunter2-password", "hunter2-bearer-token"
 	hash := hashOf(t, password)

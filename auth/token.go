@@ -15,9 +15,9 @@ import (
 const TokenLength = 39
 
 // Token names a grant inside a repository path: 39 characters of a-z and 2-7,
-// which every registry client accepts as a path component. Whoever holds it
-// may pull until it expires, so it belongs neither in logs nor in errors: those
-// get Short.
+// which every registry client accepts as a path component. Its holder may pull
+// until it expires, so it belongs neither in logs nor in errors: they show Short
+// instead.
 type Token string
 
 // Errors of Tokens and Decode. The errors returned wrap these and say more;
@@ -32,8 +32,8 @@ var (
 	ErrRevokedToken = errors.New("token revoked")
 )
 
-// Error says why a token cannot be minted as asked. The text is for the person
-// who asked; it holds no secret.
+// Error says why a token cannot be minted as asked. Its text is meant for the
+// caller and holds no secret.
 type Error struct{ reason string }
 
 func (e *Error) Error() string { return e.reason }
@@ -42,11 +42,11 @@ func refuse(format string, args ...any) error {
 	return &Error{reason: fmt.Sprintf(format, args...)}
 }
 
-// Short identifies the token in logs: the first 8 hexadecimal digits of its
-// SHA-256. The name of a revocation marker starts with the same digits.
+// Short returns the first 8 hexadecimal digits of the token's SHA-256, which
+// identify it in logs. The name of a revocation marker starts with the same digits.
 func (t Token) Short() string { return t.hash()[:8] }
 
-// LogValue is Short, so that a token given to slog by mistake does not leak.
+// LogValue returns Short, so that a token given to slog by mistake does not leak.
 func (t Token) LogValue() slog.Value { return slog.StringValue(t.Short()) }
 
 func (t Token) hash() string {
@@ -54,8 +54,8 @@ func (t Token) hash() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Claims are what a token says about itself to anybody, key or not. They are
-// not verified.
+// Claims are the parts of a token that can be read without a key. They are not
+// verified.
 type Claims struct {
 	Version int
 	KeyID   int       // 0 to 15; keys may share an id
@@ -63,8 +63,8 @@ type Claims struct {
 	Grant   string    // hexadecimal id of the grant: the last part of its record's name
 }
 
-// Decode reads a token without verifying it. A text that is no token is
-// ErrUnknownToken.
+// Decode returns the claims of a token without verifying it. A text that is no
+// token is ErrUnknownToken.
 func Decode(t Token) (Claims, error) {
 	r, err := parse(t)
 	if err != nil {

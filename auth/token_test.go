@@ -13,7 +13,7 @@ import (
 )
 
 // vector was computed with another implementation from the key 00 01 ... 1f and
-// the JSON of testGrant. If it changes, every token that is out there dies.
+// the JSON of testGrant. If it changes, every token in use becomes invalid.
 const (
 	vector     = Token("d43whmf2da52zknzp5s2atvjr2ci2c7lckweyba")
 	vectorJSON = `{"image":"docker.io/library/ubuntu","tag":"24.04",` +
@@ -80,7 +80,7 @@ func TestGrantJSON(t *testing.T) {
 	}
 }
 
-// forgeries are texts made from the vector that are no token of ours.
+// forgeries returns texts made from the vector that are not tokens of this server.
 func forgeries(t testing.TB) map[string]Token {
 	f := map[string]Token{
 		"empty":           "",

@@ -29,8 +29,8 @@ type TokensOptions struct {
 	Keys []Key
 	// Records holds grants and revocations.
 	Records Records
-	// TTL is the lifetime of tokens for which none is asked, and the longest
-	// that can be asked. Zero is DefaultTTL.
+	// TTL is the default lifetime of a token, and also the longest that a caller
+	// may ask for. Zero means DefaultTTL.
 	TTL time.Duration
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
@@ -68,14 +68,15 @@ type Tokens struct {
 	revocations *lru.Cache[Token, revocation]
 }
 
-// revocation is what the records said about a token. Plain LRU entries with
-// their time, because lru/expirable keeps a goroutine for ever and its own clock.
+// revocation is the last answer of the records about a token. The LRU is plain and
+// its entries carry their time, because lru/expirable keeps a goroutine for ever
+// and has a clock of its own.
 type revocation struct {
 	revoked bool
 	asked   time.Time // before the read began
 }
 
-// NewTokens checks the options.
+// NewTokens returns Tokens, or an error that says which option is wrong.
 func NewTokens(o TokensOptions) (*Tokens, error) {
 	if len(o.Keys) == 0 || slices.ContainsFunc(o.Keys, func(k Key) bool { return k.aead == nil }) {
 		return nil, errors.New("tokens need a key, and every key must be set")
@@ -103,14 +104,15 @@ func NewTokens(o TokensOptions) (*Tokens, error) {
 	return t, nil
 }
 
-// Mint stores the grant and returns its token and when that expires. The same
-// grant gets the same token for an eighth of ttl, so that equal requests get
-// equal image names and the caches of nodes hit; hence the expiry is between
-// ttl and an eighth (at least a minute) more ahead. Revoked tokens are not
-// returned again: a grant minted anew gets a token that expires minutes later.
+// Mint stores the grant and returns its token and the token's expiry. The same
+// grant gets the same token for an eighth of ttl (at least a minute), so that
+// equal requests get equal image names and hit the caches of nodes. Therefore a
+// token lives for ttl and up to an eighth (at least a minute) longer. Mint never
+// returns a revoked token: the same grant then gets a token that expires minutes
+// later.
 //
-// A ttl of 0 is the default. One under a minute or over the default, and a grant
-// that is too large, are an *Error; other errors are those of the records.
+// A ttl of 0 means the default. A ttl under a minute or over the default is an
+// *Error, and so is a grant that is too large; other errors come from the records.
 func (t *Tokens) Mint(ctx context.Context, g Grant, ttl time.Duration) (Token, time.Time, error) {
 	first, err := t.expiry(ttl)
 	if err != nil {
@@ -141,13 +143,13 @@ func (t *Tokens) Mint(ctx context.Context, g Grant, ttl time.Duration) (Token, t
 }
 
 // CheckTTL returns the *Error that Mint would return for this lifetime. Callers
-// ask before they do work whose result would have no token.
+// use it before work whose result would get no token.
 func (t *Tokens) CheckTTL(ttl time.Duration) error {
 	_, err := t.expiry(ttl)
 	return err
 }
 
-// expiry is the end of the current window for ttl, in minutes since epoch.
+// expiry returns the end of the current window for ttl, in minutes since epoch.
 func (t *Tokens) expiry(ttl time.Duration) (int64, error) {
 	if ttl == 0 {
 		ttl = t.ttl
@@ -165,7 +167,7 @@ func (t *Tokens) expiry(ttl time.Duration) (int64, error) {
 	return int64(end / time.Minute), nil
 }
 
-// store writes the grant's record unless a good one is there.
+// store writes the grant's record unless there is one that opens.
 func (t *Tokens) store(ctx context.Context, key Key, id grantID, data []byte) error {
 	record, err := t.records.Record(ctx, id.record())
 	if err == nil {
@@ -186,14 +188,14 @@ func (t *Tokens) store(ctx context.Context, key Key, id grantID, data []byte) er
 
 // Revoke ends the token everywhere: every instance that shares the records
 // refuses it at the latest 5 seconds later. It writes nothing for a token that
-// does not verify (ErrUnknownToken) or has ended by itself (ErrExpiredToken).
+// does not verify (ErrUnknownToken) or has expired (ErrExpiredToken).
 // Revoking twice is not an error.
 func (t *Tokens) Revoke(ctx context.Context, token Token) error {
 	_, raw, err := t.verify(token)
 	if err != nil {
 		return err
 	}
-	// The marker says when it has lost its purpose and can be deleted.
+	// The marker says from when on it can be deleted: the token's own expiry.
 	expires := raw.expires().Format(time.RFC3339) + "\n"
 	if err := t.records.PutRecord(ctx, token.marker(), []byte(expires)); err != nil {
 		return fmt.Errorf("revoke token %s: %w", token.Short(), err)
@@ -213,5 +215,6 @@ func (t *Tokens) revoked(ctx context.Context, token Token) (bool, error) {
 	}
 }
 
-// marker names the token's revocation without giving the token away.
+// marker returns the record name of the token's revocation, which does not give
+// the token away.
 func (t Token) marker() string { return "revoked/" + t.hash() }

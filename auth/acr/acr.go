@@ -22,14 +22,14 @@ import (
 	"github.com/waveproxy/waveproxy/auth/internal/cloud"
 )
 
-// The SDK's own log is on standard error, with the answers that errors are made
-// of, as soon as AZURE_SDK_GO_LOGGING is set.
+// When AZURE_SDK_GO_LOGGING is set, the SDK logs to standard error and quotes the
+// answers behind its errors. Without a listener it logs nothing.
 func init() { log.SetListener(nil) }
 
-// New returns the keychain. Registries that are not Azure's have no credential
-// in it. Each registry's token lasts three hours and is renewed when a quarter
-// of that is left. Azure is asked at the first question, so errors of New are
-// about the options.
+// New returns the keychain. It has no credential for registries other than Azure's.
+// Each registry's token lasts three hours and is renewed when a quarter of that is
+// left. Azure is first asked when a credential is needed, so errors of New are about
+// the options.
 func New(o Options) (auth.Keychain, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
@@ -113,8 +113,8 @@ func exchange(ctx context.Context, host, access string, settings azcore.ClientOp
 	return *answer.RefreshToken, nil
 }
 
-// expiry is that of a token, or zero when it has none. The signature is the
-// registry's business.
+// expiry returns the expiry of a token, or the zero time if it has none. It leaves
+// the signature to the registry.
 func expiry(token string) time.Time {
 	var claims jwt.RegisteredClaims
 	if _, _, err := jwt.NewParser().ParseUnverified(token, &claims); err != nil || claims.ExpiresAt == nil {
@@ -123,8 +123,8 @@ func expiry(token string) time.Time {
 	return claims.ExpiresAt.Time
 }
 
-// reason is what to tell about an error of the SDK, whose own text has the whole
-// answer in it.
+// reason returns the safe part of an error of the SDK, whose own text quotes the
+// whole answer.
 func (k *keychain) reason(ctx context.Context, err error, secrets ...string) error {
 	var resp *http.Response
 	if e, ok := errors.AsType[*azidentity.AuthenticationFailedError](err); ok {
@@ -134,7 +134,7 @@ func (k *keychain) reason(ctx context.Context, err error, secrets ...string) err
 		resp = e.RawResponse
 	}
 	if resp != nil {
-		// A body that can't be read leaves the status.
+		// Without a readable body the status is left, which says enough.
 		body, _ := runtime.Payload(resp)
 		err = cloud.Refusal(resp.StatusCode, body)
 	}

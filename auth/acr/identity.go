@@ -9,18 +9,18 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 )
 
-// Options say who logs in. The first that is complete counts:
+// Options select the Azure identity that logs in. The first complete one counts:
 //
 //  1. ClientSecret, with TenantID and ClientID: a service principal.
-//  2. ManagedIdentity: that of the machine.
+//  2. ManagedIdentity: the managed identity of the machine.
 //  3. Without any option, AZURE_CLIENT_SECRET or AZURE_CLIENT_CERTIFICATE_PATH
 //     with AZURE_TENANT_ID and AZURE_CLIENT_ID: a service principal.
 //  4. AZURE_FEDERATED_TOKEN_FILE, which AKS sets: a workload identity, with
 //     TenantID and ClientID or AZURE_TENANT_ID and AZURE_CLIENT_ID.
 //  5. The managed identity of the machine.
 //
-// A managed identity is the one with ClientID or AZURE_CLIENT_ID, if the machine
-// has several.
+// If the machine has several managed identities, ClientID or AZURE_CLIENT_ID selects
+// one.
 type Options struct {
 	TenantID        string
 	ClientID        string
@@ -33,7 +33,7 @@ func (o Options) validate() error {
 	case o.ClientSecret != "" && (o.TenantID == "" || o.ClientID == ""):
 		return errors.New("azure acr: a client secret goes with a tenant ID and a client ID")
 	case o.ClientSecret != "" && o.ManagedIdentity:
-		return errors.New("azure acr: a managed identity has no client secret: give one of them")
+		return errors.New("azure acr: a managed identity has no client secret: give only one of the two")
 	case o.TenantID != "" && o.ManagedIdentity:
 		return errors.New("azure acr: a managed identity has no tenant ID to configure: leave it out")
 	}
@@ -47,10 +47,10 @@ const (
 	envToken       = "AZURE_FEDERATED_TOKEN_FILE"
 )
 
-// secrets are those that an answer might repeat.
+// secrets returns the secrets that an answer might quote.
 func (o Options) secrets() []string { return []string{o.ClientSecret, os.Getenv(envSecret)} }
 
-// identity is where access tokens come from, and how to call it in messages.
+// identity is a source of access tokens, with its name and the remedy for messages.
 type identity struct {
 	azcore.TokenCredential
 	name, advice string
@@ -58,10 +58,10 @@ type identity struct {
 
 const advice = "configure a service principal, or run this server with a workload identity or a managed identity"
 
-// identity reads the environment anew. It is no DefaultAzureCredential, which
-// also runs the command lines of developers.
+// identity returns the selected identity, with the environment read anew. It does
+// not use DefaultAzureCredential, which also runs the command lines of developers.
 func (o Options) identity(settings azcore.ClientOptions) (identity, error) {
-	// The authorities are Azure's own, so nobody needs to be asked about them.
+	// The authorities are Azure's own, so no request is needed to find them.
 	const knownAuthority = true
 	var found identity
 	var err error

@@ -33,7 +33,7 @@ var (
 
 var servicePrincipal = Options{TenantID: tenant, ClientID: client, ClientSecret: clientSecret}
 
-// standIn is for Entra ID, the metadata services and the registries.
+// standIn stands for Entra ID, the metadata services and the registries.
 type standIn struct {
 	*cloudtest.Server                   // over TLS
 	metadata          *cloudtest.Server // without
@@ -60,10 +60,10 @@ func (s *standIn) secrets() []string {
 	return []string{clientSecret, assertion, s.access, s.refresh, header}
 }
 
-// call is the last part of a request's path: "token", "exchange".
+// call returns the last part of a request's path: "token", "exchange".
 func call(r cloudtest.Request) string { return r.Path[strings.LastIndexByte(r.Path, '/')+1:] }
 
-// calls are the requests for tokens so far.
+// calls returns the requests so far whose call has the name.
 func (s *standIn) calls(name string) (all []cloudtest.Request) {
 	for _, r := range append(s.metadata.Requests(), s.Requests()...) {
 		if call(r) == name {
@@ -84,8 +84,8 @@ func (s *standIn) answer(w http.ResponseWriter, r cloudtest.Request) {
 		cloudtest.JSON(w, http.StatusOK, fmt.Sprintf(`{"token_endpoint":"https://%s/%s/oauth2/v2.0/token",`+
 			`"authorization_endpoint":"https://%[1]s/%[2]s/oauth2/v2.0/authorize","issuer":"https://%[1]s/%[2]s/v2.0"}`, r.Host, tenant))
 	case name == "token":
-		// A minute is too short for the library to keep the token, which it does for
-		// managed identities as long as the process lives.
+		// A minute is too short for the library to keep the token. It would keep a
+		// managed identity's token as long as the process lives.
 		cloudtest.JSON(w, http.StatusOK, fmt.Sprintf(`{"token_type":"Bearer","expires_in":"60","expires_on":"%d","access_token":%q}`,
 			time.Now().Add(time.Minute).Unix(), s.access))
 	case name == "exchange":

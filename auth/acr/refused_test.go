@@ -18,7 +18,7 @@ func answers(status int, body string) func(http.ResponseWriter) {
 }
 
 func TestRefusals(t *testing.T) {
-	// What the answers quote is filled in with the secrets of the test.
+	// quote makes an answer that quotes secrets of the test.
 	type quote func(s *standIn) func(http.ResponseWriter)
 	says := func(status int, body string) quote {
 		return func(*standIn) func(http.ResponseWriter) { return answers(status, body) }
@@ -136,8 +136,8 @@ func TestWaitersLeave(t *testing.T) {
 	}
 }
 
-// TestLogIsOff runs the refusals with the SDK's log on, which it decides when the
-// process starts.
+// TestLogIsOff runs the refusals in a process of its own, because the SDK decides at
+// its start whether it logs.
 func TestLogIsOff(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestRefusals$")
 	cmd.Env = []string{"AZURE_SDK_GO_LOGGING=all"}

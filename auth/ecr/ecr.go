@@ -20,22 +20,23 @@ import (
 	"github.com/waveproxy/waveproxy/auth/internal/cloud"
 )
 
-// Options say who logs in. The zero Options leave that to the AWS SDK.
+// Options select the AWS identity that logs in. The zero Options leave the choice
+// to the AWS SDK.
 type Options struct {
-	// AccessKeyID and SecretAccessKey are given both or not at all, and
-	// SessionToken with temporary keys only.
+	// AccessKeyID and SecretAccessKey are set both or not at all, and SessionToken
+	// with temporary keys only.
 	AccessKeyID     string
 	SecretAccessKey string
 	SessionToken    string
-	// RoleARN is a role to assume, with the identity above; empty for none.
+	// RoleARN is a role that the identity assumes; empty means none.
 	RoleARN string
-	// ExternalID is what the role's trust policy asks for, if it does.
+	// ExternalID is the external ID that the role's trust policy requires, if any.
 	ExternalID string
-	// Region is where STS is asked for roles. Empty is AWS_REGION, else that of
-	// the registry. ECR itself is always asked in the registry's region.
+	// Region is the region of STS for roles. Empty means AWS_REGION, else the
+	// registry's region. ECR itself is always asked in the registry's region.
 	Region string
 	// Endpoint is the URL of ECR's API for private registries, for VPC endpoints
-	// without private DNS. Empty is AWS's own.
+	// without private DNS. Empty means AWS's own.
 	Endpoint string
 }
 
@@ -56,9 +57,9 @@ func (o Options) validate() error {
 	return nil
 }
 
-// New returns the keychain. Registries that are not ECR's have no credential in
-// it. It logs in for 12 hours and renews that after 9; AWS is asked at the first
-// question, so errors of New are about the options.
+// New returns the keychain. It has no credential for registries other than ECR's. A
+// login lasts 12 hours and is renewed after 9. AWS is first asked when a credential
+// is needed, so errors of New are about the options.
 func New(o Options) (auth.Keychain, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
@@ -69,7 +70,7 @@ func New(o Options) (auth.Keychain, error) {
 type keychain struct {
 	options Options
 	cache   *cloud.Cache
-	client  *awshttp.BuildableClient // this type, for the SDK shortens its timeouts for instance metadata
+	client  *awshttp.BuildableClient // this type, because the SDK shortens its timeouts for instance metadata
 }
 
 func newKeychain(o Options) *keychain {
@@ -98,13 +99,14 @@ const (
 	publicRegion = "us-east-1" // AWS gives tokens for public registries nowhere else
 )
 
-// privateHost has the names of private registries: account, endpoint for FIPS or
-// not, region; the second form of the name is that of dual-stack addresses.
+// privateHost matches the names of private registries: account, FIPS endpoint or
+// not, region. Names with dkr-ecr are the dual-stack addresses.
 var privateHost = regexp.MustCompile(`^[0-9]{12}\.dkr[.-]ecr(-fips)?\.([a-z]+(?:-[a-z]+)+-[0-9]+)\.` +
 	`(?:amazonaws\.(?:com|com\.cn|eu)|on\.(?:aws|amazonwebservices\.com\.cn))$`)
 
-// api is who answers for a registry. What it answers depends on who asks and not
-// on the account in the registry's name, so it is also the key of the cache.
+// api is the API of ECR that gives the login for a registry. The login depends on
+// the identity and not on the account in the registry's name, so api is also the key
+// of the cache.
 type api struct {
 	region       string
 	fips, public bool
@@ -127,8 +129,8 @@ func (k *keychain) login(ctx context.Context, a api) (auth.Credential, time.Time
 	if err != nil {
 		return auth.Credential{}, time.Time{}, fmt.Errorf("read AWS configuration: %w", k.reason(ctx, err))
 	}
-	// Not left to the call below: what went wrong with the identity has other
-	// remedies than what goes wrong with ECR.
+	// Not left to the call below, because a failure of the identity has other
+	// remedies than a failure of ECR.
 	identity, err := cfg.Credentials.Retrieve(ctx)
 	if err != nil {
 		return auth.Credential{}, time.Time{}, fmt.Errorf("find AWS identity: %w; %s", k.reason(ctx, err), k.advice(err))

@@ -99,7 +99,7 @@ func TestIdentities(t *testing.T) {
 	}
 }
 
-// wantRequest checks what proves the identity, which the stand-in ignores.
+// wantRequest checks the proof of the identity, which the stand-in ignores.
 func wantRequest(t *testing.T, r cloudtest.Request, o Options) {
 	t.Helper()
 	fields := map[string][2]string{}
@@ -240,7 +240,7 @@ func TestTokensAreRenewed(t *testing.T) {
 	a.set("ecr", func() error { close(arrived); return nil })
 	clock.Advance(time.Hour + time.Minute)
 	want(t, k, private)
-	<-arrived // the renewal behind it
+	<-arrived // the renewal in the background
 }
 
 func TestTokensExpire(t *testing.T) {
@@ -263,6 +263,6 @@ func TestTokensWithoutTime(t *testing.T) {
 	want(t, k, private)
 	want(t, k, private)
 	if n := a.Count(); n != 2 {
-		t.Errorf("%d requests, want 2: what AWS says has expired is not kept", n)
+		t.Errorf("%d requests, want 2: a token that has expired is not kept", n)
 	}
 }

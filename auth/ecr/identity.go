@@ -20,11 +20,11 @@ import (
 
 const (
 	attempts    = 3
-	sessionName = "waveproxy" // what CloudTrail shows for the assumed role
+	sessionName = "waveproxy" // the name in CloudTrail for the assumed role
 )
 
-// config reads the environment and the files anew, for keys in them are replaced
-// while the server runs.
+// config returns the SDK's configuration with the identity. It reads the environment
+// and the files anew, because keys in them are replaced while the server runs.
 func (k *keychain) config(ctx context.Context, region string) (aws.Config, error) {
 	o := k.options
 	settings := []func(*config.LoadOptions) error{
@@ -53,8 +53,8 @@ func (k *keychain) config(ctx context.Context, region string) (aws.Config, error
 	return cfg, nil
 }
 
-// reason is what to tell about an error of the SDK: the call that failed and
-// what AWS answered, or what kept the call from it.
+// reason returns the safe part of an error of the SDK: the call that failed, and the
+// answer of AWS or why there was none.
 func (k *keychain) reason(ctx context.Context, err error, secrets ...string) error {
 	call := operation(err)
 	if call != nil {
@@ -70,7 +70,7 @@ func (k *keychain) reason(ctx context.Context, err error, secrets ...string) err
 	return fmt.Errorf("%s %s: %w", call.ServiceID, call.OperationName, err)
 }
 
-// operation is the innermost call to AWS that failed, nil for none.
+// operation returns the innermost call to AWS that failed, or nil.
 func operation(err error) (call *smithy.OperationError) {
 	for next, ok := errors.AsType[*smithy.OperationError](err); ok; next, ok = errors.AsType[*smithy.OperationError](next.Err) {
 		call = next
@@ -78,7 +78,7 @@ func operation(err error) (call *smithy.OperationError) {
 	return call
 }
 
-// keysRefused reports whether AWS does not know the keys, or not any more.
+// keysRefused reports whether AWS does not accept the keys, or no longer does.
 func keysRefused(err error) bool {
 	answer, ok := errors.AsType[smithy.APIError](err)
 	return ok && slices.Contains([]string{
@@ -89,7 +89,7 @@ func keysRefused(err error) bool {
 
 const keysAdvice = "the AWS keys that this server uses are wrong, expired, or not for this partition of AWS"
 
-// advice is what to do when no identity was found.
+// advice returns the remedy when no identity was found.
 func (k *keychain) advice(err error) string {
 	call := operation(err)
 	_, answered := errors.AsType[smithy.APIError](err)
@@ -108,7 +108,7 @@ func (k *keychain) advice(err error) string {
 	return "the role's trust policy must allow this server's identity, and may ask for an external ID"
 }
 
-// advice is what to do when ECR gave no token.
+// advice returns the remedy when ECR gave no token.
 func (a api) advice(err error) string {
 	switch {
 	case keysRefused(err):

@@ -32,13 +32,13 @@ var (
 	secrets      = []string{keySecret, session, jwt, instanceAuth, podAuth, password, base64.StdEncoding.EncodeToString([]byte("AWS:" + password))}
 )
 
-// standIn is for every API of AWS. Keys are told apart by their IDs, which
+// standIn stands for every API of AWS. Its keys differ by their IDs, which
 // signatures name: "STATIC", "ROLE", "WEB", "INSTANCE", "POD".
 type standIn struct {
 	*cloudtest.Server
 	mu      sync.Mutex
 	expires time.Time               // of the tokens
-	refuse  map[string]func() error // by call; what happens first, and the refusal or nil
+	refuse  map[string]func() error // by call; runs before the answer and returns the refusal or nil
 }
 
 type refusal struct {
@@ -67,7 +67,7 @@ func (a *standIn) set(call string, refuse func() error) {
 	a.refuse[call] = refuse
 }
 
-// call names what a request asks for.
+// call returns the name of the API call in a request.
 func call(r cloudtest.Request) string {
 	switch {
 	case r.Header.Get("X-Amz-Target") == "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken":
@@ -80,7 +80,7 @@ func call(r cloudtest.Request) string {
 	return r.Method + " " + r.Path
 }
 
-// calls are the requests so far, with whose keys signed them and in which region.
+// calls returns the requests so far, each with the ID of its key and its region.
 func (a *standIn) calls() (all []string) {
 	for _, r := range a.Requests() {
 		text := call(r)

@@ -18,23 +18,23 @@ import (
 	"github.com/waveproxy/waveproxy/auth/internal/cloud"
 )
 
-// scope is the narrowest that pulls are allowed with, from Artifact Registry and
-// from gcr.io alike, and the one that machines and GKE nodes have by default.
-// The registry gets the token, so it should not open all of the project
+// scope is the narrowest scope that allows pulls, from Artifact Registry and from
+// gcr.io alike, and the one that machines and GKE nodes have by default. The
+// registry gets the token, so the token should not open the whole project
 // (cloud-platform.read-only does).
 const scope = "https://www.googleapis.com/auth/devstorage.read_only"
 
-// Options say who logs in. The zero Options are the application default
-// credentials.
+// Options select the Google identity that logs in. The zero Options mean the
+// application default credentials.
 type Options struct {
 	// KeyFile is the path of a service account's key, or of any other file that
 	// GOOGLE_APPLICATION_CREDENTIALS may name.
 	KeyFile string
 }
 
-// New returns the keychain. Registries that are not Google's have no credential
-// in it. Google's tokens last an hour and are renewed when a quarter of that is
-// left. The key file is read now, which is the only error, and at each renewal.
+// New returns the keychain. It has no credential for registries other than Google's.
+// Google's tokens last an hour and are renewed when a quarter of that is left. The
+// key file is read by New and at each renewal; New fails only if it cannot be used.
 func New(o Options) (auth.Keychain, error) {
 	k := newKeychain(o)
 	if o.KeyFile != "" {
@@ -86,10 +86,10 @@ func (k *keychain) login(ctx context.Context) (auth.Credential, time.Time, error
 	}, token.Expiry, nil
 }
 
-// identity reads files and the environment anew, for keys are replaced while the
-// server runs; for the same reason its TokenSource is used once. The metadata
-// server is not asked through ctx's client but with the library's own timeouts,
-// 5 seconds for each attempt.
+// identity returns the Google identity. It reads files and the environment anew,
+// because keys are replaced while the server runs; for the same reason its
+// TokenSource is used once. The metadata server is not asked through ctx's client but
+// with the library's own timeouts, 5 seconds for each attempt.
 func (k *keychain) identity(ctx context.Context) (*google.Credentials, error) {
 	if k.options.KeyFile == "" {
 		identity, err := google.FindDefaultCredentials(ctx, scope)
@@ -106,7 +106,8 @@ func (k *keychain) identity(ctx context.Context) (*google.Credentials, error) {
 	if err != nil {
 		return nil, fmt.Errorf("key file %s: %w", k.options.KeyFile, err)
 	}
-	// Whatever its type: the file is the operator's, as the environment is.
+	// Any type is allowed, because the file comes from the operator, as the
+	// environment does.
 	identity, err := google.CredentialsFromJSONWithType(ctx, data, kind, scope)
 	if err != nil {
 		return nil, fmt.Errorf("key file %s: %w", k.options.KeyFile, err)
@@ -114,8 +115,9 @@ func (k *keychain) identity(ctx context.Context) (*google.Credentials, error) {
 	return identity, nil
 }
 
-// typeOf refuses the files of OAuth clients, which have no type: with them the
-// library wants to ask a person, and panics for want of one.
+// typeOf returns the type of a credentials file. It refuses the files of OAuth
+// clients, which have no type: with them the library wants to ask a person, and
+// panics because it cannot.
 func typeOf(file []byte) (google.CredentialsType, error) {
 	var key struct {
 		Type google.CredentialsType `json:"type"`
@@ -129,7 +131,7 @@ func typeOf(file []byte) (google.CredentialsType, error) {
 	return key.Type, nil
 }
 
-// within ends requests with ctx, for the library makes some without one.
+// within ends requests with ctx, because the library makes some without one.
 type within struct {
 	ctx  context.Context
 	next http.RoundTripper

@@ -44,7 +44,7 @@ func secrets() []string {
 	return []string{access, subject, "PRIVATE KEY", lines[1]}
 }
 
-// standIn is for Google's token service (/token), its exchange for workload
+// standIn stands for Google's token service (/token), its exchange for workload
 // identity federation (/exchange) and the metadata server.
 type standIn struct {
 	*cloudtest.Server
@@ -77,7 +77,7 @@ func (s *standIn) answer(w http.ResponseWriter, r cloudtest.Request) {
 	}
 }
 
-// tokens are the requests for tokens so far.
+// tokens returns the requests for tokens so far.
 func (s *standIn) tokens() (all []cloudtest.Request) {
 	for _, r := range s.Requests() {
 		if !strings.HasSuffix(r.Path, "/project-id") {

@@ -19,21 +19,22 @@ import (
 )
 
 const (
-	// loadTimeout bounds asking the issuer, with all requests that it takes.
+	// loadTimeout bounds one load of the keys, with all its requests.
 	loadTimeout = 10 * time.Second
-	// retryAfter is how long an issuer that was asked is left alone. An error is
-	// repeated meanwhile.
+	// retryAfter is the pause between two loads. Meanwhile the error of the last
+	// one is repeated.
 	retryAfter = 5 * time.Second
-	// maxAge is how long a key that the issuer has withdrawn may be good.
+	// maxAge is how long a key may be accepted after the issuer has withdrawn it.
 	maxAge    = time.Hour
-	maxAnswer = 1 << 20 // bytes of the issuer's
+	maxAnswer = 1 << 20 // bytes of one answer of the issuer
 )
 
-// state is what is known of the issuer. The library has a key set of its own, but
-// that asks the issuer for each forged token, and reads answers of any length.
+// state is the issuer's keys and the outcome of the last load. The library's own
+// key set is not used, because it asks the issuer for each forged token and reads
+// answers of any length.
 type state struct {
-	keys   *oidc.StaticKeySet // nil until the issuer could be asked
-	loaded time.Time          // when the keys were
+	keys   *oidc.StaticKeySet // nil until a load succeeded
+	loaded time.Time          // when the keys were loaded
 	asked  time.Time          // when the last load ended
 	err    error              // of the last load
 }
@@ -46,8 +47,9 @@ func (v *Verifier) current() state {
 	return v.state
 }
 
-// keys returns those that are known. The first caller waits for them. Old ones
-// are loaded again behind the caller's back, and stay when that fails.
+// keys returns the known keys. The first caller waits for them. Keys that are older
+// than maxAge are returned and loaded again in the background; if that fails, the
+// previous keys stay.
 func (v *Verifier) keys(ctx context.Context) (*oidc.StaticKeySet, error) {
 	s := v.current()
 	if s.keys == nil {
@@ -59,8 +61,8 @@ func (v *Verifier) keys(ctx context.Context) (*oidc.StaticKeySet, error) {
 	return s.keys, nil
 }
 
-// load asks the issuer, unless that was done a moment ago. Callers share one
-// load, which goes on when they leave.
+// load returns the keys of a new load, or the outcome of the last one if that ended
+// less than retryAfter ago. Callers share one load, which continues when they leave.
 func (v *Verifier) load(ctx context.Context) (*oidc.StaticKeySet, error) {
 	s := v.current()
 	if !s.recent() {
@@ -77,12 +79,12 @@ func (v *Verifier) load(ctx context.Context) (*oidc.StaticKeySet, error) {
 	return s.keys, nil
 }
 
-// start begins a load, or joins the one under way.
+// start returns the outcome of the load under way, and begins one if there is none.
 func (v *Verifier) start(ctx context.Context) <-chan singleflight.Result {
 	shared := context.WithoutCancel(ctx)
 	return v.loads.DoChan("", func() (any, error) {
 		s := v.current()
-		if s.recent() { // since the caller looked
+		if s.recent() { // another load has ended since the caller looked
 			return s, nil
 		}
 		ctx, cancel := context.WithTimeout(shared, loadTimeout)
@@ -99,8 +101,8 @@ func (v *Verifier) start(ctx context.Context) <-chan singleflight.Result {
 	})
 }
 
-// fetch asks where the keys are, and for the keys. See OpenID Connect Discovery
-// 1.0, section 4.
+// fetch returns the issuer's keys, from the address in its configuration. See
+// OpenID Connect Discovery 1.0, section 4.
 func (v *Verifier) fetch(ctx context.Context) (*oidc.StaticKeySet, error) {
 	issuer := v.options.Issuer
 	var about oidc.ProviderConfig
@@ -137,7 +139,7 @@ func (v *Verifier) fetch(ctx context.Context) (*oidc.StaticKeySet, error) {
 	return set, nil
 }
 
-// get reads a document. Errors do not quote it: it may be anything.
+// get reads a JSON document. Errors do not quote it, because it may be anything.
 func (v *Verifier) get(ctx context.Context, url string, document any) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -158,7 +160,7 @@ func (v *Verifier) get(ctx context.Context, url string, document any) error {
 	case len(data) > maxAnswer:
 		return fmt.Errorf("get %s: the answer has more than %d bytes", url, maxAnswer)
 	case json.Unmarshal(data, document) != nil:
-		return fmt.Errorf("get %s: the answer is not the JSON that is wanted", url)
+		return fmt.Errorf("get %s: the answer is not the expected JSON", url)
 	}
 	return nil
 }

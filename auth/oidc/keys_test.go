@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// unavailable checks that the token can neither be taken nor refused.
+// unavailable checks that the token is neither accepted nor refused.
 func unavailable(t *testing.T, v *Verifier, token, says string) {
 	t.Helper()
 	got, err := v.Identity(t.Context(), token)
@@ -47,7 +47,7 @@ func TestKeyRotation(t *testing.T) {
 	refused(t, v, old, "not signed")
 }
 
-// TestForgedTokens: they are refused and make no requests of their own.
+// TestForgedTokens: forged tokens are refused and cause no requests of their own.
 func TestForgedTokens(t *testing.T) {
 	i, other := newIssuer(t), newIssuer(t)
 	v := New(Options{Issuer: i.URL, Audience: "waveproxy"})
@@ -56,7 +56,7 @@ func TestForgedTokens(t *testing.T) {
 		refused(t, v, token, "")
 	}
 	if n := i.asked.Load(); n != 0 {
-		t.Errorf("%d requests for what is no token", n)
+		t.Errorf("%d requests for texts that are no token", n)
 	}
 	accepted(t, v, sign(t, jose.RS256, i.keys[0], i.claims(nil)), "team-a")
 	for _, want := range []int64{2, 4} {
@@ -83,7 +83,7 @@ func TestWithdrawnKey(t *testing.T) {
 	i.down.Store(true)
 	for range 2 {
 		later(v, maxAge)
-		accepted(t, v, old, "team-a") // and behind it the load
+		accepted(t, v, old, "team-a") // and starts a load in the background
 		<-v.start(t.Context())
 	}
 	i.down.Store(false)
@@ -131,9 +131,9 @@ func TestBadIssuers(t *testing.T) {
 		says   string
 	}{
 		"another":      {document(`{"issuer":"https://evil.example"}`), `it calls itself "https://evil.example"`},
-		"a page":       {document("<html>a secret</html>"), "not the JSON"},
+		"a page":       {document("<html>a secret</html>"), "not the expected JSON"},
 		"a large page": {document(`{"issuer":"` + strings.Repeat("x", maxAnswer) + `"}`), "more than 1048576 bytes"},
-		"keys, a page": {keys("<html>a secret</html>"), "/keys: the answer is not the JSON"},
+		"keys, a page": {keys("<html>a secret</html>"), "/keys: the answer is not the expected JSON"},
 		"many keys":    {keys(`{"keys":["` + strings.Repeat("x", maxAnswer) + `"]}`), "more than 1048576 bytes"},
 		"no keys":      {keys(`{"keys":[]}`), "no key to verify"},
 		"secret keys":  {keys(`{"keys":[{"kty":"oct","k":"AAAA"},{"kty":"XYZ"},7]}`), "no key to verify"},
@@ -156,7 +156,8 @@ func TestBadIssuers(t *testing.T) {
 	unavailable(t, New(Options{Issuer: "ftp://x", Audience: "waveproxy"}), sign(t, jose.RS256, newIssuer(t).keys[0], nil), "ftp://x")
 }
 
-// TestKeysOfHTTPS: who can change what comes without TLS must not choose keys.
+// TestKeysOfHTTPS: keys are not taken from an address without TLS, where anyone on
+// the path could replace them.
 func TestKeysOfHTTPS(t *testing.T) {
 	plain := newIssuer(t)
 	var url string
@@ -172,8 +173,8 @@ func TestKeysOfHTTPS(t *testing.T) {
 	}
 }
 
-// TestOtherKeys: keys that are not understood, or not for signatures, do not
-// spoil those that are.
+// TestOtherKeys: unknown keys and keys for encryption do not make the other keys
+// unusable.
 func TestOtherKeys(t *testing.T) {
 	i := newIssuer(t)
 	i.answer = func(w http.ResponseWriter, r *http.Request) bool {
@@ -195,7 +196,7 @@ func TestOtherKeys(t *testing.T) {
 	}
 }
 
-// slow is an issuer that answers when it is told to.
+// slow is a way to an issuer that answers when the gate closes.
 type slow struct {
 	next http.RoundTripper
 	gate chan struct{}
@@ -210,8 +211,8 @@ func (s slow) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 }
 
-// TestOneLoad: all who come first share the requests, which go on without those
-// who leave.
+// TestOneLoad: concurrent first callers share the requests, which continue when one
+// of them leaves.
 func TestOneLoad(t *testing.T) {
 	i := newIssuer(t)
 	s := slow{http.DefaultTransport, make(chan struct{})}
@@ -220,7 +221,7 @@ func TestOneLoad(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := v.Identity(ctx, token); !errors.Is(err, context.Canceled) {
-		t.Errorf("who left got %v", err)
+		t.Errorf("the caller that left got %v", err)
 	}
 	var wg sync.WaitGroup
 	for range 20 {

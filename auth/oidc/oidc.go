@@ -1,12 +1,3 @@
-// Package oidc checks the JSON web tokens of an OpenID Connect issuer, with
-// coreos/go-oidc.
-//
-// The issuer is asked for its keys when the first token comes, once an hour from
-// then on, and for tokens with a key that is not among them; tokens are sent
-// nowhere.
-//
-// It must never accept a token that is not for this server (audience), nor put
-// one into an error, nor let forged tokens become as many requests to the issuer.
 package oidc
 
 import (
@@ -29,28 +20,29 @@ import (
 	"github.com/waveproxy/waveproxy/auth"
 )
 
-// Options say whose tokens are good, and what in them names the caller.
+// Options name the issuer, the audience and the claim that names the caller.
 type Options struct {
 	Issuer   string       // URL, as in the tokens' "iss"
-	Audience string       // must be in the tokens' "aud"; without one none is good
-	Claim    string       // that names the caller; default "sub"
-	Client   *http.Client // that asks the issuer for its keys, following no redirect; nil: a plain one
+	Audience string       // must be in the tokens' "aud"; if empty, every token is refused
+	Claim    string       // the claim that names the caller; default "sub"
+	Client   *http.Client // asks the issuer for its keys, following no redirect; nil means a plain one
 }
 
 const (
 	maxToken = 16 << 10 // bytes
-	// leeway is for clocks that differ: how long a token is good after its end.
+	// leeway is how long a token is accepted after its expiry, because clocks differ.
 	leeway    = time.Minute
 	maxName   = 256 // characters
-	maxReason = 300
+	maxReason = 300 // bytes of the library's error
 )
 
-// algorithms are those whose keys the issuer can publish. HMAC's it cannot.
+// algorithms are the signatures with a public key. HMAC is not among them, because
+// an issuer cannot publish its key.
 var algorithms = []jose.SignatureAlgorithm{
 	jose.RS256, jose.RS384, jose.RS512, jose.ES256, jose.ES384, jose.ES512, jose.PS256, jose.PS384, jose.PS512, jose.EdDSA,
 }
 
-// Verifier is an auth.Bearer. It is safe for concurrent use.
+// Verifier is an auth.Bearer for the tokens of one issuer. Safe for concurrent use.
 type Verifier struct {
 	options Options
 	config  *oidc.Config
@@ -62,7 +54,8 @@ type Verifier struct {
 
 var _ auth.Bearer = (*Verifier)(nil)
 
-// New asks nobody yet: the issuer may start later than we do.
+// New returns a Verifier. It makes no request, because the issuer may start later
+// than this server.
 func New(o Options) *Verifier {
 	client := http.Client{}
 	if o.Client != nil {
@@ -78,10 +71,10 @@ func New(o Options) *Verifier {
 	return &Verifier{options: o, config: config}
 }
 
-// Identity returns what the claim of a good token says. Signature, issuer,
-// audience and expiry are checked, the latter with a minute of leeway. A token
-// that is not good is auth.ErrWrongLogin, with the reason; other errors are ctx's
-// or mean that the issuer could not be asked.
+// Identity returns the name in the claim of a valid token. Signature, issuer,
+// audience and expiry are checked, the expiry with a minute of leeway. An invalid
+// token is auth.ErrWrongLogin, with the reason; other errors are ctx's or mean that
+// the issuer's keys are not available.
 func (v *Verifier) Identity(ctx context.Context, token string) (string, error) {
 	if len(token) > maxToken {
 		return "", wrong("a token of more than %d bytes", maxToken)
@@ -94,7 +87,7 @@ func (v *Verifier) Identity(ctx context.Context, token string) (string, error) {
 		return "", err
 	}
 	claims, signed, err := v.verify(ctx, known, token)
-	if !signed { // with a newer key, perhaps
+	if !signed { // the key may be newer than the known ones
 		newer, failed := v.load(ctx)
 		if failed != nil {
 			return "", failed
@@ -112,7 +105,8 @@ func (v *Verifier) Identity(ctx context.Context, token string) (string, error) {
 	return v.name(claims)
 }
 
-// witness tells whether a signature was good, which the library's error does not.
+// witness notes whether the signature was valid, because the library's error does
+// not tell.
 type witness struct {
 	oidc.KeySet
 	signed bool
@@ -124,8 +118,8 @@ func (w *witness) VerifySignature(ctx context.Context, token string) ([]byte, er
 	return payload, err
 }
 
-// verify returns the claims of a good token, and whether the token was signed
-// with one of the keys, good or not.
+// verify returns the claims of a valid token, and whether one of the keys signed
+// the token, valid or not.
 func (v *Verifier) verify(ctx context.Context, keys oidc.KeySet, token string) (claims map[string]json.RawMessage, signed bool, err error) {
 	w := &witness{KeySet: keys}
 	checked, err := oidc.NewVerifier(v.options.Issuer, w, v.config).Verify(ctx, token)
@@ -148,7 +142,7 @@ func (v *Verifier) name(claims map[string]json.RawMessage) (string, error) {
 		return "", wrong("the token's claim %q is not a name", claim)
 	}
 	// People can write any address into their account. Some issuers send the
-	// boolean as a text.
+	// boolean as a string.
 	if verified, given := claims["email_verified"]; claim == "email" && given && strings.Trim(string(verified), `"`) != "true" {
 		return "", wrong("the issuer has not verified the token's email")
 	}
@@ -160,8 +154,8 @@ func wrong(format string, args ...any) error {
 }
 
 // isName reports whether the name can be an identity: one printable line, because
-// it is logged, counted and compared, and none that the server itself gives. RuneError is what JSON's
-// decoder makes of text that is not UTF-8.
+// it is logged, counted and compared, and not reserved for the server itself.
+// JSON's decoder turns bytes that are not UTF-8 into RuneError.
 func isName(name string) bool {
 	return name != "" && !auth.IsReserved(name) && utf8.RuneCountInString(name) <= maxName &&
 		!strings.ContainsFunc(name, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) })

@@ -12,31 +12,33 @@ import (
 )
 
 const (
-	// Timeout is for one login, with all requests and retries that it takes.
+	// Timeout bounds one login, with all its requests and retries.
 	Timeout = 30 * time.Second
 
-	// waitTimeout is for who waits for a login. It is a little longer than the
-	// login's own, which ends with a message that says more.
+	// waitTimeout bounds the wait of a caller for a login. It is a little longer
+	// than Timeout, because the error of the login itself says more.
 	waitTimeout = Timeout + time.Second
 
-	// pause is between failed logins for the same key, so that a burst of pulls
-	// does not become one of logins. The error is repeated meanwhile.
+	// pause is the time from a failed login to the next one for the same key, so
+	// that a burst of pulls does not become a burst of logins. Meanwhile the error
+	// is repeated.
 	pause = 5 * time.Second
 
-	// margin is what a credential has left when it is last handed out.
+	// margin is the shortest time that a credential is good for when it is handed
+	// out.
 	margin = time.Minute
 
 	keptCredentials = 256
 )
 
-// Login asks a cloud for a credential and says when that expires; the zero time
-// if it must not be kept. It need not heed ctx, which ends after Timeout, but
-// has to end by itself soon after.
+// Login returns a credential from a cloud and its expiry; the zero time means that
+// the credential must not be kept. ctx ends after Timeout. A Login that ignores ctx
+// must end by itself soon after.
 type Login func(ctx context.Context) (c auth.Credential, expires time.Time, err error)
 
-// Cache keeps credentials until a minute before they expire. When a quarter of
-// its time is left a credential is renewed, while it is still handed out; if
-// that fails it stays in use. Safe for concurrent use.
+// Cache keeps credentials until a minute before they expire. When a quarter of its
+// time is left, a credential is renewed in the background; if that fails, it stays
+// in use. Safe for concurrent use.
 type Cache struct {
 	now     func() time.Time
 	entries *lru.Cache[string, entry] // the plain LRU: lru/expirable keeps a goroutine for ever
@@ -46,12 +48,13 @@ type Cache struct {
 // entry is the last credential, if there was one, and how the last login ended.
 type entry struct {
 	credential auth.Credential
-	expires    time.Time // the last moment to hand the credential out
-	next       time.Time // of the next login; the answer is known until then
+	expires    time.Time // from then on the credential is not handed out
+	next       time.Time // no login begins before; until then the answer is known
 	err        error     // of the last login
 }
 
-// answer is what to return without a login, if that is known.
+// answer returns the credential or the error of the entry; known is false if only a
+// login can tell.
 func (e entry) answer(now time.Time) (c auth.Credential, known bool, err error) {
 	switch {
 	case now.Before(e.expires):
@@ -75,7 +78,7 @@ func NewCache(now func() time.Time) *Cache {
 }
 
 // Get returns the credential for the key, and logs in when there is none.
-// Callers with the same key share one login, which goes on when they leave.
+// Callers with the same key share one login, which continues when they leave.
 // Errors are ctx's, or the login's, which is repeated for a few seconds.
 func (c *Cache) Get(ctx context.Context, key string, login Login) (auth.Credential, error) {
 	e, _ := c.entries.Get(key)
@@ -103,7 +106,7 @@ func (c *Cache) renew(ctx context.Context, key string, login Login) (auth.Creden
 	e, _ := c.entries.Get(key)
 	now := c.now()
 	if credential, known, err := e.answer(now); known && now.Before(e.next) {
-		return credential, err // someone else's login ended in between
+		return credential, err // another login ended in between
 	}
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()

@@ -53,7 +53,7 @@ func (s *source) set(life, takes time.Duration, fail error) {
 
 var errDown = errors.New("the cloud is down")
 
-// want asks for the credential and lets what that started come to its end.
+// want checks the credential, and waits until a renewal that this began has ended.
 func want(t *testing.T, c *cloud.Cache, s *source, password string, wantErr error) {
 	t.Helper()
 	got, err := c.Get(t.Context(), "key", s.login)
@@ -76,7 +76,7 @@ func TestCacheRenews(t *testing.T) {
 	}{
 		"while a quarter is left": {12 * time.Hour, false, []step{
 			{0, "1", nil}, {9*time.Hour - 1, "1", nil},
-			{1, "1", nil}, // and behind it the renewal
+			{1, "1", nil}, // and is renewed in the background
 			{1, "2", nil}, {9*time.Hour - 3, "2", nil}, {2, "2", nil}, {1, "3", nil},
 		}},
 		"at once when it expired": {time.Hour, false, []step{
@@ -161,10 +161,10 @@ func TestCacheSharesLogins(t *testing.T) {
 		start := time.Now()
 		leave()
 		if err := <-errs; !errors.Is(err, context.Canceled) {
-			t.Errorf("who left got %v", err)
+			t.Errorf("the caller that left got %v", err)
 		}
 		if time.Since(start) != 0 {
-			t.Error("who left had to wait")
+			t.Error("the caller that left had to wait")
 		}
 		others.Wait()
 		if s.logins != 1 {
@@ -176,12 +176,12 @@ func TestCacheSharesLogins(t *testing.T) {
 	})
 }
 
-func TestCacheRenewsBehindWhoAsks(t *testing.T) {
+func TestCacheRenewsInTheBackground(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &source{life: time.Hour}
 		c := cloud.NewCache(nil)
 		want(t, c, s, "1", nil)
-		s.set(time.Hour, time.Hour, nil) // now the cloud hangs
+		s.set(time.Hour, time.Hour, nil) // from now on the cloud hangs
 		time.Sleep(50 * time.Minute)
 		start := time.Now()
 		want(t, c, s, "1", nil)

@@ -1,6 +1,9 @@
-// Package cloud is what the keychains of the clouds (auth/ecr, auth/gar,
-// auth/acr) have in common: credentials that expire and are renewed in time,
+// Package cloud is the common part of the clouds' keychains (auth/ecr, auth/gar,
+// auth/acr): credentials that expire and are renewed in time,
 // errors that quote no secret, and the HTTP client for the clouds' libraries.
 //
-// It must never know a cloud, log, or keep a credential on disk.
+// The package must never depend on one cloud, log, or keep a credential on disk.
+//
+// Files: cache.go (credentials and their renewal), client.go (HTTP), errors.go (errors
+// without secrets).
 package cloud

@@ -11,25 +11,24 @@ import (
 )
 
 const (
-	maxText = 300
+	maxText = 300 // bytes of an error
 	hidden  = "[hidden]"
 )
 
-// token finds what is as long as only tokens are. Colons end it, for the names
-// of AWS roles are long and worth reading.
+// token matches words that only a token is long enough for. A colon ends a word,
+// because the names of AWS roles are long and worth reading.
 var token = regexp.MustCompile(`[A-Za-z0-9+/=_.~%-]{100,}`)
 
-// Error returns what to tell about err, which a cloud's library returned: ctx's
-// error when that has ended, else a new error of one line from which the secrets
-// and all tokens are gone. err is not in its chain. The libraries quote answers,
-// and answers quote requests: AWS has the session token in its explanation of a
-// wrong signature.
+// Error returns the safe form of err, which a cloud's library returned: ctx's error
+// if ctx has ended, else a new error of one line without the secrets and without
+// tokens. err is not in its chain. The libraries quote answers, and answers quote
+// requests: AWS explains a wrong signature with the session token in the text.
 func Error(ctx context.Context, err error, secrets ...string) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	if e, ok := errors.AsType[*url.Error](err); ok {
-		err = e.Err // without the URL, which has a query
+		err = e.Err // without the URL, because it has a query
 	}
 	return errors.New(clean(err.Error(), secrets))
 }
@@ -49,8 +48,9 @@ func clean(text string, secrets []string) string {
 }
 
 // Refusal returns an error for an answer with an HTTP status other than 200. Of
-// the body it has what RFC 6749 section 5.2, the OCI distribution specification
-// and Azure's metadata service put there for people. It is for Error.
+// the body it has the texts that RFC 6749 section 5.2, the OCI distribution
+// specification and Azure's metadata service put there for people. The result must
+// pass through Error.
 func Refusal(status int, body []byte) error {
 	var answer struct {
 		Error       string `json:"error"`
@@ -60,7 +60,7 @@ func Refusal(status int, body []byte) error {
 			Message string `json:"message"`
 		} `json:"errors"`
 	}
-	// An answer of another form leaves the status, which says enough.
+	// Without an answer of this form the status is left, which says enough.
 	_ = json.Unmarshal(body, &answer)
 	if len(answer.Errors) > 0 {
 		answer.Error, answer.Description = answer.Errors[0].Code, answer.Errors[0].Message

@@ -21,9 +21,10 @@ import (
 	"github.com/waveproxy/waveproxy/auth/internal/cloud"
 )
 
-// Main is for TestMain. It empties the environment, home directory included,
-// points the metadata services that have a setting for it at a closed port, and
-// fails when a goroutine is left or a connection was to leave the machine.
+// Main runs the tests of a package, for TestMain. It empties the environment, home
+// directory included, and points the metadata services that have a setting for it at
+// a closed port. It fails if a goroutine is left or a connection was to leave the
+// machine.
 func Main(m *testing.M) {
 	os.Clearenv()
 	home, err := os.MkdirTemp("", "cloudtest")
@@ -52,7 +53,7 @@ func Main(m *testing.M) {
 	}))
 }
 
-// escaped notes the addresses that were refused.
+// escaped are the addresses that were refused.
 var escaped strays
 
 type strays struct {
@@ -73,7 +74,8 @@ func (s *strays) all() []string {
 	return s.addresses
 }
 
-// Stay lets the dialer connect to this machine only, and ask no name server.
+// Stay keeps the dialer on this machine: it connects to loopback only and asks no
+// name server.
 func Stay(d *net.Dialer) {
 	d.Control = func(_, address string, _ syscall.RawConn) error {
 		host, _, err := net.SplitHostPort(address)
@@ -90,8 +92,8 @@ func Stay(d *net.Dialer) {
 	}}
 }
 
-// Client returns cloud.Client with connections to the stand-ins only: those on
-// loopback, and those that stand for the "host:port" of routes.
+// Client returns a cloud.Client that connects to loopback only. A "host:port" in
+// routes leads to its stand-in.
 func Client(routes map[string]*Server) *http.Client {
 	t := cloud.Transport()
 	dialer := &net.Dialer{}
@@ -111,29 +113,29 @@ func Client(routes map[string]*Server) *http.Client {
 	return cloud.Client(t)
 }
 
-// Request is what a stand-in was asked.
+// Request is a request that a stand-in received.
 type Request struct {
 	Method string
 	Host   string
 	Path   string
 	Header http.Header
-	Form   url.Values // of the query and of a body of that type
+	Form   url.Values // from the query and from a body of that type
 	Body   string
 }
 
-// Server is a stand-in that notes what it is asked.
+// Server is a stand-in that keeps its requests. Safe for concurrent use.
 type Server struct {
 	*httptest.Server
 	mu       sync.Mutex
 	requests []Request
 }
 
-// NewServer starts a stand-in, and NewTLSServer one that speaks TLS.
+// NewServer starts a stand-in that speaks plain HTTP. It ends with the test.
 func NewServer(t *testing.T, answer func(http.ResponseWriter, Request)) *Server {
 	return start(t, answer, (*httptest.Server).Start)
 }
 
-// NewTLSServer is described at NewServer.
+// NewTLSServer starts a stand-in that speaks TLS. It ends with the test.
 func NewTLSServer(t *testing.T, answer func(http.ResponseWriter, Request)) *Server {
 	return start(t, answer, (*httptest.Server).StartTLS)
 }
@@ -162,7 +164,7 @@ func start(t *testing.T, answer func(http.ResponseWriter, Request), start func(*
 	return s
 }
 
-// Requests returns all so far.
+// Requests returns all requests so far.
 func (s *Server) Requests() []Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -172,18 +174,18 @@ func (s *Server) Requests() []Request {
 // Count returns how many requests there were.
 func (s *Server) Count() int { return len(s.Requests()) }
 
-// JSON answers.
+// JSON writes an answer in JSON.
 func JSON(w http.ResponseWriter, status int, body string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	fmt.Fprint(w, body)
 }
 
-// Secret returns a long word, as tokens are.
+// Secret returns a word that begins with the name and is as long as a token.
 func Secret(name string) string { return name + strings.Repeat("-0123456789abcdef", 16) }
 
-// WantError checks that an error is one line with all parts, and that neither
-// the secrets nor the libraries' own errors can be got out of it.
+// WantError checks that an error is one line with all parts, and that it contains
+// neither a secret nor, in its chain, an error of the clouds' libraries.
 func WantError(t *testing.T, err error, secrets []string, parts ...string) {
 	t.Helper()
 	if err == nil {
@@ -220,7 +222,7 @@ type Clock struct {
 	t  time.Time
 }
 
-// Now is for cloud.NewCache.
+// Now returns the clock's time, for cloud.NewCache.
 func (c *Clock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -230,7 +232,7 @@ func (c *Clock) Now() time.Time {
 	return c.t
 }
 
-// Advance lets time pass.
+// Advance moves the clock forward by d.
 func (c *Clock) Advance(d time.Duration) {
 	now := c.Now()
 	c.mu.Lock()
