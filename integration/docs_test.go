@@ -1,8 +1,9 @@
 package integration
 
 import (
+	"io/fs"
 	"os"
-	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -14,14 +15,20 @@ func TestSecurityDocumentNamesTests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	list, err := exec.CommandContext(t.Context(), "go", "test", "-list", ".", ".").Output()
+	known := map[string]bool{}
+	declared := regexp.MustCompile(`(?m)^func (Test[A-Za-z]+)\(t \*testing\.T\)`)
+	err = filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		source, err := os.ReadFile(path)
+		for _, match := range declared.FindAllSubmatch(source, -1) {
+			known[string(match[1])] = true
+		}
+		return err
+	})
 	if err != nil {
 		t.Fatal(err)
-	}
-	there := strings.Fields(string(list))
-	known := map[string]bool{}
-	for _, name := range there {
-		known[name] = true
 	}
 	names := regexp.MustCompile("`(Test[A-Za-z]+)`").FindAllStringSubmatch(string(text), -1)
 	if len(names) < 10 {

@@ -7,4 +7,9 @@
 // or the machine's network: there is no bridge and no packet filter rule, and
 // registries are reached by plain HTTP on 127.0.0.1. Everything ends at a
 // deadline. Docker and containerd need root.
+//
+// Files: containerd.go (containerd and ctr), docker.go (dockerd with its own
+// containerd), engine.go (Engine, Available), node.go (a node: containerd with a
+// kubelet's settings, by release), podman.go (Podman), process.go (programs and
+// daemons), skopeo.go (skopeo), storage.go (overlay file systems, removal).
 package engine

@@ -74,7 +74,7 @@ func Available(t testing.TB) []Engine {
 }
 
 func startFleet() {
-	if fleet.dir, fleet.err = os.MkdirTemp("", "wp-"); fleet.err != nil {
+	if fleet.dir, fleet.err = makeDir("wp-"); fleet.err != nil {
 		return
 	}
 	// Unix socket names end at 107 bytes, and the engines add up to 40 of their own.

@@ -103,7 +103,7 @@ func StartNode(t testing.TB, release string) (node *Node, ok bool) {
 
 func startNode(t testing.TB, release string) (*Node, error) {
 	// Sockets have short names, and t.TempDir does not unmount.
-	dir, err := os.MkdirTemp("", "wp-node-")
+	dir, err := makeDir("wp-node-")
 	if err != nil {
 		return nil, err
 	}

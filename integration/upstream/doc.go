@@ -10,4 +10,11 @@
 // It must never listen on anything but loopback, fetch anything from outside,
 // or be imported by code that ships. Images are the same bytes on every run, so
 // that a digest in a failure message can be found again.
+//
+// Files: attestation.go (attestations in an index), fault.go (registries that fail
+// as planned), faultanswer.go (what a fault sends), faultblob.go (blobs of those
+// registries), faulth2.go (faults of HTTP/2), image.go (the test images), private.go
+// (registries with a login), push.go (pushing images), registry.go (a registry and
+// its request list), rootfs.go (what is in the images), schema1.go (an image of
+// schema 1), tokens.go (a token server).
 package upstream

@@ -1,0 +1,8 @@
+// Package api tests the control plane as its clients see it: what it answers, what
+// it refuses and why, and that a refusal changes nothing.
+//
+// Files: forward_test.go (requests for another Wave server, health), includes_test.go
+// (images included as layers), main_test.go (TestMain), refused_test.go (refused
+// submissions), tls_test.go (certificates), waveapi_test.go (describe, delete,
+// inspect, validate credentials).
+package api

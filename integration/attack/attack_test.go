@@ -1,0 +1,122 @@
+package attack
+
+import (
+	"bufio"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/waveproxy/waveproxy/integration/harness"
+)
+
+// The tests called TestAttack do what an enemy would, as a client, as a
+// registry, or as the owner of a domain. Each proves that the attack was
+// refused and that the place it was aimed at saw nothing, and each has a
+// control: the same thing works when it is allowed. This file has what they
+// share; attacknet_test.go has a network of their own.
+
+// canary is a place where nobody may be led to.
+type canary struct {
+	Host, URL string
+	touched   atomic.Int64
+}
+
+// newCanary listens on a free port of loopback, answers everything, and counts.
+func newCanary(t *testing.T) *canary {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &canary{Host: l.Addr().String(), URL: "http://" + l.Addr().String()}
+	server := &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "treasure") }),
+		ConnState: func(_ net.Conn, state http.ConnState) {
+			if state == http.StateNew {
+				d.touched.Add(1)
+			}
+		},
+	}
+	go func() { _ = server.Serve(l) }()
+	t.Cleanup(func() { server.Close() })
+	return d
+}
+
+// wantUntouched fails if anybody came.
+func (d *canary) wantUntouched(t *testing.T) {
+	t.Helper()
+	if n := d.touched.Load(); n != 0 {
+		t.Errorf("BREACH: %s saw %d connections", d.Host, n)
+	}
+}
+
+// Raw sends bytes as they are and reads one response. A connection closed
+// without any is the status 0.
+func raw(t *testing.T, host, text string) harness.Response {
+	t.Helper()
+	conn, err := net.Dial("tcp", host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, text); err != nil {
+		t.Fatal(err)
+	}
+	method, _, _ := strings.Cut(text, " ")
+	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
+	if err != nil {
+		return harness.Response{Body: err.Error()}
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return harness.Response{Status: resp.StatusCode, Header: resp.Header, Body: string(body)}
+}
+
+// peak is the most memory that the process has held, in MiB, since it started
+// or since forgetPeak.
+func peak(t *testing.T, pid int) int {
+	t.Helper()
+	status, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(status), "VmHWM:")
+	text, _, _ := strings.Cut(rest, " kB")
+	kib, err := strconv.Atoi(strings.TrimSpace(text))
+	if err != nil {
+		t.Fatalf("VmHWM of process %d: %v", pid, err)
+	}
+	return kib / 1024
+}
+
+// wantMemory fails when the process ever held more than limit MiB.
+func wantMemory(t *testing.T, pid, limit int) {
+	t.Helper()
+	if got := peak(t, pid); got > limit {
+		t.Errorf("BREACH: the server held %d MiB of memory, want at most %d", got, limit)
+	} else {
+		t.Logf("the server held at most %d MiB of memory", got)
+	}
+}
+
+// wantAlive wants an image augmented and pulled, as if nothing had happened.
+func wantAlive(t *testing.T, p *harness.Proxy, image string) {
+	t.Helper()
+	harness.Verify(t, p.Augment(t, harness.Request{ContainerImage: image, ContainerConfig: harness.Greeter(t)}).TargetImage)
+}
+
+// quiet is for servers whose clients are meant to fail.
+var quiet = log.New(io.Discard, "", 0)

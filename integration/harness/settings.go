@@ -1,0 +1,43 @@
+package harness
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+
+	"github.com/waveproxy/waveproxy/integration/upstream"
+)
+
+// WithCache returns the settings with a cache of blobs of the size.
+func WithCache(settings map[string]string, size string) map[string]string {
+	settings = maps.Clone(settings)
+	settings["WAVEPROXY_CACHE_SIZE"] = size
+	return settings
+}
+
+// RetryingSoon returns the settings with the shortest wait for an upstream that
+// stalls.
+func RetryingSoon(settings map[string]string) map[string]string {
+	settings = maps.Clone(settings)
+	settings["WAVEPROXY_UPSTREAMS_STALL_TIMEOUT"] = "1s"
+	return settings
+}
+
+// OneRegistry returns the configuration of one registry over plain HTTP. It adds to
+// login.
+func OneRegistry(host string, login map[string]string) map[string]string {
+	login["plain_http"] = "true"
+	text, _ := json.Marshal(map[string]any{host: login}) // strings only: cannot fail
+	return map[string]string{"WAVEPROXY_REGISTRIES": string(text)}
+}
+
+// Login returns a registry's members for the user's password.
+func Login(u upstream.User) map[string]string {
+	return map[string]string{"username": u.Name, "password": u.Password}
+}
+
+// DockerHub returns the configuration in which a local registry stands in for Docker
+// Hub.
+func DockerHub(registryURL string) map[string]string {
+	return map[string]string{"WAVEPROXY_REGISTRIES": fmt.Sprintf(`{docker.io: {url: %q}}`, registryURL)}
+}
