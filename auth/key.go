@@ -16,6 +16,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/waveproxy/waveproxy/internal/durable"
 )
 
 // Key signs tokens and encrypts grants. Printed with any verb it shows its id
@@ -135,8 +137,7 @@ func loadKey(path string) (Key, error) {
 	return ParseKey(text)
 }
 
-// createKey puts a new key at path unless another process was first. Link, not
-// rename, gives the complete file its name: it fails when the name is taken.
+// createKey puts a new key at path unless another process was first.
 func createKey(path string) error {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -154,16 +155,5 @@ func createKey(path string) error {
 	if _, err := fmt.Fprintln(tmp, base64.StdEncoding.EncodeToString(secret)); err != nil {
 		return err
 	}
-	if err := tmp.Sync(); err != nil {
-		return err
-	}
-	if err := os.Link(tmp.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return durable.Create(tmp, path)
 }

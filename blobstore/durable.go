@@ -10,15 +10,16 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"github.com/waveproxy/waveproxy/internal/durable"
 )
 
 // tempPrefix begins the names of unfinished files. No blob's or record's name
 // begins with a dot.
 const tempPrefix = ".tmp-"
 
-// write gives path the content that fill writes, or leaves it as it was. The
-// order is what makes it hold after a power failure: the bytes reach the disk
-// before the name does, and the name before write returns.
+// write gives path the content that fill writes, or leaves it as it was. When it
+// returns nil the content is durable.
 func (d *Dir) write(path string, fill func(io.Writer) error) error {
 	if err := d.makeDir(filepath.Dir(path)); err != nil {
 		return err
@@ -28,18 +29,13 @@ func (d *Dir) write(path string, fill func(io.Writer) error) error {
 		return err
 	}
 	defer f.Close() // not before the rename: closing gives up the lock
-	err = fill(f)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
+	if err = fill(f); err == nil {
+		err = durable.Replace(f, path)
 	}
 	if err != nil {
-		os.Remove(f.Name()) // if that fails too, the next Sweep does it
-		return err
+		os.Remove(f.Name()) // fails if the file has its name; otherwise the next Sweep does it
 	}
-	return syncDir(filepath.Dir(path))
+	return err
 }
 
 // createTemp returns a new, empty, locked file in dir. The lock (flock) tells
@@ -118,7 +114,7 @@ func (d *Dir) syncEntry(path string) error {
 	if err := d.makeDir(filepath.Dir(path)); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return durable.SyncDir(filepath.Dir(path))
 }
 
 // makeDir makes dir, which is below d.path, exist durably. A directory that
@@ -140,7 +136,7 @@ func (d *Dir) makeDir(dir string) error {
 			return nil
 		}
 	}
-	if err := syncDir(parent); err != nil {
+	if err := durable.SyncDir(parent); err != nil {
 		return err
 	}
 	d.synced.Store(dir, nil)
@@ -163,14 +159,5 @@ func makeRoot(path string) error {
 	if err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
+	return durable.SyncDir(filepath.Dir(path))
 }

@@ -13,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/internal/durable"
 )
 
 // errClosed ends fills when the cache is closed.
@@ -134,7 +135,7 @@ func (c *Cache) run(ctx context.Context, f *fill, fetch Fetch) {
 		return
 	}
 	// This process can use the blob even if its name is not durable.
-	if err := syncDir(c.dir); err != nil {
+	if err := durable.SyncDir(c.dir); err != nil {
 		c.log.Warn("cannot sync the cache directory, a crash may lose the blob", "error", err)
 	}
 }
@@ -210,13 +211,4 @@ func (c *Cache) settle(f *fill, err error) error {
 func (c *Cache) diskFailed(d digest.Digest, err error) {
 	c.rest = time.Now().Add(restAfterFailure)
 	c.log.Warn("cannot store a blob, streaming blobs that are not cached", "digest", d, "error", err)
-}
-
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/waveproxy/waveproxy/api"
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/internal/durable"
 )
 
 func layerCommand() *cobra.Command {
@@ -58,25 +59,22 @@ func writeFile(name string, data []byte) error {
 }
 
 func writeFrom(name string, r io.Reader) error {
-	dir := filepath.Dir(name)
-	f, err := os.CreateTemp(dir, tempPattern)
+	f, err := os.CreateTemp(filepath.Dir(name), tempPattern)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name())
+	defer os.Remove(f.Name()) // fails once the file has its name
 	_, err = io.Copy(f, r)
-	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
-	if err != nil {
+	if err == nil {
+		err = f.Chmod(0o644)
+	}
+	if err == nil {
+		err = durable.Replace(f, name)
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
-	if err := os.Rename(f.Name(), name); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return nil
 }
 
 // readLayer turns a --layer value into the wire form: URLs are left to the

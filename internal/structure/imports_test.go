@@ -32,6 +32,7 @@ var allowed = map[string][]string{
 	"upstream/upstreamtest":         {"augment/archivetest"},
 	"auth/oidc":                     {"auth", "augment"},
 	"ratelimit":                     {},
+	"internal/durable":              {},
 	"internal/flight":               {},
 	"front":                         {"auth", "augment", "ratelimit", "upstream"},
 	"assemble":                      {"auth", "augment", "blobstore", "internal/flight", "upstream"},
@@ -63,6 +64,10 @@ var allowed = map[string][]string{
 	"integration/replicas":    {},
 	"integration/upstream":    {},
 }
+
+// anywhere are packages of ours that every other may import: each wraps a few
+// calls of the operating system and imports nothing of ours.
+var anywhere = []string{"internal/durable"}
 
 // never holds the lines that no edit of allowed may cross: packages of ours that
 // the named one must not reach, directly or not.
@@ -129,7 +134,7 @@ func TestImports(t *testing.T) {
 			t.Errorf("%s is a new package: say in this test what it may import", own)
 		}
 		for reached, chain := range reach(packages, p) {
-			if other, ours := strings.CutPrefix(reached, module); ours && !slices.Contains(may, other) {
+			if other, ours := strings.CutPrefix(reached, module); ours && !slices.Contains(may, other) && !slices.Contains(anywhere, other) {
 				t.Errorf("%s must not import %s: %s", own, other, strings.Join(chain, " -> "))
 			}
 			if other, ours := strings.CutPrefix(reached, module); ours {
