@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -26,8 +27,9 @@ import (
 )
 
 const (
-	kills     = 50
-	killFills = 200
+	killDirs  = 5  // directories, of which as many are tested at once as there are cores
+	kills     = 10 // of the processes that fill one directory, one after the other
+	fillBlobs = 200
 	killMax   = 3 << 20 // room for half of what is fetched
 )
 
@@ -38,7 +40,7 @@ func fillChild(dir string) error {
 		return err
 	}
 	var fills sync.WaitGroup
-	for i := range killFills {
+	for i := range fillBlobs {
 		data := storetest.Bytes(5_000+rand.IntN(40_000), fmt.Sprint("kill", i))
 		fills.Go(func() {
 			for {
@@ -69,42 +71,55 @@ func dribble(data []byte) cache.Fetch {
 }
 
 func TestKill(t *testing.T) {
-	dir := t.TempDir()
-	var leftovers, verified int
-	for range kills {
-		cmd := child(t, "fill", dir)
-		stdout, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
+	var leftovers, verified atomic.Int64
+	t.Run("all", func(t *testing.T) { // ends when its parallel tests have
+		for i := range killDirs {
+			t.Run(fmt.Sprint(i), func(t *testing.T) {
+				t.Parallel()
+				dir := t.TempDir()
+				for range kills {
+					leftovers.Add(int64(killFills(t, dir)))
+					c := openCache(t, dir, killMax)
+					if err := c.Check(); err != nil {
+						t.Error(err)
+					}
+					verified.Add(int64(verifyFiles(t, dir)))
+					c.Close()
+				}
+			})
 		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.ReadFull(stdout, make([]byte, len("ready\n"))); err != nil {
-			t.Errorf("child: %v", err)
-		}
-		time.Sleep(rand.N(60 * time.Millisecond))
-		cmd.Process.Kill()
-		if err := cmd.Wait(); err == nil || err.Error() != "signal: killed" {
-			t.Fatalf("child ended with %v", err)
-		}
-		temps, err := filepath.Glob(dir + "/.tmp-*")
-		if err != nil {
-			t.Fatal(err)
-		}
-		leftovers += len(temps)
-
-		c := openCache(t, dir, killMax)
-		if err := c.Check(); err != nil {
-			t.Error(err)
-		}
-		verified += verifyFiles(t, dir)
-		c.Close()
-	}
-	t.Logf("%d unfinished files removed, %d blobs verified", leftovers, verified)
-	if leftovers == 0 || verified == 0 {
+	})
+	t.Logf("%d unfinished files removed, %d blobs verified", leftovers.Load(), verified.Load())
+	if leftovers.Load() == 0 || verified.Load() == 0 {
 		t.Error("the kills did not meet the fills")
 	}
+}
+
+// killFills kills a process that fills the directory and returns how many
+// unfinished files it left. The process is real, and so is its time to live.
+func killFills(t *testing.T, dir string) int {
+	t.Helper()
+	cmd := child(t, "fill", dir)
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(stdout, make([]byte, len("ready\n"))); err != nil {
+		t.Errorf("child: %v", err)
+	}
+	time.Sleep(rand.N(60 * time.Millisecond))
+	cmd.Process.Kill()
+	if err := cmd.Wait(); err == nil || err.Error() != "signal: killed" {
+		t.Fatalf("child ended with %v", err)
+	}
+	temps, err := filepath.Glob(dir + "/.tmp-*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(temps)
 }
 
 // verifyFiles returns the number of blobs and checks the digest of each.
