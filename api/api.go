@@ -15,7 +15,7 @@ import (
 	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
-	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/containerconfig"
 	"github.com/waveproxy/waveproxy/front"
 	"github.com/waveproxy/waveproxy/ratelimit"
 )
@@ -36,14 +36,6 @@ type Registries interface {
 	CheckLogin(ctx context.Context, host, username, password string) (bool, error)
 }
 
-// Layers takes layers in. assemble.Layers is one.
-type Layers interface {
-	Inline(ctx context.Context, staged blobstore.Store, data []byte, want assemble.Expected) (augment.Layer, error)
-	Remote(ctx context.Context, url string, want assemble.Expected) (augment.Layer, error)
-	// Image takes the layer at a docker:// location.
-	Image(ctx context.Context, identity, location string, want assemble.Expected) (augment.Layer, error)
-}
-
 // Tokens makes, reads and ends tokens. auth.Tokens is one.
 type Tokens interface {
 	// Mint returns the token and when it expires. A ttl of zero is the default.
@@ -58,7 +50,7 @@ type Tokens interface {
 type Options struct {
 	Resolver   Resolver
 	Registries Registries
-	Layers     Layers
+	Layers     containerconfig.Layers
 	Tokens     Tokens
 	Host       string // registry host in the image names handed out: "localhost:9090"
 	MaxBody    int64  // of a request, in bytes

@@ -14,6 +14,7 @@ import (
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/containerconfig"
 	"github.com/waveproxy/waveproxy/front"
 )
 
@@ -76,7 +77,7 @@ type submission struct {
 	includes  []reference.Named
 	platforms []ocispec.Platform
 	recipe    augment.Recipe // without its layers, until they are taken in
-	layers    []namedLayer
+	layers    []containerconfig.Layer
 	ttl       time.Duration
 }
 
@@ -93,13 +94,16 @@ func (s server) check(req *SubmitRequest, caller auth.Caller) (sub submission, e
 		return sub, err
 	}
 	if c := req.ContainerConfig; c != nil {
-		sub.recipe = augment.Recipe{Entrypoint: c.Entrypoint, Cmd: c.Cmd, Env: c.Env, WorkingDir: c.WorkingDir}
+		sub.recipe = c.Recipe()
 		if err := sub.recipe.Validate(); err != nil {
 			return sub, front.Refuse(http.StatusBadRequest, front.Unsupported, "containerConfig: %v", err)
 		}
-		if sub.layers, err = nameLayers(c.Layers); err != nil {
-			return sub, err
+		for i, l := range c.Layers {
+			if err := l.Check(fmt.Sprintf("containerConfig.layers[%d]", i)); err != nil {
+				return sub, err
+			}
 		}
+		sub.layers = c.Layers
 	}
 	if sub.ttl, err = parseTTL(req.TTL); err != nil {
 		return sub, err
@@ -130,8 +134,9 @@ func allowedPlatforms(asked string, policy auth.Policy) ([]ocispec.Platform, err
 // takeLayers takes in the recipe's layers, those of the request below those of
 // the images it includes.
 func (s server) takeLayers(ctx context.Context, staged blobstore.Store, sub *submission) error {
+	taker := containerconfig.Taker{Layers: s.Layers, Staged: staged, MaxInline: s.MaxBody}
 	for i, l := range sub.layers {
-		layer, err := TakeLayer(ctx, s.Layers, staged, sub.identity, l.location, l.want, s.MaxBody)
+		layer, err := taker.Take(ctx, sub.identity, l)
 		if err != nil {
 			return at("containerConfig.layers", i, err)
 		}

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/waveproxy/waveproxy/containerconfig"
 )
 
 // errorBody is what front.WriteAPIError writes.
@@ -50,6 +52,9 @@ type typeChecker struct {
 func schemaName(t reflect.Type) string {
 	if t == reflect.TypeFor[errorBody]() {
 		return "Error"
+	}
+	if t == reflect.TypeFor[containerconfig.Config]() || t == reflect.TypeFor[containerconfig.Layer]() {
+		return "Container" + t.Name()
 	}
 	return t.Name()
 }
@@ -108,7 +113,7 @@ func (c *typeChecker) value(where string, schema object, typ reflect.Type, null 
 	switch {
 	case typ == reflect.TypeFor[json.RawMessage]():
 		want = []string{"object"}
-	case typ == reflect.TypeFor[Number](), typ == reflect.TypeFor[Size]():
+	case typ == reflect.TypeFor[Number](), typ == reflect.TypeFor[containerconfig.Size]():
 		want = []string{"integer", "string"}
 	case typ.Kind() == reflect.Struct:
 		c.reference(where, schema, typ, null)

@@ -5,17 +5,17 @@ import (
 	"net/http"
 	"reflect"
 	"strconv"
-	"strings"
 
+	"github.com/waveproxy/waveproxy/containerconfig"
 	"github.com/waveproxy/waveproxy/front"
 )
 
 // SubmitRequest is what clients post to have an image augmented. Members that
 // are null, empty and absent mean the same; members not listed are ignored.
 type SubmitRequest struct {
-	ContainerImage    string           `json:"containerImage"`
-	ContainerConfig   *ContainerConfig `json:"containerConfig,omitempty"`
-	ContainerPlatform string           `json:"containerPlatform,omitempty"` // comma-separated
+	ContainerImage    string                  `json:"containerImage"`
+	ContainerConfig   *containerconfig.Config `json:"containerConfig,omitempty"`
+	ContainerPlatform string                  `json:"containerPlatform,omitempty"` // comma-separated
 	// ContainerIncludes are images whose layers are laid over the image, above
 	// those of ContainerConfig.
 	ContainerIncludes []string `json:"containerIncludes,omitempty"`
@@ -71,71 +71,22 @@ func (r *SubmitRequest) bounded() error {
 	if n := len(c.Layers); n > maxLayers {
 		return front.Refuse(http.StatusBadRequest, front.Unsupported, "containerConfig.layers has %d layers, and at most %d are taken", n, maxLayers)
 	}
-	text := len(c.WorkingDir)
-	for _, list := range [][]string{c.Entrypoint, c.Cmd, c.Env} {
-		for _, word := range list {
-			text += len(word) + 1
-		}
-	}
-	if text > maxText {
+	if text := c.TextSize(); text > maxText {
 		return front.Refuse(http.StatusBadRequest, front.Unsupported, "containerConfig has %d bytes of environment, entrypoint and command, and at most %d are taken: put large ones into a layer", text, maxText)
 	}
 	return nil
-}
-
-// ContainerConfig is a recipe on the wire.
-type ContainerConfig struct {
-	Entrypoint []string         `json:"entrypoint,omitempty"`
-	Cmd        []string         `json:"cmd,omitempty"`
-	Env        []string         `json:"env,omitempty"`
-	WorkingDir string           `json:"workingDir,omitempty"`
-	Layers     []ContainerLayer `json:"layers,omitempty"`
-}
-
-// ContainerLayer is a layer on the wire. Location holds or names the archive:
-// "data:" and base64, "gzip:" and base64 of its zlib compression, an http or
-// https URL, or docker://<registry>/v2/<repository>/blobs/<digest>. Digests
-// and size are checked when given.
-type ContainerLayer struct {
-	Location   string `json:"location"`
-	GzipDigest string `json:"gzipDigest,omitempty"`
-	GzipSize   Size   `json:"gzipSize,omitempty"`
-	TarDigest  string `json:"tarDigest,omitempty"`
-	// SkipHashing is for the client itself and changes nothing here.
-	SkipHashing bool `json:"skipHashing,omitempty"`
 }
 
 // Number is an integer. Some clients send it as a string.
 type Number int64
 
 func (n *Number) UnmarshalJSON(data []byte) error {
-	v, err := parseNumber(data)
+	v, err := containerconfig.ParseInteger(data)
 	if err != nil {
 		return &json.UnmarshalTypeError{Value: "value", Type: reflect.TypeFor[int64]()}
 	}
 	*n = Number(v)
 	return nil
-}
-
-// Size is a number of bytes, which some clients send as a string.
-type Size int64
-
-func (s *Size) UnmarshalJSON(data []byte) error {
-	v, err := parseNumber(data)
-	if err != nil || v < 0 {
-		return front.Refuse(http.StatusBadRequest, front.Unsupported, "gzipSize %.40s: want a number of bytes", data)
-	}
-	*s = Size(v)
-	return nil
-}
-
-// parseNumber reads what stands for an integer. Null and "" are 0.
-func parseNumber(data []byte) (int64, error) {
-	text := strings.Trim(string(data), `"`)
-	if text == "null" || text == "" {
-		return 0, nil
-	}
-	return strconv.ParseInt(text, 10, 64)
 }
 
 // SubmitResponse is the answer to a SubmitRequest.

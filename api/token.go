@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/containerconfig"
 	"github.com/waveproxy/waveproxy/front"
 )
 
@@ -21,18 +22,18 @@ type ContainerStatus struct {
 // ContainerRecord is what is known about a request, flat, as
 // /v1alpha2/container/{id} has it.
 type ContainerRecord struct {
-	ID              string           `json:"id"`
-	ContainerImage  string           `json:"containerImage"`
-	ContainerConfig *ContainerConfig `json:"containerConfig,omitempty"`
-	Platform        string           `json:"platform,omitempty"` // comma-separated
-	Timestamp       string           `json:"timestamp"`          // RFC 3339, UTC
-	Expiration      string           `json:"expiration"`         // RFC 3339, UTC
-	SourceImage     string           `json:"sourceImage"`
-	SourceDigest    string           `json:"sourceDigest"`
-	WaveImage       string           `json:"waveImage"`
-	WaveDigest      string           `json:"waveDigest"`
-	Freeze          bool             `json:"freeze"`
-	Mirror          bool             `json:"mirror"`
+	ID              string                  `json:"id"`
+	ContainerImage  string                  `json:"containerImage"`
+	ContainerConfig *containerconfig.Config `json:"containerConfig,omitempty"`
+	Platform        string                  `json:"platform,omitempty"` // comma-separated
+	Timestamp       string                  `json:"timestamp"`          // RFC 3339, UTC
+	Expiration      string                  `json:"expiration"`         // RFC 3339, UTC
+	SourceImage     string                  `json:"sourceImage"`
+	SourceDigest    string                  `json:"sourceDigest"`
+	WaveImage       string                  `json:"waveImage"`
+	WaveDigest      string                  `json:"waveDigest"`
+	Freeze          bool                    `json:"freeze"`
+	Mirror          bool                    `json:"mirror"`
 }
 
 // TokenDescription is the same in the shape of /container-token/{id}.
@@ -46,10 +47,10 @@ type TokenDescription struct {
 
 // DescribedRequest is what was asked for.
 type DescribedRequest struct {
-	ContainerImage  string           `json:"containerImage"`
-	ContainerConfig *ContainerConfig `json:"containerConfig,omitempty"`
-	Platform        string           `json:"platform,omitempty"` // comma-separated
-	Timestamp       string           `json:"timestamp"`          // RFC 3339, UTC
+	ContainerImage  string                  `json:"containerImage"`
+	ContainerConfig *containerconfig.Config `json:"containerConfig,omitempty"`
+	Platform        string                  `json:"platform,omitempty"` // comma-separated
+	Timestamp       string                  `json:"timestamp"`          // RFC 3339, UTC
 }
 
 // DescribedImage is an image and the digest it has.
@@ -67,7 +68,7 @@ func (s server) getRecord(t auth.Token, d auth.Description) any {
 	return ContainerRecord{
 		ID:              string(t),
 		ContainerImage:  image,
-		ContainerConfig: wireConfig(d.Grant.Recipe),
+		ContainerConfig: containerconfig.Of(d.Grant.Recipe),
 		Platform:        strings.Join(d.Grant.Platforms, ","),
 		Timestamp:       formatTime(d.Created),
 		Expiration:      formatTime(d.Expires),
@@ -85,7 +86,7 @@ func (s server) getToken(t auth.Token, d auth.Description) any {
 		Expiration: formatTime(d.Expires),
 		Request: DescribedRequest{
 			ContainerImage:  image,
-			ContainerConfig: wireConfig(d.Grant.Recipe),
+			ContainerConfig: containerconfig.Of(d.Grant.Recipe),
 			Platform:        strings.Join(d.Grant.Platforms, ","),
 			Timestamp:       formatTime(d.Created),
 		},

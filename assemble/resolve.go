@@ -37,6 +37,14 @@ func NewResolver(client *upstream.Client, layers *Layers, store blobstore.Store,
 	return &Resolver{bases: newBases(client), layers: layers, store: store, augmenter: augment.NewAugmenter(maxLayers)}
 }
 
+// NamedRecipe is a recipe of the configuration, which fits any image that it
+// allows.
+type NamedRecipe struct {
+	augment.Recipe                // its layers are in the store
+	Images         []auth.Pattern // that it may be used on; empty: any
+	Identity       string         // whose credentials reach the upstream
+}
+
 // ImageRequest is an image to resolve.
 type ImageRequest struct {
 	Identity  string // whose upstream credentials to use

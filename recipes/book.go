@@ -5,8 +5,8 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/auth"
-	"github.com/waveproxy/waveproxy/registry"
 )
 
 // Book has the recipes in force. It implements registry.Recipes. The zero Book
@@ -20,14 +20,14 @@ type Book struct {
 type Edition struct{ byName map[string]recipe }
 
 type recipe struct {
-	registry.Recipe
+	assemble.NamedRecipe
 	credentials []string
 }
 
 // Recipe returns the recipe with a name.
-func (b *Book) Recipe(name string) (registry.Recipe, bool) {
+func (b *Book) Recipe(name string) (assemble.NamedRecipe, bool) {
 	r, ok := b.edition().byName[name]
-	return r.Recipe, ok
+	return r.NamedRecipe, ok
 }
 
 // Any reports whether the book has, or has had, a recipe. It stays true when the
@@ -85,6 +85,6 @@ func (b *Book) Replace(e *Edition) Changes {
 }
 
 func (r recipe) equal(other recipe) bool {
-	return r.Recipe.Recipe.Equal(other.Recipe.Recipe) &&
+	return r.Recipe.Equal(other.Recipe) &&
 		slices.EqualFunc(r.Images, other.Images, auth.Pattern.Equal) && slices.Equal(r.credentials, other.credentials)
 }

@@ -1,8 +1,6 @@
 package recipes
 
 import (
-	"strings"
-
 	"github.com/opencontainers/go-digest"
 
 	"github.com/waveproxy/waveproxy/auth"
@@ -34,27 +32,4 @@ type Layer struct {
 	Digest digest.Digest // of what is at URL
 	// Platform is the one that the layer is for ("linux/amd64"); empty: any.
 	Platform string
-}
-
-// Architectures are those that {arch} stands for.
-var Architectures = []string{"amd64", "arm64"}
-
-// AnyArch in the name of a document stands for each of Architectures.
-const AnyArch = "{arch}"
-
-// Expand returns the names of the documents that one with AnyArch stands for.
-func Expand(document string) []string {
-	if !strings.Contains(document, AnyArch) {
-		return []string{document}
-	}
-	var names []string
-	for _, arch := range Architectures {
-		names = append(names, strings.ReplaceAll(document, AnyArch, arch))
-	}
-	return names
-}
-
-// FilePath returns the path of a document in a file.
-func FilePath(document string) (path string, ok bool) {
-	return strings.CutPrefix(document, "file:")
 }

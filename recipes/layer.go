@@ -7,25 +7,23 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"strings"
 
-	"github.com/waveproxy/waveproxy/api"
 	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/containerconfig"
 )
 
-// layersOf takes in the layers of a document, and says which cannot be.
-func (l Loader) layersOf(ctx context.Context, d document) (taken []augment.Layer, failed []error) {
-	for i, said := range d.config.Layers {
-		key := fmt.Sprintf("layers[%d]", i)
-		layer, err := l.listed(ctx, d, said)
-		if err == nil && d.arch != "" {
-			layer.Platform, err = bind(layer, "linux/"+d.arch)
+// layersOf takes in the layers of a document, and returns the errors of those that
+// cannot be taken in.
+func (l Loader) layersOf(ctx context.Context, d containerconfig.Document) (taken []augment.Layer, failed []error) {
+	for i, wanted := range d.Config.Layers {
+		layer, err := l.fromDocument(ctx, d, wanted)
+		if err == nil && d.Arch != "" {
+			layer.Platform, err = bind(layer, "linux/"+d.Arch)
 		}
 		if err != nil {
-			failed = append(failed, fmt.Errorf("%s: %s: %w", d, key, err))
+			failed = append(failed, fmt.Errorf("%s: layers[%d]: %w", d, i, err))
 			continue
 		}
 		taken = append(taken, layer)
@@ -33,7 +31,7 @@ func (l Loader) layersOf(ctx context.Context, d document) (taken []augment.Layer
 	return taken, failed
 }
 
-// bind returns the platform of a layer, which may have one by its name.
+// bind returns platform, unless the layer has another one by its name.
 func bind(layer augment.Layer, platform string) (string, error) {
 	if layer.Platform != "" && layer.Platform != platform {
 		return "", fmt.Errorf("is for %s by its name, and the document for %s", layer.Platform, platform)
@@ -41,29 +39,25 @@ func bind(layer augment.Layer, platform string) (string, error) {
 	return platform, nil
 }
 
-// listed takes in one layer of a document. What is not pinned could be something
-// else with the next start, or on another server. Names of files are relative to
-// the document, and only one that is a file itself may have them.
-func (l Loader) listed(ctx context.Context, d document, said api.ContainerLayer) (augment.Layer, error) {
-	want, err := said.Expected("layer")
+// fromDocument takes in one layer of a document. A URL must be pinned: otherwise
+// the next start, or another server, could get other bytes from it.
+func (l Loader) fromDocument(ctx context.Context, d containerconfig.Document, wanted containerconfig.Layer) (augment.Layer, error) {
+	want, err := wanted.Expected("layer")
 	if err != nil {
 		return augment.Layer{}, err
 	}
-	scheme, rest, _ := strings.Cut(said.Location, ":")
-	own, isFile := FilePath(d.name)
+	path, isFile, err := d.LayerPath(wanted)
 	switch {
-	case scheme == "file" && !isFile:
-		return augment.Layer{}, errors.New("location names a file, which only a document that is a file itself may do")
-	case scheme == "file":
-		if !filepath.IsAbs(rest) {
-			rest = filepath.Join(filepath.Dir(own), rest)
-		}
-		return l.archive(ctx, rest, want)
-	case (scheme == "http" || scheme == "https") && want.Digest == "":
+	case err != nil:
+		return augment.Layer{}, err
+	case isFile:
+		return l.archive(ctx, path, want)
+	case wanted.IsRemote() && want.Digest == "":
 		return augment.Layer{}, errors.New("has no gzipDigest: what is at a URL must be pinned")
 	}
-	// Nobody's identity: what a document names is read anonymously.
-	return api.TakeLayer(ctx, l.Layers, l.Store, auth.RecipeIdentity(""), said.Location, want, l.MaxInline)
+	taker := containerconfig.Taker{Layers: l.Layers, Staged: l.Store, MaxInline: l.MaxInline}
+	// The identity of no recipe: layers that a document names are read anonymously.
+	return taker.Take(ctx, auth.RecipeIdentity(""), wanted)
 }
 
 // take takes in a layer of the configuration.

@@ -12,12 +12,11 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/waveproxy/waveproxy/api"
 	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
-	"github.com/waveproxy/waveproxy/registry"
+	"github.com/waveproxy/waveproxy/containerconfig"
 )
 
 // Upstream reads what is at URLs. upstream.Client is one.
@@ -27,7 +26,7 @@ type Upstream interface {
 
 // Layers takes layers in. assemble.Layers is one.
 type Layers interface {
-	api.Layers
+	containerconfig.Layers
 	Local(ctx context.Context, r io.Reader, name string, want assemble.Expected) (augment.Layer, error)
 }
 
@@ -83,13 +82,12 @@ func (l Loader) compute(ctx context.Context, name string, d Definition) (recipe,
 	key := "recipes." + name
 	var problems []error
 	problem := func(key string, err error) { problems = append(problems, fmt.Errorf("%s: %w", key, err)) }
-	var made augment.Recipe
 	found, failed := l.readAll(ctx, d.Documents)
-	said, conflicts := merge(found)
-	failed = append(failed, conflicts...)
+	failed = append(failed, containerconfig.Conflicts(found)...)
+	var layers []augment.Layer
 	for _, doc := range found {
-		layers, refused := l.layersOf(ctx, doc)
-		made.Layers = append(made.Layers, layers...)
+		taken, refused := l.layersOf(ctx, doc)
+		layers = append(layers, taken...)
 		failed = append(failed, refused...)
 	}
 	for _, err := range failed {
@@ -100,39 +98,20 @@ func (l Loader) compute(ctx context.Context, name string, d Definition) (recipe,
 		if err != nil {
 			problem(fmt.Sprintf("%s.layers[%d]", key, i), err)
 		}
-		made.Layers = append(made.Layers, taken)
+		layers = append(layers, taken)
 	}
-	made.Env = slices.Concat(said.Env, d.Env)
-	made.Entrypoint = given(d.Entrypoint, said.Entrypoint)
-	made.Cmd = given(d.Cmd, said.Cmd)
-	made.WorkingDir = said.WorkingDir
-	if d.WorkingDir != "" {
-		made.WorkingDir = d.WorkingDir
-	}
-	if err := check(made); err != nil {
+	own := containerconfig.Config{Env: d.Env, Entrypoint: d.Entrypoint, Cmd: d.Cmd, WorkingDir: d.WorkingDir}
+	settings := own.Over(containerconfig.Merge(found))
+	made := settings.Recipe()
+	made.Layers = layers
+	if n := settings.TextSize(); n > maxText {
+		problem(key, fmt.Errorf("%d bytes of environment, entrypoint and command, and at most %d are taken: put large ones into a layer", n, maxText))
+	} else if err := made.Validate(); err != nil {
 		problem(key, err)
 	}
 	if len(problems) > 0 {
 		return recipe{}, errors.Join(problems...)
 	}
 	l.keep(ctx, found)
-	return recipe{registry.Recipe{Recipe: made, Images: d.Images, Identity: auth.RecipeIdentity(name)}, d.Credentials}, nil
-}
-
-func given(own, others []string) []string {
-	if len(own) > 0 {
-		return own
-	}
-	return others
-}
-
-func check(r augment.Recipe) error {
-	text := len(r.WorkingDir)
-	for _, s := range slices.Concat(r.Env, r.Entrypoint, r.Cmd) {
-		text += len(s) + 1
-	}
-	if text > maxText {
-		return fmt.Errorf("%d bytes of environment, entrypoint and command, and at most %d are taken: put large ones into a layer", text, maxText)
-	}
-	return r.Validate()
+	return recipe{assemble.NamedRecipe{Recipe: made, Images: d.Images, Identity: auth.RecipeIdentity(name)}, d.Credentials}, nil
 }

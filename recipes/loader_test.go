@@ -16,10 +16,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
-	"github.com/waveproxy/waveproxy/api"
 	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/containerconfig"
 )
 
 // tarNames lists the files of a compressed archive.
@@ -106,7 +106,7 @@ func TestOffline(t *testing.T) {
 	}{
 		{"gone", func() {}, 1},
 		{"a login page", func() { s.put("/v2.6-amd64.json", []byte("<html>")) }, 1},
-		{"too large", func() { s.put("/v2.6-amd64.json", make([]byte, maxDocument+1)) }, 1},
+		{"too large", func() { s.put("/v2.6-amd64.json", make([]byte, containerconfig.MaxDocument+1)) }, 1},
 		{"down", s.Close, 2},
 	} {
 		t.Run(step.name, func(t *testing.T) {
@@ -115,7 +115,7 @@ func TestOffline(t *testing.T) {
 			if again := h.recipe(t, h.load(t, definitions), "fusion"); !again.Recipe.Equal(r.Recipe) {
 				t.Errorf("the recipe is %+v, was %+v", again, r)
 			}
-			if got := h.log.String(); strings.Count(got, "what it was before is used") != step.warns || !strings.Contains(got, "v2.6-amd64.json") {
+			if got := h.log.String(); strings.Count(got, "using the stored copy") != step.warns || !strings.Contains(got, "v2.6-amd64.json") {
 				t.Errorf("log: %s", got)
 			}
 		})
@@ -129,7 +129,7 @@ func TestKeepsTheGood(t *testing.T) {
 	h := newHouse(t, s)
 	definitions := map[string]Definition{"fusion": {Documents: []string{s.fusion(t)}}}
 	r := h.recipe(t, h.load(t, definitions), "fusion")
-	broken := api.ContainerConfig{Entrypoint: []string{"/usr/bin/fusion"}, Layers: []api.ContainerLayer{{Location: s.URL + "/absent", GzipDigest: digest.FromString("").String()}}}
+	broken := containerconfig.Config{Entrypoint: []string{"/usr/bin/fusion"}, Layers: []containerconfig.Layer{{Location: s.URL + "/absent", GzipDigest: digest.FromString("").String()}}}
 	s.put("/v2.6-amd64.json", encode(t, broken))
 	if _, err := h.Load(t.Context(), definitions); err == nil {
 		t.Fatal("a layer that is absent is taken in")
@@ -143,7 +143,7 @@ func TestKeepsTheGood(t *testing.T) {
 func TestFileDocument(t *testing.T) {
 	h := newHouse(t, newSite(t))
 	dir := t.TempDir()
-	for _, arch := range Architectures {
+	for _, arch := range containerconfig.Architectures {
 		data := archive(t, "bin-"+arch)
 		said := describe(t, data)
 		said.Location = "file:layers/" + arch + ".tar.gz"
@@ -151,7 +151,7 @@ func TestFileDocument(t *testing.T) {
 		inline := archive(t, "inline")
 		other := describe(t, inline)
 		other.Location = "data:" + base64.StdEncoding.EncodeToString(inline)
-		config := api.ContainerConfig{Env: []string{"A=1"}, Layers: []api.ContainerLayer{said, other}}
+		config := containerconfig.Config{Env: []string{"A=1"}, Layers: []containerconfig.Layer{said, other}}
 		writeFile(t, filepath.Join(dir, arch+".json"), encode(t, config))
 	}
 	b := h.load(t, map[string]Definition{"a": {
@@ -172,14 +172,14 @@ func TestRefuses(t *testing.T) {
 	h := newHouse(t, s)
 	dir := t.TempDir()
 	layer := s.layer(t, "/l.tar.gz", "file")
-	document := func(name string, c api.ContainerConfig) string {
+	document := func(name string, c containerconfig.Config) string {
 		s.put(name, encode(t, c))
 		return s.URL + name
 	}
-	with := func(name string, change func(*api.ContainerLayer)) Definition {
+	with := func(name string, change func(*containerconfig.Layer)) Definition {
 		l := layer
 		change(&l)
-		return Definition{Documents: []string{document(name, api.ContainerConfig{Layers: []api.ContainerLayer{l}})}}
+		return Definition{Documents: []string{document(name, containerconfig.Config{Layers: []containerconfig.Layer{l}})}}
 	}
 	if err := os.Mkdir(dir+"/large", 0o755); err != nil {
 		t.Fatal(err)
@@ -205,13 +205,13 @@ func TestRefuses(t *testing.T) {
 		"empty":             {Definition{Documents: []string{s.URL + "/empty.json"}}, []string{"empty.json is not a container config: it adds nothing"}},
 		"a page":            {Definition{Documents: []string{s.URL + "/page.json"}}, []string{"page.json is not a container config: invalid character"}},
 		"no file":           {Definition{Documents: []string{"file:" + dir + "/absent.json"}}, []string{"recipes.r.container_config_url: open " + dir + "/absent.json"}},
-		"not pinned":        {with("/a.json", func(l *api.ContainerLayer) { l.GzipDigest = "" }), []string{"a.json: layers[0]: has no gzipDigest"}},
-		"another digest":    {with("/b.json", func(l *api.ContainerLayer) { l.GzipDigest = pinned }), []string{"b.json: layers[0]: layer gzipDigest: expected " + pinned + ", found " + layer.GzipDigest}},
-		"another size":      {with("/c.json", func(l *api.ContainerLayer) { l.GzipSize++ }), []string{"c.json: layers[0]: layer gzipSize: expected"}},
-		"another diff ID":   {with("/d.json", func(l *api.ContainerLayer) { l.TarDigest = pinned }), []string{"d.json: layers[0]: layer tarDigest: expected"}},
-		"no digest":         {with("/e.json", func(l *api.ContainerLayer) { l.GzipDigest = "md5:1" }), []string{`e.json: layers[0]: layer.gzipDigest "md5:1": want sha256:`}},
-		"a file from a URL": {with("/f.json", func(l *api.ContainerLayer) { l.Location = "file:/etc/passwd" }), []string{"f.json: layers[0]: location names a file, which only"}},
-		"a scheme":          {with("/g.json", func(l *api.ContainerLayer) { l.Location = "ftp://host" }), []string{`g.json: layers[0]: location "ftp://host": want data:`}},
+		"not pinned":        {with("/a.json", func(l *containerconfig.Layer) { l.GzipDigest = "" }), []string{"a.json: layers[0]: has no gzipDigest"}},
+		"another digest":    {with("/b.json", func(l *containerconfig.Layer) { l.GzipDigest = pinned }), []string{"b.json: layers[0]: layer gzipDigest: expected " + pinned + ", found " + layer.GzipDigest}},
+		"another size":      {with("/c.json", func(l *containerconfig.Layer) { l.GzipSize++ }), []string{"c.json: layers[0]: layer gzipSize: expected"}},
+		"another diff ID":   {with("/d.json", func(l *containerconfig.Layer) { l.TarDigest = pinned }), []string{"d.json: layers[0]: layer tarDigest: expected"}},
+		"no digest":         {with("/e.json", func(l *containerconfig.Layer) { l.GzipDigest = "md5:1" }), []string{`e.json: layers[0]: layer.gzipDigest "md5:1": want sha256:`}},
+		"a file from a URL": {with("/f.json", func(l *containerconfig.Layer) { l.Location = "file:/etc/passwd" }), []string{"f.json: layers[0]: location names a file, which only"}},
+		"a scheme":          {with("/g.json", func(l *containerconfig.Layer) { l.Location = "ftp://host" }), []string{`g.json: layers[0]: location "ftp://host": want data:`}},
 		"all of them": {Definition{
 			Documents: []string{s.URL + "/absent.json"},
 			Layers: []Layer{
@@ -259,48 +259,6 @@ func checkLines(t *testing.T, err error, want []string) {
 	}
 }
 
-func TestMerge(t *testing.T) {
-	type config = api.ContainerConfig
-	docs := func(configs ...config) (list []document) {
-		for i, c := range configs {
-			list = append(list, document{name: "file:" + string(rune('a'+i)), group: i, config: c})
-		}
-		return list
-	}
-	siblings := func(a, b config) []document {
-		list := docs(a, b)
-		list[1].group = 0
-		return list
-	}
-	tests := map[string]struct {
-		found []document
-		want  config
-		fails string
-	}{
-		"none":          {},
-		"all say":       {docs(config{Entrypoint: []string{"e"}, Env: []string{"A=1"}}, config{Cmd: []string{"c"}, WorkingDir: "/w", Env: []string{"A=1", "B=2"}}), config{Entrypoint: []string{"e"}, Cmd: []string{"c"}, WorkingDir: "/w", Env: []string{"A=1", "B=2"}}, ""},
-		"entrypoints":   {found: docs(config{Entrypoint: []string{"a"}}, config{}, config{Entrypoint: []string{"b"}}), fails: `a and c do not agree: entrypoint is ["a"] and ["b"]`},
-		"commands":      {found: docs(config{Cmd: []string{"a"}}, config{Cmd: []string{"a", "b"}}), fails: `a and b do not agree: cmd is ["a"] and ["a" "b"]`},
-		"directories":   {found: docs(config{WorkingDir: "/a"}, config{WorkingDir: "/b"}), fails: `a and b do not agree: workingDir is ["/a"] and ["/b"]`},
-		"environments":  {found: docs(config{Env: []string{"B=1", "A=secret"}}, config{Env: []string{"A=2"}}), fails: "a and b do not agree: env has different values of A"},
-		"siblings":      {siblings(config{Entrypoint: []string{"e"}}, config{Entrypoint: []string{"e"}}), config{Entrypoint: []string{"e"}}, ""},
-		"one sibling":   {found: siblings(config{Entrypoint: []string{"e"}}, config{}), fails: `a and b do not agree: entrypoint is ["e"] and []`},
-		"sibling's env": {found: siblings(config{Env: []string{"A=1"}}, config{}), fails: "a and b do not agree: env differs"},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			got, conflicts := merge(test.found)
-			if test.fails != "" {
-				checkLines(t, errors.Join(conflicts...), []string{test.fails})
-				return
-			}
-			if diff := cmp.Diff(test.want, got); diff != "" || conflicts != nil {
-				t.Errorf("%v (-want +got):\n%s", conflicts, diff)
-			}
-		})
-	}
-}
-
 func TestBind(t *testing.T) {
 	s := newSite(t)
 	h := newHouse(t, s)
@@ -331,7 +289,7 @@ func TestAnonymous(t *testing.T) {
 	layers := &imageLayers{Layers: h.Layers}
 	h.Loader.Layers = layers
 	const location = "docker://quay.io/v2/team/private/blobs/sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-	s.put("/a.json", encode(t, api.ContainerConfig{Layers: []api.ContainerLayer{{Location: location}}}))
+	s.put("/a.json", encode(t, containerconfig.Config{Layers: []containerconfig.Layer{{Location: location}}}))
 	b := h.load(t, map[string]Definition{"a": {Documents: []string{s.URL + "/a.json"}, Credentials: []string{"team"}}})
 	if diff := cmp.Diff([]string{auth.RecipeIdentity(""), location}, layers.asked); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -2,6 +2,7 @@ package recipes
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -13,15 +14,15 @@ import (
 	"sync"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"go.uber.org/goleak"
 
-	"github.com/waveproxy/waveproxy/api"
 	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/blobstore"
-	"github.com/waveproxy/waveproxy/registry"
+	"github.com/waveproxy/waveproxy/containerconfig"
 	"github.com/waveproxy/waveproxy/upstream"
 )
 
@@ -75,7 +76,7 @@ func (s *site) counts() map[string]int {
 }
 
 // layer serves an archive with one file and returns what a document says of it.
-func (s *site) layer(t *testing.T, path, file string) api.ContainerLayer {
+func (s *site) layer(t *testing.T, path, file string) containerconfig.Layer {
 	t.Helper()
 	data := archive(t, file)
 	s.put(path, data)
@@ -87,10 +88,10 @@ func (s *site) layer(t *testing.T, path, file string) api.ContainerLayer {
 // fusion serves documents as Fusion's are, for both architectures.
 func (s *site) fusion(t *testing.T) (document string) {
 	t.Helper()
-	for _, arch := range Architectures {
-		config := api.ContainerConfig{
+	for _, arch := range containerconfig.Architectures {
+		config := containerconfig.Config{
 			Entrypoint: []string{"/usr/bin/fusion"},
-			Layers:     []api.ContainerLayer{s.layer(t, "/pkg/2/6/0/fusion-"+arch+".tar.gz", "usr/bin/fusion."+arch)},
+			Layers:     []containerconfig.Layer{s.layer(t, "/pkg/2/6/0/fusion-"+arch+".tar.gz", "usr/bin/fusion."+arch)},
 		}
 		s.put("/v2.6-"+arch+".json", encode(t, config))
 	}
@@ -106,13 +107,13 @@ func archive(t *testing.T, file string) []byte {
 	return b.Bytes()
 }
 
-func describe(t *testing.T, data []byte) api.ContainerLayer {
+func describe(t *testing.T, data []byte) containerconfig.Layer {
 	t.Helper()
 	found, err := augment.Inspect(t.Context(), bytes.NewReader(data), augment.DefaultLimits)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return api.ContainerLayer{GzipDigest: found.Digest.String(), GzipSize: api.Size(found.Size), TarDigest: found.DiffID.String()}
+	return containerconfig.Layer{GzipDigest: found.Digest.String(), GzipSize: containerconfig.Size(found.Size), TarDigest: found.DiffID.String()}
 }
 
 func encode(t *testing.T, v any) []byte {
@@ -131,13 +132,16 @@ type house struct {
 	log   *bytes.Buffer
 }
 
+// noWait skips the pauses between attempts to reach the site.
+func noWait(ctx context.Context, _ time.Duration) error { return ctx.Err() }
+
 const testMaxLayer = 1 << 20
 
 // newHouse returns one that may connect to the site.
 func newHouse(t *testing.T, s *site) house {
 	t.Helper()
 	listed := map[string]upstream.Registry{strings.TrimPrefix(s.URL, "http://"): {PlainHTTP: true}}
-	client, err := upstream.New(upstream.Options{Registries: listed, UserAgent: "test"})
+	client, err := upstream.New(upstream.Options{Registries: listed, UserAgent: "test", Wait: noWait})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +177,7 @@ func (h house) names(t *testing.T, d digest.Digest) string {
 	return tarNames(t, f)
 }
 
-func (h house) recipe(t *testing.T, b *Book, name string) registry.Recipe {
+func (h house) recipe(t *testing.T, b *Book, name string) assemble.NamedRecipe {
 	t.Helper()
 	r, ok := b.Recipe(name)
 	if !ok {
@@ -183,7 +187,7 @@ func (h house) recipe(t *testing.T, b *Book, name string) registry.Recipe {
 }
 
 // summary says for each layer what it is for and what is in it.
-func (h house) summary(t *testing.T, r registry.Recipe) (list []string) {
+func (h house) summary(t *testing.T, r assemble.NamedRecipe) (list []string) {
 	t.Helper()
 	for _, l := range r.Layers {
 		list = append(list, fmt.Sprintf("%s %s", l.Platform, h.names(t, l.Digest)))

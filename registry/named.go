@@ -5,17 +5,14 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/waveproxy/waveproxy/augment"
+	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/front"
 )
 
-// Recipe is a recipe with a name, which fits any image that it allows.
-type Recipe struct {
-	augment.Recipe                // its layers are in the store
-	Images         []auth.Pattern // that it may be used on; empty: any
-	Identity       string         // whose credentials reach the upstream
-}
+// Recipe is a recipe with a name. The type is in assemble, so that the package
+// that makes named recipes need not know this one.
+type Recipe = assemble.NamedRecipe
 
 // Recipes are the named recipes of the configuration in force. They are looked at
 // with every request, so that a reload needs no new Server.

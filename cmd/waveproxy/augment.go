@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -14,13 +15,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/waveproxy/waveproxy/api"
+	"github.com/waveproxy/waveproxy/containerconfig"
 )
 
 const defaultServer = "http://localhost:9090"
 
 func augmentCommand() *cobra.Command {
 	var (
-		config     api.ContainerConfig
+		config     containerconfig.Config
 		layers     []string
 		request    api.SubmitRequest
 		server     string
@@ -47,7 +49,7 @@ func augmentCommand() *cobra.Command {
 	f.StringVar(&config.WorkingDir, "workdir", "", "replace the working `directory`")
 	f.StringVar(&request.ContainerPlatform, "platform", "", "augment only these platforms, comma-separated (default all that the layers fit)")
 	f.StringVar(&request.TTL, "ttl", "", "how `long` the image can be pulled, for example 12h (default the server's)")
-	f.StringVar(&server, "server", first(os.Getenv("WAVEPROXY_SERVER"), defaultServer), "`URL` of the server; also WAVEPROXY_SERVER")
+	f.StringVar(&server, "server", cmp.Or(os.Getenv("WAVEPROXY_SERVER"), defaultServer), "`URL` of the server; also WAVEPROXY_SERVER")
 	output := f.StringP("output", "o", "name", "what to print: name or json")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		switch *output {
@@ -136,13 +138,4 @@ func serverMessage(raw []byte) string {
 		return body.Message
 	}
 	return fmt.Sprintf("%.200q", raw)
-}
-
-func first(values ...string) string {
-	for _, v := range values {
-		if v != "" {
-			return v
-		}
-	}
-	return ""
 }

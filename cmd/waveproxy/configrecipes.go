@@ -13,7 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/waveproxy/waveproxy/augment"
-	"github.com/waveproxy/waveproxy/recipes"
+	"github.com/waveproxy/waveproxy/containerconfig"
 )
 
 // Recipe is what is added to an image, and to which. Paths are relative to the
@@ -89,10 +89,10 @@ func (r Recipe) validate(key string, c *Config, p *problems) {
 		p.add(key, "", "adds nothing: want container_config_url, layers, env, entrypoint, cmd or working_dir")
 	}
 	for _, l := range r.ContainerConfigURL {
-		for _, document := range recipes.Expand(string(l)) {
-			if path, ok := recipes.FilePath(document); ok && path != "" {
+		for _, document := range containerconfig.Expand([]string{string(l)}, containerconfig.Architectures) {
+			if path, ok := document.Path(); ok && path != "" {
 				p.readable(key+".container_config_url", path)
-			} else if !isFetchable(document) {
+			} else if !isFetchable(document.Name) {
 				p.add(key+".container_config_url", l, "want http:// or https:// and a host, or file: and a path")
 				break
 			}

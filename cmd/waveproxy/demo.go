@@ -18,6 +18,7 @@ import (
 
 	"github.com/waveproxy/waveproxy/api"
 	"github.com/waveproxy/waveproxy/cmd/waveproxy/demo"
+	"github.com/waveproxy/waveproxy/containerconfig"
 )
 
 func demoCommand() *cobra.Command {
@@ -124,10 +125,10 @@ func demoSubmit(ctx context.Context, dir, base string, out io.Writer) (api.Submi
 	answer, _, err := submit(ctx, base, api.SubmitRequest{
 		ContainerImage:    demo.Repository + ":" + demo.Tag,
 		ContainerPlatform: "linux/" + demoArch(),
-		ContainerConfig: &api.ContainerConfig{
+		ContainerConfig: &containerconfig.Config{
 			Entrypoint: []string{"/" + greeting},
 			Env:        []string{"GREETING=hello"},
-			Layers:     []api.ContainerLayer{layer},
+			Layers:     []containerconfig.Layer{layer},
 		},
 	})
 	if err != nil {

@@ -44,11 +44,15 @@ func redact(source string) string {
 	return source
 }
 
+// localPath returns the path of a file, which may be named as in a configuration.
+func localPath(source string) string { return strings.TrimPrefix(source, "file:") }
+
 // open opens a file or what a URL names. size is -1 if it is not known.
 func open(ctx context.Context, source string) (r io.ReadCloser, size int64, err error) {
 	if isURL(source) {
 		return download(ctx, source)
 	}
+	source = localPath(source)
 	f, err := os.Open(source)
 	if err != nil {
 		return nil, 0, err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"fmt"
@@ -10,9 +11,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/waveproxy/waveproxy/api"
 	"github.com/waveproxy/waveproxy/augment"
-	"github.com/waveproxy/waveproxy/recipes"
+	"github.com/waveproxy/waveproxy/containerconfig"
 )
 
 // fusionReleases is where the container configs of Fusion are published.
@@ -28,37 +28,37 @@ type additions struct {
 
 // add reads the documents and adds what they say to the config. Its own settings
 // stand.
-func (a additions) add(ctx context.Context, config *api.ContainerConfig, platforms string) error {
+func (a additions) add(ctx context.Context, config *containerconfig.Config, platforms string) error {
 	sources := slices.Clone(a.documents)
 	if a.fusion != "" {
 		version := strings.TrimPrefix(a.fusion, "v")
 		if !fusionVersion.MatchString(version) {
 			return fmt.Errorf("--fusion %q: want a version, such as 2.6", a.fusion)
 		}
-		releases := strings.TrimSuffix(first(os.Getenv("WAVEPROXY_FUSION_RELEASES"), fusionReleases), "/")
-		sources = append(sources, releases+"/v"+version+"-"+recipes.AnyArch+".json")
+		releases := strings.TrimSuffix(cmp.Or(os.Getenv("WAVEPROXY_FUSION_RELEASES"), fusionReleases), "/")
+		sources = append(sources, releases+"/v"+version+"-"+containerconfig.AnyArch+".json")
 	}
 	arches, err := wantedArchitectures(platforms)
 	if err != nil {
 		return err
 	}
-	var found []document
-	for _, source := range sources {
-		documents, err := readDocuments(ctx, source, arches)
-		if err != nil {
+	documents, err := readDocuments(ctx, sources, arches)
+	if err != nil {
+		return err
+	}
+	for _, d := range documents {
+		if len(arches) > 1 && !tellsArchitecture(d) {
+			return fmt.Errorf("%s: the server cannot tell the architecture of its layers: name one with --platform", d)
+		}
+		if err := inlineFiles(ctx, d); err != nil {
 			return err
 		}
-		for _, d := range documents {
-			if len(arches) > 1 && !d.tellsArchitecture() {
-				return fmt.Errorf("%s: the server cannot tell the architecture of its layers: name one with --platform", &d)
-			}
-			if err := d.inlineFiles(ctx); err != nil {
-				return err
-			}
-			found = append(found, d)
-		}
 	}
-	merge(found, config)
+	merged := containerconfig.Merge(documents)
+	*config = config.Over(merged)
+	// Clients send the layers of all architectures, and the server takes those that
+	// fit.
+	config.Layers = append(config.Layers, merged.Layers...)
 	return nil
 }
 
@@ -69,7 +69,7 @@ func wantedArchitectures(platforms string) ([]string, error) {
 		return nil, fmt.Errorf("--platform: %w", err)
 	}
 	if len(list) == 0 {
-		return recipes.Architectures, nil
+		return containerconfig.Architectures, nil
 	}
 	var found []string
 	for _, p := range list {
@@ -81,36 +81,41 @@ func wantedArchitectures(platforms string) ([]string, error) {
 }
 
 // tellsArchitecture reports whether the server sees from the layers' URLs which
-// images they fit, as from those of Fusion, or need not.
-func (d *document) tellsArchitecture() bool {
-	return d.arch == "" || !slices.ContainsFunc(d.config.Layers, func(l api.ContainerLayer) bool {
-		return !isURL(l.Location) || !strings.HasSuffix(l.Location, "/fusion-"+d.arch+".tar.gz")
+// images they fit, as from the URLs of Fusion, or need not see it.
+func tellsArchitecture(d containerconfig.Document) bool {
+	return d.Arch == "" || !slices.ContainsFunc(d.Config.Layers, func(l containerconfig.Layer) bool {
+		return !isURL(l.Location) || !strings.HasSuffix(l.Location, "/fusion-"+d.Arch+".tar.gz")
 	})
 }
 
-// inlineFiles puts layers that are files on this machine into the request.
-func (d *document) inlineFiles(ctx context.Context) error {
-	for i, l := range d.config.Layers {
-		if !strings.HasPrefix(l.Location, "file:") {
-			continue
+// inlineFiles puts the bytes of layers that are files on this machine into the
+// document's config.
+func inlineFiles(ctx context.Context, d containerconfig.Document) error {
+	for i, l := range d.Config.Layers {
+		path, isFile, err := d.LayerPath(l)
+		if err == nil && isFile {
+			d.Config.Layers[i].Location, err = inlineFile(ctx, path)
 		}
-		data, err := d.readLayer(ctx, l.Location)
 		if err != nil {
 			return fmt.Errorf("%s: layer %d: %w", d, i+1, err)
 		}
-		d.config.Layers[i].Location = "data:" + base64.StdEncoding.EncodeToString(data)
 	}
 	return nil
 }
 
-func (d *document) readLayer(ctx context.Context, location string) ([]byte, error) {
-	r, size, err := d.openLayer(ctx, location)
+// inlineFile returns the location that holds a file.
+func inlineFile(ctx context.Context, path string) (string, error) {
+	r, size, err := open(ctx, path)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	defer r.Close()
 	if size > maxInline {
-		return nil, fmt.Errorf("%s is too much for a request", formatSize(size))
+		return "", fmt.Errorf("%s is too much for a request", formatSize(size))
 	}
-	return io.ReadAll(io.LimitReader(r, maxInline))
+	data, err := io.ReadAll(io.LimitReader(r, maxInline))
+	if err != nil {
+		return "", fmt.Errorf("read %s: %w", path, err)
+	}
+	return "data:" + base64.StdEncoding.EncodeToString(data), nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -22,7 +23,7 @@ func healthCommand() *cobra.Command {
 		Long:  "Ask a server whether it can serve (/readyz). The exit status is 1 if it cannot.",
 		Args:  cobra.NoArgs,
 	}
-	server := cmd.Flags().String("server", first(os.Getenv("WAVEPROXY_SERVER"), defaultServer), "`URL` of the server; also WAVEPROXY_SERVER")
+	server := cmd.Flags().String("server", cmp.Or(os.Getenv("WAVEPROXY_SERVER"), defaultServer), "`URL` of the server; also WAVEPROXY_SERVER")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx, cancel := context.WithTimeout(cmd.Context(), healthTimeout)
 		defer cancel()

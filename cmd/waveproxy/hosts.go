@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -41,7 +42,7 @@ func hostsCommand() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&t.recipe, "recipe", "", "`name` of the recipe in the server's configuration")
-	f.StringVar(&t.server, "server", first(os.Getenv("WAVEPROXY_SERVER"), defaultServer), "`URL` of the server as nodes reach it; also WAVEPROXY_SERVER")
+	f.StringVar(&t.server, "server", cmp.Or(os.Getenv("WAVEPROXY_SERVER"), defaultServer), "`URL` of the server as nodes reach it; also WAVEPROXY_SERVER")
 	f.StringVar(&ca, "ca", "", "PEM `file` with the certificate authority of the server, which is copied to the directory")
 	f.BoolVar(&t.required, "required", false, "fail pulls when the server is down, instead of pulling the plain image")
 	f.StringVar(&t.dir, "dir", "certs.d", "`directory` to write to")

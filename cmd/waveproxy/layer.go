@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -13,9 +14,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/waveproxy/waveproxy/api"
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/containerconfig"
 	"github.com/waveproxy/waveproxy/internal/durable"
 )
 
@@ -79,20 +80,15 @@ func writeFrom(name string, r io.Reader) error {
 
 // readLayer turns a --layer value into the wire form: URLs are left to the
 // server to fetch, everything else travels in the request.
-func readLayer(ctx context.Context, spec string) (api.ContainerLayer, error) {
+func readLayer(ctx context.Context, spec string) (containerconfig.Layer, error) {
 	if isURL(spec) {
-		return api.ContainerLayer{Location: spec}, nil
+		return containerconfig.Layer{Location: spec}, nil
 	}
 	data, layer, err := packLayer(ctx, spec)
 	if err != nil {
-		return api.ContainerLayer{}, err
+		return containerconfig.Layer{}, err
 	}
-	return api.ContainerLayer{
-		Location:   "data:" + base64.StdEncoding.EncodeToString(data),
-		GzipDigest: layer.Digest.String(),
-		GzipSize:   api.Size(layer.Size),
-		TarDigest:  layer.DiffID.String(),
-	}, nil
+	return containerconfig.Describe(layer, "data:"+base64.StdEncoding.EncodeToString(data)), nil
 }
 
 // maxInline bounds a layer that travels in a request. What the server takes is
@@ -108,7 +104,7 @@ func packLayer(ctx context.Context, spec string) ([]byte, augment.Layer, error) 
 	}
 	var archive bytes.Buffer
 	if info.IsDir() {
-		err = augment.Pack(&limitedWriter{w: &archive, left: maxInline}, os.DirFS(path), first(target, "/"))
+		err = augment.Pack(&limitedWriter{w: &archive, left: maxInline}, os.DirFS(path), cmp.Or(target, "/"))
 	} else if target != "" {
 		err = errors.New("only a directory takes a target; an archive says itself where its files go")
 	} else {

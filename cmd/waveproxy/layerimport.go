@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path"
 	"path/filepath"
@@ -15,9 +16,9 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 
-	"github.com/waveproxy/waveproxy/api"
+	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/augment"
-	"github.com/waveproxy/waveproxy/recipes"
+	"github.com/waveproxy/waveproxy/containerconfig"
 )
 
 // maxImport is the size of the largest archive that is imported.
@@ -44,8 +45,8 @@ func layerImportCommand() *cobra.Command {
 		if isDocument(args[0]) {
 			return in.documents(cmd.Context(), cmd.OutOrStdout(), args[0])
 		}
-		layer, err := in.layer(cmd.Context(), redact(args[0]), api.ContainerLayer{}, func() (io.ReadCloser, int64, error) {
-			return open(cmd.Context(), strings.TrimPrefix(args[0], "file:"))
+		layer, err := in.layer(cmd.Context(), redact(args[0]), containerconfig.Layer{}, func() (io.ReadCloser, int64, error) {
+			return open(cmd.Context(), args[0])
 		})
 		if err != nil {
 			return err
@@ -68,39 +69,41 @@ type importer struct {
 // documents imports documents with their layers, and prints what a recipe has to
 // say to use them. A document is written when all of its layers are there.
 func (in importer) documents(ctx context.Context, out io.Writer, source string) error {
-	if strings.Contains(source, recipes.AnyArch) && !strings.Contains(documentName(source), recipes.AnyArch) {
-		return fmt.Errorf("%s: %s is not in the name of the file, so the documents would take each other's place: import them one by one, each with a --dir of its own", redact(source), recipes.AnyArch)
+	if strings.Contains(source, containerconfig.AnyArch) && !strings.Contains(documentName(source), containerconfig.AnyArch) {
+		return fmt.Errorf("%s: %s is not in the name of the file, so the documents would take each other's place: import them one by one, each with a --dir of its own", redact(source), containerconfig.AnyArch)
 	}
-	found, err := readDocuments(ctx, source, recipes.Architectures)
+	found, err := readDocuments(ctx, []string{source}, containerconfig.Architectures)
 	if err != nil {
 		return err
 	}
 	for _, d := range found {
-		for i, l := range d.config.Layers {
-			if name := fusionLayer.FindString(l.Location); name != "" && d.arch == "" && isURL(l.Location) {
-				return fmt.Errorf("%s: layer %d is %s: a file does not say which architecture it is for, so write %s in the name of the container config", &d, i+1, name, recipes.AnyArch)
-			}
-			layer, err := in.layer(ctx, fmt.Sprintf("%s: layer %d", &d, i+1), l, func() (io.ReadCloser, int64, error) {
-				return d.openLayer(ctx, l.Location)
-			})
-			if err != nil {
-				return err
-			}
-			d.config.Layers[i] = api.ContainerLayer{
-				Location:   "file:" + fileOf(layer.Digest),
-				GzipDigest: layer.Digest.String(), GzipSize: api.Size(layer.Size), TarDigest: layer.DiffID.String(),
-			}
-		}
-		text, err := json.MarshalIndent(d.config, "", "  ")
-		if err != nil {
-			return fmt.Errorf("encode %s: %w", &d, err)
-		}
-		if err := writeFile(filepath.Join(in.dir, documentName(d.source)), append(text, '\n')); err != nil {
+		if err := in.document(ctx, d); err != nil {
 			return err
 		}
 	}
 	_, err = fmt.Fprintf(out, "container_config_url: %q\n", "file:"+filepath.Join(in.dir, documentName(source)))
 	return err
+}
+
+// document imports the layers of a document, and then writes it.
+func (in importer) document(ctx context.Context, d containerconfig.Document) error {
+	for i, l := range d.Config.Layers {
+		if name := fusionLayer.FindString(l.Location); name != "" && d.Arch == "" && isURL(l.Location) {
+			return fmt.Errorf("%s: layer %d is %s: a file does not say which architecture it is for, so write %s in the name of the container config", d, i+1, name, containerconfig.AnyArch)
+		}
+		layer, err := in.layer(ctx, fmt.Sprintf("%s: layer %d", d, i+1), l, func() (io.ReadCloser, int64, error) {
+			return openLayer(ctx, d, l)
+		})
+		if err != nil {
+			return err
+		}
+		d.Config.Layers[i] = containerconfig.Describe(layer, containerconfig.FileName(fileOf(layer.Digest)))
+	}
+	text, err := json.MarshalIndent(d.Config, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", d, err)
+	}
+	return writeFile(filepath.Join(in.dir, documentName(d.Name)), append(text, '\n'))
 }
 
 // documentName is the last component of a file or URL.
@@ -109,12 +112,12 @@ func documentName(source string) string {
 		source, _, _ = strings.Cut(source, "?")
 		return path.Base(source)
 	}
-	return filepath.Base(source)
+	return filepath.Base(localPath(source))
 }
 
-// layer takes in one archive. What the layer is said to be must be true.
-func (in importer) layer(ctx context.Context, name string, want api.ContainerLayer, open func() (io.ReadCloser, int64, error)) (augment.Layer, error) {
-	layer, err := in.take(ctx, name, want, open)
+// layer takes in one archive, which must be what the document says of it.
+func (in importer) layer(ctx context.Context, name string, l containerconfig.Layer, open func() (io.ReadCloser, int64, error)) (augment.Layer, error) {
+	layer, err := in.take(ctx, name, l, open)
 	if err != nil {
 		return augment.Layer{}, fmt.Errorf("%s: %w", name, err)
 	}
@@ -122,53 +125,34 @@ func (in importer) layer(ctx context.Context, name string, want api.ContainerLay
 	return layer, nil
 }
 
-func (in importer) take(ctx context.Context, name string, want api.ContainerLayer, open func() (io.ReadCloser, int64, error)) (layer augment.Layer, err error) {
+func (in importer) take(ctx context.Context, name string, l containerconfig.Layer, open func() (io.ReadCloser, int64, error)) (augment.Layer, error) {
+	want, err := l.Expected("layer")
+	if err != nil {
+		return augment.Layer{}, err
+	}
 	r, size, err := open()
 	if err != nil {
-		return layer, err
+		return augment.Layer{}, err
 	}
 	defer r.Close()
-	spool, err := os.CreateTemp(in.dir, tempPattern)
-	if err != nil {
-		return layer, err
-	}
-	defer spool.Close()
-	if err := os.Remove(spool.Name()); err != nil { // the open file needs no name, and a crash leaves nothing
-		return layer, err
-	}
 	shown, done := withProgress(r, in.log, name, size)
-	n, err := io.Copy(spool, io.LimitReader(shown, maxImport+1))
-	done()
-	switch {
-	case err != nil:
-		return layer, err
-	case n > maxImport:
-		return layer, fmt.Errorf("larger than %s", formatSize(maxImport))
-	}
-	if _, err := spool.Seek(0, io.SeekStart); err != nil {
-		return layer, err
-	}
-	found, err := augment.Inspect(ctx, spool, augment.DefaultLimits)
-	if err != nil {
-		return layer, err
-	}
-	for _, check := range []struct{ member, want, found string }{
-		{"gzipDigest", want.GzipDigest, found.Digest.String()},
-		{"tarDigest", want.TarDigest, found.DiffID.String()},
-		{"gzipSize", sizeOrNone(int64(want.GzipSize)), sizeOrNone(found.Size)},
-	} {
-		if check.want != "" && check.want != check.found {
-			return layer, fmt.Errorf("%s: expected %s, found %s", check.member, check.want, check.found)
-		}
-	}
-	return augment.Keep(ctx, archiveDir(in.dir), spool, found)
+	defer done()
+	layers := assemble.NewLayers(archiveDir(in.dir), nil, nil, in.dir, math.MaxInt64-1)
+	return layers.Local(ctx, &limitedReader{r: shown, left: maxImport}, name, want)
 }
 
-func sizeOrNone(n int64) string {
-	if n == 0 {
-		return ""
+// limitedReader fails when more than left bytes are read.
+type limitedReader struct {
+	r    io.Reader
+	left int64
+}
+
+func (l *limitedReader) Read(p []byte) (int, error) {
+	n, err := l.r.Read(p)
+	if l.left -= int64(n); l.left < 0 {
+		return n, fmt.Errorf("larger than %s", formatSize(maxImport))
 	}
-	return fmt.Sprint(n)
+	return n, err
 }
 
 // archiveDir keeps archives as files that people can carry about.

@@ -17,7 +17,7 @@ import (
 
 	"github.com/waveproxy/waveproxy/api"
 	"github.com/waveproxy/waveproxy/augment"
-	"github.com/waveproxy/waveproxy/recipes"
+	"github.com/waveproxy/waveproxy/containerconfig"
 )
 
 // archiveOf returns a layer with one file, and what it is.
@@ -35,18 +35,18 @@ func archiveOf(t *testing.T, text string) ([]byte, augment.Layer) {
 }
 
 // releases is a server of documents and layers, as Fusion's is.
-func releases(t *testing.T, change func(arch string, c *api.ContainerConfig)) (url string, layers map[string]augment.Layer) {
+func releases(t *testing.T, change func(arch string, c *containerconfig.Config)) (url string, layers map[string]augment.Layer) {
 	t.Helper()
 	mux := http.NewServeMux()
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	layers = map[string]augment.Layer{}
-	for _, arch := range recipes.Architectures {
+	for _, arch := range containerconfig.Architectures {
 		archive, layer := archiveOf(t, "fusion for "+arch)
 		layers[arch] = layer
 		name := "/pkg/2/6/0/fusion-" + arch + ".tar.gz"
-		config := api.ContainerConfig{Entrypoint: []string{"/usr/bin/fusion"}, Layers: []api.ContainerLayer{{
-			Location: server.URL + name, GzipDigest: layer.Digest.String(), GzipSize: api.Size(layer.Size), TarDigest: layer.DiffID.String(), SkipHashing: true}}}
+		config := containerconfig.Config{Entrypoint: []string{"/usr/bin/fusion"}, Layers: []containerconfig.Layer{{
+			Location: server.URL + name, GzipDigest: layer.Digest.String(), GzipSize: containerconfig.Size(layer.Size), TarDigest: layer.DiffID.String(), SkipHashing: true}}}
 		if change != nil {
 			change(arch, &config)
 		}
@@ -60,7 +60,7 @@ func releases(t *testing.T, change func(arch string, c *api.ContainerConfig)) (u
 	return server.URL, layers
 }
 
-func readConfig(t *testing.T, text string) (c api.ContainerConfig) {
+func readConfig(t *testing.T, text string) (c containerconfig.Config) {
 	t.Helper()
 	if err := json.Unmarshal([]byte(text), &c); err != nil {
 		t.Fatalf("%v: %s", err, text)
@@ -90,7 +90,7 @@ func TestLayerImport(t *testing.T) {
 			if len(c.Entrypoint) != 1 || len(c.Layers) != 1 {
 				t.Fatalf("%s: %+v", arch, c)
 			}
-			want := api.ContainerLayer{Location: "file:" + layer.Digest.Encoded() + ".tar.gz", GzipDigest: layer.Digest.String(), GzipSize: api.Size(layer.Size), TarDigest: layer.DiffID.String()}
+			want := containerconfig.Layer{Location: "file:" + layer.Digest.Encoded() + ".tar.gz", GzipDigest: layer.Digest.String(), GzipSize: containerconfig.Size(layer.Size), TarDigest: layer.DiffID.String()}
 			if c.Layers[0] != want {
 				t.Errorf("%s: layer %+v, want %+v", arch, c.Layers[0], want)
 			}
@@ -144,19 +144,21 @@ func TestLayerImportRefuses(t *testing.T) {
 	inline := "data:" + base64.StdEncoding.EncodeToString(archive)
 	for name, test := range map[string]struct {
 		source string // "" for what change makes of Fusion
-		change func(arch string, c *api.ContainerConfig)
+		change func(arch string, c *containerconfig.Config)
 		says   string
 	}{
-		"digest":       {"", func(_ string, c *api.ContainerConfig) { c.Layers[0].GzipDigest = "sha256:" + strings.Repeat("0", 64) }, "expected sha256:0000"},
-		"diff ID":      {"", func(_ string, c *api.ContainerConfig) { c.Layers[0].TarDigest = "sha256:" + strings.Repeat("0", 64) }, "tarDigest"},
-		"size":         {"", func(_ string, c *api.ContainerConfig) { c.Layers[0].GzipSize = 7 }, "gzipSize: expected 7"},
-		"a file of us": {"", func(_ string, c *api.ContainerConfig) { c.Layers[0].Location = "file:/etc/passwd" }, "file"},
-		"a blob":       {"", func(_ string, c *api.ContainerConfig) { c.Layers[0].Location = "docker://h/v2/a/blobs/sha256:0" }, "want data:"},
-		"no base64":    {"", func(_ string, c *api.ContainerConfig) { c.Layers[0] = api.ContainerLayer{Location: "data:!!!!"} }, "base64"},
-		"inline": {"", func(_ string, c *api.ContainerConfig) {
-			c.Layers[0] = api.ContainerLayer{Location: inline, GzipSize: 7}
+		"digest": {"", func(_ string, c *containerconfig.Config) {
+			c.Layers[0].GzipDigest = "sha256:" + strings.Repeat("0", 64)
+		}, "expected sha256:0000"},
+		"diff ID":      {"", func(_ string, c *containerconfig.Config) { c.Layers[0].TarDigest = "sha256:" + strings.Repeat("0", 64) }, "tarDigest"},
+		"size":         {"", func(_ string, c *containerconfig.Config) { c.Layers[0].GzipSize = 7 }, "gzipSize: expected 7"},
+		"a file of us": {"", func(_ string, c *containerconfig.Config) { c.Layers[0].Location = "file:/etc/passwd" }, "file"},
+		"a blob":       {"", func(_ string, c *containerconfig.Config) { c.Layers[0].Location = "docker://h/v2/a/blobs/sha256:0" }, "want data:"},
+		"no base64":    {"", func(_ string, c *containerconfig.Config) { c.Layers[0] = containerconfig.Layer{Location: "data:!!!!"} }, "base64"},
+		"inline": {"", func(_ string, c *containerconfig.Config) {
+			c.Layers[0] = containerconfig.Layer{Location: inline, GzipSize: 7}
 		}, "gzipSize"},
-		"nothing":      {"", func(_ string, c *api.ContainerConfig) { *c = api.ContainerConfig{} }, "adds nothing"},
+		"nothing":      {"", func(_ string, c *containerconfig.Config) { *c = containerconfig.Config{} }, "adds nothing"},
 		"path":         {"http://127.0.0.1:1/{arch}/fusion.json", nil, "one by one"},
 		"one of two":   {"/v2.6-amd64.json", nil, "/fusion-amd64.tar.gz: a file"},
 		"absent":       {"/v2.7-{arch}.json", nil, "404"},

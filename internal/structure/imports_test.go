@@ -13,7 +13,8 @@ import (
 const module = "github.com/waveproxy/waveproxy/"
 
 // allowed says what each package may import of ours, directly or not. Imports
-// point one way: cmd -> api -> registry -> {auth, augment, blobstore, upstream}.
+// point one way: cmd -> {api, recipes, registry} -> {containerconfig,
+// assemble, front, upstream} -> {auth, augment, blobstore}.
 var allowed = map[string][]string{
 	"augment":             {},
 	"augment/archivetest": {},
@@ -38,12 +39,13 @@ var allowed = map[string][]string{
 	"assemble":                      {"auth", "augment", "blobstore", "internal/flight", "upstream"},
 	"registry":                      {"assemble", "auth", "augment", "blobstore", "blobstore/cache", "front", "internal/flight", "ratelimit", "upstream"},
 	"metrics":                       {"front", "auth", "augment", "ratelimit", "upstream"},
-	"api":                           {"assemble", "auth", "augment", "blobstore", "front", "internal/flight", "ratelimit", "upstream"},
-	"recipes":                       {"api", "registry", "assemble", "auth", "augment", "blobstore", "blobstore/cache", "front", "internal/flight", "ratelimit", "upstream"},
+	"containerconfig":               {"assemble", "auth", "augment", "blobstore", "front", "internal/flight", "ratelimit", "upstream"},
+	"api":                           {"containerconfig", "assemble", "auth", "augment", "blobstore", "front", "internal/flight", "ratelimit", "upstream"},
+	"recipes":                       {"containerconfig", "assemble", "auth", "augment", "blobstore", "front", "internal/flight", "ratelimit", "upstream"},
 	"cmd/waveproxy/demo":            {"blobstore"},
 	"cmd/waveproxy": {
 		"api", "registry", "auth", "augment", "blobstore", "blobstore/cache", "metrics", "ratelimit", "upstream", "cmd/waveproxy/demo",
-		"assemble", "front", "internal/flight",
+		"assemble", "containerconfig", "front", "internal/flight",
 		"auth/ecr", "auth/gar", "auth/acr", "auth/internal/cloud", "auth/oidc", "recipes",
 	},
 	"internal/structure":      {},
@@ -74,8 +76,10 @@ var anywhere = []string{"internal/durable"}
 var never = map[string][]string{
 	// The two planes and the recipes that the configuration names are peers. What
 	// they share is below them: front, assemble, containerconfig.
-	"api":      {"registry", "recipes"},
-	"registry": {"api", "recipes", "containerconfig"},
+	"api":             {"registry", "recipes"},
+	"recipes":         {"registry", "api"},
+	"containerconfig": {"registry", "api", "recipes"},
+	"registry":        {"api", "recipes", "containerconfig"},
 	// Making images is not serving them.
 	"assemble": {"front", "api", "registry", "recipes", "containerconfig", "ratelimit", "metrics"},
 	"front":    {"assemble", "api", "registry", "recipes", "containerconfig", "blobstore", "metrics"},
