@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/waveproxy/waveproxy/upstream/upstreamtest"
 )
 
 func TestUpstreamBlob(t *testing.T) {
@@ -40,7 +42,7 @@ func TestUpstreamBlob(t *testing.T) {
 		"if-range holds": {"GET", []string{"Range", "bytes=0-0", "If-Range", etag}, 206, f.blob[:1], fmt.Sprintf("bytes 0-0/%d", size), 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f.reset()
+			f.upstream.TakeRequests()
 			resp, body, err := f.do(t, test.method, f.url(), test.header...)
 			if err != nil {
 				t.Fatal(err)
@@ -57,7 +59,7 @@ func TestUpstreamBlob(t *testing.T) {
 			if test.status != 416 && resp.Header.Get("Etag") != etag {
 				t.Errorf("ETag %s, want %s", resp.Header.Get("Etag"), etag)
 			}
-			if n := len(f.seen()); n != test.upstream {
+			if n := len(f.upstream.TakeRequests()); n != test.upstream {
 				t.Errorf("%d upstream requests, want %d", n, test.upstream)
 			}
 		})
@@ -71,7 +73,7 @@ func TestHeadersDoNotPass(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sent := f.seen()[0]
+	sent := f.upstream.TakeRequests()[0]
 	for name := range sent.Header {
 		if name != "User-Agent" && sent.Header.Get(name) != "identity" {
 			t.Errorf("the upstream got %s: %q", name, sent.Header[name])
@@ -89,31 +91,22 @@ func TestHeadersDoNotPass(t *testing.T) {
 // that is cut never looks whole.
 func TestBlobFailures(t *testing.T) {
 	f := newFixture(t)
-	status := func(code int, header ...string) http.HandlerFunc {
-		return func(w http.ResponseWriter, _ *http.Request) {
-			for i := 0; i+1 < len(header); i += 2 {
-				w.Header().Set(header[i], header[i+1])
-			}
-			w.WriteHeader(code)
-			_, _ = io.WriteString(w, "<html>secret details</html>")
-		}
-	}
 	for name, test := range map[string]struct {
 		answer http.HandlerFunc
 		status int
 		code   string
 	}{
-		"rate limited": {status(429, "Retry-After", "77"), 429, "TOOMANYREQUESTS"},
-		"absent":       {status(404), 404, "UNKNOWN"},
-		"unauthorized": {status(401, "Www-Authenticate", `Basic realm="x"`), 403, "DENIED"},
-		"forbidden":    {status(403), 403, "DENIED"},
+		"rate limited": {upstreamtest.Status(429, "Retry-After", "77"), 429, "TOOMANYREQUESTS"},
+		"absent":       {upstreamtest.Status(404), 404, "UNKNOWN"},
+		"unauthorized": {upstreamtest.Status(401, "Www-Authenticate", `Basic realm="x"`), 403, "DENIED"},
+		"forbidden":    {upstreamtest.Status(403), 403, "DENIED"},
 		"wrong length": {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(f.blob[:100]) }, 502, "UNAVAILABLE"},
 		"redirect to private address": {func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "http://127.0.0.1:1/blob", http.StatusTemporaryRedirect)
 		}, 403, "DENIED"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f.answerWith(test.answer)
+			f.answerBlob(test.answer)
 			resp, body, err := f.do(t, "GET", f.url())
 			if err != nil {
 				t.Fatal(err)
@@ -124,7 +117,7 @@ func TestBlobFailures(t *testing.T) {
 			if test.status == 429 && resp.Header.Get("Retry-After") != "77" {
 				t.Errorf("Retry-After %q, want what the upstream said", resp.Header.Get("Retry-After"))
 			}
-			if strings.Contains(string(body), "secret details") {
+			if strings.Contains(string(body), upstreamtest.ErrorBody) {
 				t.Error("the upstream's body reached the client")
 			}
 			if resp.Header.Get("Docker-Content-Digest") != "" || resp.Header.Get("Cache-Control") != "no-store" || resp.Header.Get("Etag") != "" {
@@ -148,7 +141,7 @@ func TestCutBlob(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f.answerWith(answer)
+			f.answerBlob(answer)
 			resp, body, err := f.do(t, "GET", f.url())
 			if err == nil {
 				t.Errorf("status %d, %d of %d bytes and no error: the client would think it has it all", resp.StatusCode, len(body), len(f.blob))
@@ -156,7 +149,7 @@ func TestCutBlob(t *testing.T) {
 		})
 	}
 	t.Run("long and chunked", func(t *testing.T) {
-		f.answerWith(func(w http.ResponseWriter, _ *http.Request) {
+		f.answerBlob(func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = w.Write(append(bytes.Clone(f.blob), "and more"...))
 		})
 		_, body, err := f.do(t, "GET", f.url())
@@ -169,7 +162,7 @@ func TestCutBlob(t *testing.T) {
 // TestRedirectedBlob: a redirect is followed here, without credentials.
 func TestRedirectedBlob(t *testing.T) {
 	f := newFixture(t)
-	f.answerWith(func(w http.ResponseWriter, r *http.Request) {
+	f.answerBlob(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Get("signed") == "" {
 			http.Redirect(w, r, r.URL.Path+"?signed=yes", http.StatusTemporaryRedirect)
 			return

@@ -13,20 +13,21 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/upstream/upstreamtest"
 )
 
 // TestNamedInterrupted: a server that was killed while it wrote its records, or
 // could not write them, has advertised nothing, and the next one writes them.
 func TestNamedInterrupted(t *testing.T) {
-	w := newWorld(t)
-	w.push("library/app", "1", "one", "amd64", "arm64")
-	w.records.fail = os.ErrPermission
-	if a := w.start().do("GET", toolsApp+"1"); a.status != 500 {
+	net := newNetwork(t)
+	net.PushIndex(t, "library/app", "1", "one", "amd64", "arm64")
+	net.records.fail = os.ErrPermission
+	if a := net.start().do("GET", toolsApp+"1"); a.status != 500 {
 		t.Errorf("status %d where no record can be written", a.status)
 	}
-	w.records.fail = nil
-	digests := pull(t, "tools/library/app", "1", w.start())
-	records, err := filepath.Glob(filepath.Join(recordsOf(t, w), "*", "sha256-*.record"))
+	net.records.fail = nil
+	digests := pull(t, "tools/library/app", "1", net.start())
+	records, err := filepath.Glob(filepath.Join(recordsOf(t, net), "*", "sha256-*.record"))
 	if err != nil || len(records) != len(slices.Compact(slices.Sorted(slices.Values(digests)))) {
 		t.Fatalf("%d records of %d digests, %v", len(records), len(digests), err)
 	}
@@ -34,14 +35,14 @@ func TestNamedInterrupted(t *testing.T) {
 		if err := os.Remove(lost); err != nil {
 			t.Fatal(err)
 		}
-		tags, err := filepath.Glob(filepath.Join(recordsOf(t, w), "*", "tags", "*"))
+		tags, err := filepath.Glob(filepath.Join(recordsOf(t, net), "*", "tags", "*"))
 		if err != nil || len(tags) != 1 || os.Remove(tags[0]) != nil {
 			t.Fatal("no record of the tag", err)
 		}
-		s := w.start()
+		s := net.start()
 		s.do("HEAD", toolsApp+digests[0].String()) // it knows the image before it writes
 		s.do("HEAD", toolsApp+"1")
-		other := w.start()
+		other := net.start()
 		for _, d := range digests {
 			if other.do("HEAD", toolsApp+d.String()).status != 200 && other.do("HEAD", "tools/library/app/blobs/"+d.String()).status != 200 {
 				t.Errorf("%s is missing", d)
@@ -49,7 +50,7 @@ func TestNamedInterrupted(t *testing.T) {
 		}
 	}
 	// A tag whose image is gone is looked up again.
-	s := w.start()
+	s := net.start()
 	for _, lost := range records {
 		if err := os.Remove(lost); err != nil {
 			t.Fatal(err)
@@ -61,19 +62,19 @@ func TestNamedInterrupted(t *testing.T) {
 // TestNamedLostRecords: the records that an image shares with older ones may go
 // with the key that those had.
 func TestNamedLostRecords(t *testing.T) {
-	w := newWorld(t)
-	w.push("library/app", "1", "one", "amd64")
-	digests := pull(t, "tools/library/app", "1", w.start())
+	net := newNetwork(t)
+	net.PushIndex(t, "library/app", "1", "one", "amd64")
+	digests := pull(t, "tools/library/app", "1", net.start())
 	for _, d := range digests[1:] {
-		lost, err := filepath.Glob(filepath.Join(recordsOf(t, w), "*", "sha256-"+d.Encoded()+".record"))
+		lost, err := filepath.Glob(filepath.Join(recordsOf(t, net), "*", "sha256-"+d.Encoded()+".record"))
 		if err != nil || len(lost) != 1 || os.Remove(lost[0]) != nil {
 			t.Fatal(lost, err)
 		}
 	}
-	w.asked()
-	w.start().do("HEAD", toolsApp+"1")
-	w.wantAsked()
-	other := w.start()
+	net.TakeRequests()
+	net.start().do("HEAD", toolsApp+"1")
+	net.WantAnyOrder(t)
+	other := net.start()
 	for _, d := range digests[1:] {
 		if other.do("HEAD", toolsApp+d.String()).status != 200 && other.do("HEAD", "tools/library/app/blobs/"+d.String()).status != 200 {
 			t.Errorf("%s is missing", d)
@@ -81,9 +82,9 @@ func TestNamedLostRecords(t *testing.T) {
 	}
 }
 
-func recordsOf(t *testing.T, w *world) string {
+func recordsOf(t *testing.T, net *network) string {
 	t.Helper()
-	dirs, err := filepath.Glob(filepath.Join(w.dir, "records", "named"))
+	dirs, err := filepath.Glob(filepath.Join(net.dir, "records", "named"))
 	if err != nil || len(dirs) != 1 {
 		t.Fatal("no records", err)
 	}
@@ -93,9 +94,9 @@ func recordsOf(t *testing.T, w *world) string {
 // TestNamedRecords: servers that write at the same time leave pointers that take
 // more than one step, and ends that are loops do not hang.
 func TestNamedRecords(t *testing.T) {
-	w := newWorld(t)
-	s := w.start()
-	w.push("library/app", "1", "one", "amd64")
+	net := newNetwork(t)
+	s := net.start()
+	net.PushIndex(t, "library/app", "1", "one", "amd64")
 	root := s.get(toolsApp + "1").digest()
 	q, err := s.server.named.paths.parse(route{token: "tools", name: "library/app"}, "")
 	if err != nil {
@@ -103,12 +104,12 @@ func TestNamedRecords(t *testing.T) {
 	}
 	point := func(from, to digest.Digest) {
 		t.Helper()
-		if err := w.records.Put(t.Context(), q.record(from), auth.Grant{Root: ocispec.Descriptor{Digest: to}}); err != nil {
+		if err := net.records.Put(t.Context(), q.record(from), auth.Grant{Root: ocispec.Descriptor{Digest: to}}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	one, two := digest.FromString("one"), digest.FromString("two")
-	point(one, w.layer.Digest)
+	point(one, net.layer.Digest)
 	if img, err := s.server.named.ledger.imageOf(t.Context(), q, one); err != nil || img == nil || img.grant.Root.Digest != root {
 		t.Errorf("got %v, %v", img, err)
 	}
@@ -126,13 +127,13 @@ func TestNamedRecords(t *testing.T) {
 // TestNamedSharedRoot: an image that two tags lead to stays what it was first
 // known as, so that what is said about it does not change.
 func TestNamedSharedRoot(t *testing.T) {
-	w := newWorld(t)
+	net := newNetwork(t)
 	docker := "application/vnd.docker.distribution.manifest.v2+json" // has no annotations that name the tag
-	img := w.push("library/app", "x", "one", "amd64")
-	body := strings.ReplaceAll(string(img.children[0].data), ocispec.MediaTypeImageManifest, docker)
+	img := net.PushIndex(t, "library/app", "x", "one", "amd64")
+	body := strings.ReplaceAll(string(img.Images[0].Manifest.Data), ocispec.MediaTypeImageManifest, docker)
 	body = strings.ReplaceAll(body, ocispec.MediaTypeImageLayerGzip, "application/vnd.docker.image.rootfs.diff.tar.gzip")
-	w.put("library/app", "manifests", object{docker, []byte(body)}, "1", "2")
-	a, b := w.start(), w.start()
+	net.PutManifest("library/app", upstreamtest.Object{MediaType: docker, Data: []byte(body)}, "1", "2")
+	a, b := net.start(), net.start()
 	first := a.get(toolsApp + "1").digest()
 	if b.get(toolsApp+"2").digest() != first || b.get(toolsApp+"1").digest() != first || a.get(toolsApp+"2").digest() != first {
 		t.Fatal("the images differ")
@@ -145,8 +146,8 @@ func TestNamedSharedRoot(t *testing.T) {
 
 // TestNamedMemory: what is kept is bounded, and nothing is lost by it.
 func TestNamedMemory(t *testing.T) {
-	w := newWorld(t)
-	s := w.start()
+	net := newNetwork(t)
+	s := net.start()
 	n := s.server.named
 	n.ledger.images.Resize(2)
 	n.ledger.roots.Resize(8)
@@ -155,16 +156,16 @@ func TestNamedMemory(t *testing.T) {
 	var roots []digest.Digest
 	for i := range 6 {
 		tag := fmt.Sprint("t", i)
-		w.push("library/app", tag, tag, "amd64")
+		net.PushIndex(t, "library/app", tag, tag, "amd64")
 		roots = append(roots, pull(t, "tools/library/app", tag, s)[0])
 	}
-	w.asked()
+	net.TakeRequests()
 	for i, root := range roots {
 		if got := s.get(fmt.Sprintf("%st%d", toolsApp, i)).digest(); got != root {
 			t.Errorf("tag t%d is %s, want %s", i, got, root)
 		}
 	}
-	w.wantAsked()
+	net.WantAnyOrder(t)
 	for _, root := range roots {
 		pull(t, "tools/library/app", root.String(), s)
 	}

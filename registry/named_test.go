@@ -26,8 +26,8 @@ func patterns(t *testing.T, texts ...string) []auth.Pattern {
 
 // TestNamedNames: what a path is about.
 func TestNamedNames(t *testing.T) {
-	w := newWorld(t)
-	s := w.start(func(o *Options) { o.Aliases["team"] = "quay.io" })
+	net := newNetwork(t)
+	s := net.start(func(o *Options) { o.Aliases["team"] = "quay.io" })
 	for _, test := range []struct{ path, ns, want string }{
 		{"busybox", "", "docker.io/library/busybox"},
 		{"library/busybox", "", "docker.io/library/busybox"},
@@ -75,30 +75,30 @@ func TestNamedNames(t *testing.T) {
 
 // TestNamedMirror is what containerd asks with override_path.
 func TestNamedMirror(t *testing.T) {
-	w := newWorld(t)
-	s := w.start()
-	w.push("library/app", "1", "one", "amd64")
+	net := newNetwork(t)
+	s := net.start()
+	net.PushIndex(t, "library/app", "1", "one", "amd64")
 	root := s.get("tools/library/app/manifests/1?ns=docker.io").digest()
 	if s.get("tools/library/app/manifests/"+root.String()+"?ns=docker.io").digest() != root || s.get(toolsApp+"1").digest() != root {
 		t.Error("the same image by its other name is another")
 	}
 	// ns is a name, not where to: the upstream's policy and dialer decide.
-	w.asked()
+	net.TakeRequests()
 	for _, ns := range []string{"127.0.0.1:1", "localhost:5000", "169.254.169.254"} {
 		if a := s.do("GET", "tools/library/app/manifests/1?ns="+ns); a.status != 403 {
 			t.Errorf("ns=%s: status %d, %s", ns, a.status, a.body)
 		}
 	}
-	w.wantAsked()
+	net.WantAnyOrder(t)
 }
 
 func TestNamedRefusals(t *testing.T) {
-	w := newWorld(t)
-	recipe, _ := w.Recipe("tools")
+	net := newNetwork(t)
+	recipe, _ := net.Recipe("tools")
 	recipe.Images = patterns(t, "quay.io/biocontainers/*")
-	w.set("only", recipe)
-	s := w.start()
-	w.push("library/app", "1", "one", "amd64")
+	net.setRecipe("only", recipe)
+	s := net.start()
+	net.PushIndex(t, "library/app", "1", "one", "amd64")
 	for path, want := range map[string]struct {
 		status int
 		text   string
@@ -121,55 +121,55 @@ func TestNamedRefusals(t *testing.T) {
 // that is unknown. A recipe that a reload brings is served at once, and is gone
 // with the reload that takes it away.
 func TestNoRecipes(t *testing.T) {
-	w := newWorld(t)
-	w.push("library/app", "1", "one", "amd64")
-	tools, _ := w.Recipe("tools")
-	without := w.start(func(o *Options) { o.Recipes = nil }).do("GET", toolsApp+"1")
-	clear(w.recipes)
-	s := w.start()
+	net := newNetwork(t)
+	net.PushIndex(t, "library/app", "1", "one", "amd64")
+	tools, _ := net.Recipe("tools")
+	without := net.start(func(o *Options) { o.Recipes = nil }).do("GET", toolsApp+"1")
+	net.removeRecipes()
+	s := net.start()
 	for range 2 {
 		if a := s.do("GET", toolsApp+"1"); a.status != without.status || !bytes.Equal(a.body, without.body) || !strings.Contains(string(a.body), "unknown token") {
 			t.Errorf("status %d, %s; want the answer of a server that knows of no recipes: %d, %s", a.status, a.body, without.status, without.body)
 		}
-		w.set("tools", tools)
+		net.setRecipe("tools", tools)
 		s.get(toolsApp + "1")
-		clear(w.recipes)
+		net.removeRecipes()
 	}
 }
 
 // TestNamedTagServers: servers that share the store share what they learn, and
 // any of them serves what another one has advertised.
 func TestNamedTagServers(t *testing.T) {
-	w := newWorld(t)
-	a, b := w.start(), w.start()
-	w.push("library/app", "1", "one", "amd64", "arm64")
+	net := newNetwork(t)
+	a, b := net.start(), net.start()
+	net.PushIndex(t, "library/app", "1", "one", "amd64", "arm64")
 	first := a.get(toolsApp + "1").digest()
-	w.asked()
+	net.TakeRequests()
 	if a, err := b.try(t.Context(), "HEAD", toolsApp+"1"); err != nil || a.digest() != first {
 		t.Errorf("digest %s, %v", a.digest(), err)
 	}
-	w.wantAsked()
-	pull(t, "tools/library/app", "1", a, b, w.start())
+	net.WantAnyOrder(t)
+	pull(t, "tools/library/app", "1", a, b, net.start())
 
 	// The tag moves; one of them notices, by its own clock.
-	w.wait(tagTTL - time.Second)
+	net.advance(tagTTL - time.Second)
 	a.do("HEAD", toolsApp+"1")
-	w.wait(2 * time.Second)
-	w.push("library/app", "1", "two", "amd64", "arm64")
+	net.advance(2 * time.Second)
+	net.PushIndex(t, "library/app", "1", "two", "amd64", "arm64")
 	second := a.do("HEAD", toolsApp+"1").digest()
 	if second == first {
 		t.Fatal("the tag has moved, and the image is what it was")
 	}
-	w.asked()
+	net.TakeRequests()
 	if got := b.do("HEAD", toolsApp+"1").digest(); got != second {
 		t.Errorf("the other server says %s", got)
 	}
-	w.wantAsked()
+	net.WantAnyOrder(t)
 	// A is killed. Each digest can be asked for, of who has seen nothing.
 	a.proxy.Close()
 	for _, root := range []string{first.String(), second.String()} {
 		for _, d := range pull(t, "tools/library/app", root, b) {
-			fresh := w.start()
+			fresh := net.start()
 			if fresh.do("HEAD", toolsApp+d.String()).status != 200 && fresh.do("HEAD", "tools/library/app/blobs/"+d.String()).status != 200 {
 				t.Errorf("%s is missing at a server that was just started", d)
 			}
@@ -180,20 +180,20 @@ func TestNamedTagServers(t *testing.T) {
 
 // TestNamedReload: a new recipe is used at once, and what the old one made stays.
 func TestNamedReload(t *testing.T) {
-	w := newWorld(t)
-	s := w.start()
-	w.push("library/app", "1", "one", "amd64")
+	net := newNetwork(t)
+	s := net.start()
+	net.PushIndex(t, "library/app", "1", "one", "amd64")
 	old := s.get(toolsApp + "1").digest()
-	w.asked()
-	recipe, _ := w.Recipe("tools")
+	net.TakeRequests()
+	recipe, _ := net.Recipe("tools")
 	recipe.Recipe = augment.Recipe{Env: []string{"A=2"}}
-	w.set("tools", recipe)
+	net.setRecipe("tools", recipe)
 	if s.get(toolsApp+"1").digest() == old {
 		t.Error("the tag is what the old recipe made of it")
 	}
-	pull(t, "tools/library/app", old.String(), s, w.start())
-	w.set("tools", Recipe{Recipe: recipe.Recipe, Images: patterns(t, "quay.io/*"), Identity: recipe.Identity})
-	for _, path := range []string{toolsApp + "1", toolsApp + old.String(), "tools/library/app/blobs/" + w.layer.Digest.String(), "tools/library/app/referrers/" + old.String()} {
+	pull(t, "tools/library/app", old.String(), s, net.start())
+	net.setRecipe("tools", Recipe{Recipe: recipe.Recipe, Images: patterns(t, "quay.io/*"), Identity: recipe.Identity})
+	for _, path := range []string{toolsApp + "1", toolsApp + old.String(), "tools/library/app/blobs/" + net.layer.Digest.String(), "tools/library/app/referrers/" + old.String()} {
 		if a := s.do("GET", path); a.status != 403 || !strings.Contains(string(a.body), "recipes.tools.images") {
 			t.Errorf("%s: status %d, %s", path, a.status, a.body)
 		}

@@ -15,50 +15,51 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/waveproxy/waveproxy/augment"
+	"github.com/waveproxy/waveproxy/upstream/upstreamtest"
 )
 
 // TestNamedPinned: a digest that is not ours is the upstream's, byte for byte,
 // and is asked for once.
 func TestNamedPinned(t *testing.T) {
-	w := newWorld(t)
-	s := w.start()
-	img := w.push("library/app", "1", "one", "amd64", "arm64")
-	root := img.index.digest().String()
+	net := newNetwork(t)
+	s := net.start()
+	img := net.PushIndex(t, "library/app", "1", "one", "amd64", "arm64")
+	root := img.Index.Digest().String()
 	for range 3 {
-		if a := s.do("HEAD", toolsApp+root); a.status != 200 || a.header.Get("Content-Type") != img.index.mediaType {
+		if a := s.do("HEAD", toolsApp+root); a.status != 200 || a.header.Get("Content-Type") != img.Index.MediaType {
 			t.Errorf("status %d, %v", a.status, a.header)
 		}
-		if a := s.get(toolsApp + root); !bytes.Equal(a.body, img.index.data) {
+		if a := s.get(toolsApp + root); !bytes.Equal(a.body, img.Index.Data) {
 			t.Errorf("got %s", a.body)
 		}
 	}
-	w.wantAsked("GET " + appManifests + root)
-	if n := w.records.written(); n != 1 {
+	net.WantAnyOrder(t, "GET "+appManifests+root)
+	if n := net.records.written(); n != 1 {
 		t.Errorf("%d records for an index, want its own", n)
 	}
-	child, config, layer := img.children[0], img.configs[0], img.layers[0]
-	for _, o := range []object{child, config, layer} {
+	child, config, layer := img.Images[0].Manifest, img.Images[0].Config, img.Images[0].Layer
+	for _, o := range []upstreamtest.Object{child, config, layer} {
 		kind := "blobs/"
-		if o.digest() == child.digest() {
+		if o.Digest() == child.Digest() {
 			kind = "manifests/"
 		}
-		if a := s.get("tools/library/app/" + kind + o.digest().String()); !bytes.Equal(a.body, o.data) {
-			t.Errorf("%s is not what the upstream has", o.mediaType)
+		if a := s.get("tools/library/app/" + kind + o.Digest().String()); !bytes.Equal(a.body, o.Data) {
+			t.Errorf("%s is not what the upstream has", o.MediaType)
 		}
 	}
-	w.wantAsked("GET "+appManifests+child.digest().String(), "GET library/app/blobs/"+config.digest().String(), "GET library/app/blobs/"+layer.digest().String())
-	if n := w.records.written(); n != 3 {
+	net.WantAnyOrder(t, "GET "+appManifests+child.Digest().String(), "GET /v2/library/app/blobs/"+config.Digest().String(), "GET /v2/library/app/blobs/"+layer.Digest().String())
+	if n := net.records.written(); n != 3 {
 		t.Errorf("%d records for a manifest of one layer, want 3", n)
 	}
 	// At another server, which has seen nothing.
-	other := w.start()
-	for _, path := range []string{"blobs/" + layer.digest().String(), "blobs/" + config.digest().String(), "manifests/" + child.digest().String(), "manifests/" + root} {
+	other := net.start()
+	for _, path := range []string{"blobs/" + layer.Digest().String(), "blobs/" + config.Digest().String(), "manifests/" + child.Digest().String(), "manifests/" + root} {
 		if a := other.do("HEAD", "tools/library/app/"+path); a.status != 200 {
 			t.Errorf("%s: status %d", path, a.status)
 		}
 	}
-	w.wantAsked()
-	if w.records.written() != 0 {
+	net.WantAnyOrder(t)
+	if net.records.written() != 0 {
 		t.Error("what is recorded is recorded again")
 	}
 
@@ -80,16 +81,16 @@ func TestNamedPinned(t *testing.T) {
 
 // TestNamedPinnedArtifact: what is no image is passed on as well.
 func TestNamedPinnedArtifact(t *testing.T) {
-	w := newWorld(t)
-	s := w.start()
+	net := newNetwork(t)
+	s := net.start()
 	for name, test := range map[string]struct{ header, body, want string }{
 		"chart":         {"application/vnd.oci.image.manifest.v1+json", `{"schemaVersion":2,"config":{"mediaType":"application/vnd.cncf.helm.config.v1+json","digest":"` + digest.FromString("c").String() + `","size":1},"layers":[]}`, ocispec.MediaTypeImageManifest},
 		"type in body":  {"text/plain", `{"mediaType":"application/vnd.docker.distribution.manifest.v2+json","layers":[]}`, "application/vnd.docker.distribution.manifest.v2+json"},
 		"page":          {"text/html", `{"mediaType":"text/html","layers":[]}`, ocispec.MediaTypeImageManifest},
 		"index by form": {"text/plain", `{"manifests":[]}`, ocispec.MediaTypeImageIndex},
 	} {
-		o := w.put("library/app", "manifests", object{test.header, []byte(test.body)})
-		if a := s.get(toolsApp + o.digest().String()); string(a.body) != test.body || a.header.Get("Content-Type") != test.want {
+		o := net.PutManifest("library/app", upstreamtest.Object{MediaType: test.header, Data: []byte(test.body)})
+		if a := s.get(toolsApp + o.Digest().String()); string(a.body) != test.body || a.header.Get("Content-Type") != test.want {
 			t.Errorf("%s: %q, %s", name, a.header.Get("Content-Type"), a.body)
 		}
 	}
@@ -98,10 +99,10 @@ func TestNamedPinnedArtifact(t *testing.T) {
 // TestNamedHostile: what an upstream writes into manifests neither stops the
 // server nor fills its disk.
 func TestNamedHostile(t *testing.T) {
-	w := newWorld(t)
-	s := w.start()
-	config := w.put("library/app", "blobs", object{ocispec.MediaTypeImageConfig, []byte(`{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["x"]}}`)})
-	good := string(encode(t, config.descriptor()))
+	net := newNetwork(t)
+	s := net.start()
+	config := net.PutBlob("library/app", upstreamtest.Object{MediaType: ocispec.MediaTypeImageConfig, Data: []byte(`{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["x"]}}`)})
+	good := string(encode(t, config.Descriptor()))
 	var many []string
 	for i := range maxRecords {
 		many = append(many, `{"digest":"`+digest.FromString(fmt.Sprint(i)).String()+`","size":1}`)
@@ -114,15 +115,15 @@ func TestNamedHostile(t *testing.T) {
 		"many":          `"config":` + good + `,"layers":[` + strings.Join(many, ",") + `]`,
 		"not an object": `"config":7`,
 	} {
-		o := w.put("library/app", "manifests", object{ocispec.MediaTypeImageManifest, []byte(`{"schemaVersion":2,` + text + `}`)}, "1")
-		for _, ref := range []string{"1", o.digest().String()} {
+		o := net.PutManifest("library/app", upstreamtest.Object{MediaType: ocispec.MediaTypeImageManifest, Data: []byte(`{"schemaVersion":2,` + text + `}`)}, "1")
+		for _, ref := range []string{"1", o.Digest().String()} {
 			if a := s.do("GET", toolsApp+ref); a.status != 400 {
 				t.Errorf("%s: %.10s: status %d, %s", name, ref, a.status, a.body)
 			}
 		}
-		w.wait(maxPause)
+		net.advance(maxPause)
 	}
-	if n := w.records.written(); n != 0 {
+	if n := net.records.written(); n != 0 {
 		t.Errorf("%d records", n)
 	}
 }
@@ -130,19 +131,19 @@ func TestNamedHostile(t *testing.T) {
 // TestNamedUnknownDigests: digests that nobody has are answered from one record
 // that is not there, and manifests by one question, which is counted.
 func TestNamedUnknownDigests(t *testing.T) {
-	w := newWorld(t)
-	s := w.start(limited(5))
-	w.push("library/app", "1", "one", "amd64")
+	net := newNetwork(t)
+	s := net.start(limited(5))
+	net.PushIndex(t, "library/app", "1", "one", "amd64")
 	s.get(toolsApp + "1")
-	w.asked()
-	w.records.written()
+	net.TakeRequests()
+	net.records.written()
 	unknown := func(i int) string { return digest.FromString(fmt.Sprint("unknown", i)).String() }
 	for i := range 50 {
 		if a := s.do("GET", "tools/library/app/blobs/"+unknown(i)); a.status != 404 || !strings.Contains(string(a.body), "BLOB_UNKNOWN") {
 			t.Fatalf("status %d, %s", a.status, a.body)
 		}
 	}
-	w.wantAsked()
+	net.WantAnyOrder(t)
 	var want []string
 	for i := range 20 {
 		status := 404
@@ -157,24 +158,24 @@ func TestNamedUnknownDigests(t *testing.T) {
 			}
 		}
 	}
-	w.wantAsked(want...)
+	net.WantAnyOrder(t, want...)
 	for i := range 10 {
 		if a := s.do("GET", fmt.Sprintf("%snever%d", toolsApp, i)); a.status != 429 {
 			t.Errorf("tag %d: status %d", i, a.status)
 		}
 	}
-	w.wantAsked()
-	if n := w.records.written(); n != 0 {
+	net.WantAnyOrder(t)
+	if n := net.records.written(); n != 0 {
 		t.Errorf("%d records about nothing", n)
 	}
 	// Who may not pull more can end the pull that was begun.
-	if a := s.do("GET", "tools/library/app/blobs/"+w.layer.Digest.String()); a.status != 200 {
+	if a := s.do("GET", "tools/library/app/blobs/"+net.layer.Digest.String()); a.status != 200 {
 		t.Errorf("status %d", a.status)
 	}
 	if a := s.do("GET", toolsApp+digest.SHA384.FromString("x").String()); a.status != 429 {
 		t.Errorf("sha384: status %d", a.status)
 	}
-	if a := w.start().do("GET", toolsApp+digest.SHA384.FromString("x").String()); a.status != 404 {
+	if a := net.start().do("GET", toolsApp+digest.SHA384.FromString("x").String()); a.status != 404 {
 		t.Errorf("sha384: status %d, %s", a.status, a.body)
 	}
 }
@@ -182,10 +183,10 @@ func TestNamedUnknownDigests(t *testing.T) {
 // TestNamedPinnedMeanwhile: a digest that another server advertises while the
 // upstream is asked for it is served.
 func TestNamedPinnedMeanwhile(t *testing.T) {
-	w := newWorld(t)
-	w.push("library/app", "1", "one", "amd64")
-	image := w.start().get(toolsApp + "1")
-	records, err := filepath.Glob(filepath.Join(recordsOf(t, w), "*", "sha256-"+image.digest().Encoded()+".record"))
+	net := newNetwork(t)
+	net.PushIndex(t, "library/app", "1", "one", "amd64")
+	image := net.start().get(toolsApp + "1")
+	records, err := filepath.Glob(filepath.Join(recordsOf(t, net), "*", "sha256-"+image.digest().Encoded()+".record"))
 	if err != nil || len(records) != 1 {
 		t.Fatal(records, err)
 	}
@@ -193,13 +194,13 @@ func TestNamedPinnedMeanwhile(t *testing.T) {
 	if err := os.Rename(records[0], hidden); err != nil {
 		t.Fatal(err)
 	}
-	w.answerWith(func(rw http.ResponseWriter, r *http.Request) {
+	net.Answer(func(rw http.ResponseWriter, r *http.Request) {
 		if err := os.Rename(hidden, records[0]); err != nil {
 			t.Error(err)
 		}
 		http.NotFound(rw, r)
 	})
-	if a := w.start().do("GET", toolsApp+image.digest().String()); a.status != 200 || !bytes.Equal(a.body, image.body) {
+	if a := net.start().do("GET", toolsApp+image.digest().String()); a.status != 200 || !bytes.Equal(a.body, image.body) {
 		t.Errorf("status %d, %s", a.status, a.body)
 	}
 }
@@ -207,19 +208,19 @@ func TestNamedPinnedMeanwhile(t *testing.T) {
 // TestNamedGroups: what one recipe, repository or identity has advertised is
 // nothing to others.
 func TestNamedGroups(t *testing.T) {
-	w := newWorld(t)
-	s := w.start()
-	w.push("library/app", "1", "one", "amd64")
-	recipe, _ := w.Recipe("tools")
-	w.set("others", Recipe{Recipe: recipe.Recipe, Identity: "recipe:others"})
+	net := newNetwork(t)
+	s := net.start()
+	net.PushIndex(t, "library/app", "1", "one", "amd64")
+	recipe, _ := net.Recipe("tools")
+	net.setRecipe("others", Recipe{Recipe: recipe.Recipe, Identity: "recipe:others"})
 	digests := pull(t, "tools/library/app", "1", s)
 	login := func(identity string) {
-		w.set("tools", Recipe{Recipe: recipe.Recipe, Identity: identity})
+		net.setRecipe("tools", Recipe{Recipe: recipe.Recipe, Identity: identity})
 	}
 	refused := func(repository string) {
 		t.Helper()
-		w.answerWith(status(404))
-		defer w.answerWith(nil)
+		net.Answer(upstreamtest.Status(404))
+		defer net.Answer(nil)
 		for _, d := range digests {
 			for _, kind := range []string{"manifests", "blobs"} {
 				if a := s.do("GET", fmt.Sprintf("%s/%s/%s", repository, kind, d)); a.status != 404 {
@@ -239,19 +240,19 @@ func TestNamedGroups(t *testing.T) {
 
 // TestNamedZero: a recipe that adds nothing touches nothing, and says nothing.
 func TestNamedZero(t *testing.T) {
-	w := newWorld(t)
-	w.set("plain", Recipe{Recipe: augment.Recipe{}, Identity: "recipe:plain"})
-	s := w.start()
-	img := w.push("library/app", "1", "one", "amd64")
-	if a := s.get("plain/library/app/manifests/1"); !bytes.Equal(a.body, img.index.data) {
+	net := newNetwork(t)
+	net.setRecipe("plain", Recipe{Recipe: augment.Recipe{}, Identity: "recipe:plain"})
+	s := net.start()
+	img := net.PushIndex(t, "library/app", "1", "one", "amd64")
+	if a := s.get("plain/library/app/manifests/1"); !bytes.Equal(a.body, img.Index.Data) {
 		t.Errorf("got %s", a.body)
 	}
-	pull(t, "plain/library/app", "1", s, w.start())
+	pull(t, "plain/library/app", "1", s, net.start())
 	s.proxy.Close()
 	if s.logged("untouched=true") != 0 {
 		t.Error("nothing was to be added, and that is reported")
 	}
-	if a := w.start().do("GET", "plain/library/app/referrers/"+img.index.digest().String()); a.status != http.StatusOK || strings.Contains(string(a.body), inTotoType) {
+	if a := net.start().do("GET", "plain/library/app/referrers/"+img.Index.Digest().String()); a.status != http.StatusOK || strings.Contains(string(a.body), inTotoType) {
 		t.Errorf("referrers %s", a.body)
 	}
 }
@@ -259,12 +260,12 @@ func TestNamedZero(t *testing.T) {
 // TestNamedTogether: while tags move, time passes and servers are replaced, no
 // pull that goes from server to server misses anything.
 func TestNamedTogether(t *testing.T) {
-	w := newWorld(t)
+	net := newNetwork(t)
 	const tags = 3
 	for i := range tags {
-		w.push("library/app", fmt.Sprint("t", i), fmt.Sprint("first", i), "amd64", "arm64")
+		net.PushIndex(t, "library/app", fmt.Sprint("t", i), fmt.Sprint("first", i), "amd64", "arm64")
 	}
-	servers := []*replica{w.start(), w.start(), w.start()}
+	servers := []*replica{net.start(), net.start(), net.start()}
 	var pulls sync.WaitGroup
 	for i := range 12 {
 		pulls.Go(func() {
@@ -272,12 +273,12 @@ func TestNamedTogether(t *testing.T) {
 				mine := slices.Concat(servers[(i+round)%3:], servers[:(i+round)%3])
 				switch round {
 				case 3:
-					w.wait(tagTTL)
+					net.advance(tagTTL)
 				case 5:
-					w.push("library/app", fmt.Sprint("t", i%tags), fmt.Sprint("second", i), "amd64", "arm64")
-					w.wait(tagTTL)
+					net.PushIndex(t, "library/app", fmt.Sprint("t", i%tags), fmt.Sprint("second", i), "amd64", "arm64")
+					net.advance(tagTTL)
 				case 7: // one that has just been started
-					mine[0] = w.start()
+					mine[0] = net.start()
 				}
 				pull(t, "tools/library/app", fmt.Sprint("t", i%tags), mine...)
 			}

@@ -135,22 +135,22 @@ func discover(t *testing.T, host, repository string, subject ocispec.Descriptor)
 // TestNamedReferrers: every manifest of an augmented image has its provenance,
 // which any server finds, also after an upgrade.
 func TestNamedReferrers(t *testing.T) {
-	w := newWorld(t)
-	s := w.start()
-	img := w.push("library/app", "1", "one", "amd64", "arm64")
+	net := newNetwork(t)
+	s := net.start()
+	img := net.PushIndex(t, "library/app", "1", "one", "amd64", "arm64")
 	root := s.get(toolsApp + "1")
 	refs, err := augment.Object{Data: root.body}.References()
 	if err != nil {
 		t.Fatal(err)
 	}
-	subjects := append(refs.Manifests, ocispec.Descriptor{MediaType: img.index.mediaType, Digest: root.digest(), Size: int64(len(root.body))})
-	w.asked()
+	subjects := append(refs.Manifests, ocispec.Descriptor{MediaType: img.Index.MediaType, Digest: root.digest(), Size: int64(len(root.body))})
+	net.TakeRequests()
 	listed := map[digest.Digest]digest.Digest{}
 	for _, subject := range subjects {
 		told, desc := discover(t, strings.TrimPrefix(s.proxy.URL, "http://"), "wt/tools/library/app", subject)
 		if told.Predicate.BuildDefinition.ExternalParameters.Recipe.Name != "tools" || told.Predicate.RunDetails.Builder.ID != "https://proxy.example.org" ||
-			told.Predicate.BuildDefinition.ResolvedDependencies[0].Digest["sha256"] != img.index.digest().Encoded() ||
-			told.Predicate.BuildDefinition.ResolvedDependencies[1].Digest["sha256"] != w.layer.Digest.Encoded() {
+			told.Predicate.BuildDefinition.ResolvedDependencies[0].Digest["sha256"] != img.Index.Digest().Encoded() ||
+			told.Predicate.BuildDefinition.ResolvedDependencies[1].Digest["sha256"] != net.layer.Digest.Encoded() {
 			t.Errorf("the statement is %+v", told)
 		}
 		if strings.Contains(jsonOf(t, told), "xyzzy") {
@@ -158,10 +158,10 @@ func TestNamedReferrers(t *testing.T) {
 		}
 		listed[subject.Digest] = desc.Digest
 	}
-	upgraded := w.start(func(o *Options) { o.Resolver.(*assemble.Resolver).Builder.Version = "2.0.0" })
+	upgraded := net.start(func(o *Options) { o.Resolver.(*assemble.Resolver).Builder.Version = "2.0.0" })
 	for _, subject := range subjects {
 		// What one server lists, the other one has: without having listed it.
-		if a := w.start().do("GET", "tools/library/app/manifests/"+listed[subject.Digest].String()); a.status != 200 {
+		if a := net.start().do("GET", "tools/library/app/manifests/"+listed[subject.Digest].String()); a.status != 200 {
 			t.Errorf("status %d, %s", a.status, a.body)
 		}
 		told, desc := discover(t, strings.TrimPrefix(upgraded.proxy.URL, "http://"), "wt/tools/library/app", subject)
@@ -169,20 +169,20 @@ func TestNamedReferrers(t *testing.T) {
 			t.Error("an upgrade has changed what is said")
 		}
 	}
-	w.wantAsked()
-	for _, path := range []string{digest.FromString("unknown").String(), img.index.digest().String(), listed[root.digest()].String(), img.layers[0].digest().String()} {
+	net.WantAnyOrder(t)
+	for _, path := range []string{digest.FromString("unknown").String(), img.Index.Digest().String(), listed[root.digest()].String(), img.Images[0].Layer.Digest().String()} {
 		a := s.do("GET", "tools/library/app/referrers/"+path)
 		if a.status != 200 || a.header.Get("Content-Type") != ocispec.MediaTypeImageIndex || !strings.Contains(string(a.body), `"manifests":[]`) {
 			t.Errorf("%s: status %d, %v, %s", path, a.status, a.header, a.body)
 		}
 	}
-	w.wantAsked()
+	net.WantAnyOrder(t)
 }
 
 func TestReferrersFilter(t *testing.T) {
-	w := newWorld(t)
-	s := w.start()
-	w.push("library/app", "1", "one", "amd64")
+	net := newNetwork(t)
+	s := net.start()
+	net.PushIndex(t, "library/app", "1", "one", "amd64")
 	path := "tools/library/app/referrers/" + s.get(toolsApp+"1").digest().String()
 	for query, want := range map[string]struct {
 		applied string
@@ -272,7 +272,7 @@ func TestTokenReferrers(t *testing.T) {
 	if got := status("/v2/" + repository + "/manifests/" + desc.Digest.String()); got != 404 {
 		t.Errorf("provenance of another grant: status %d", got)
 	}
-	if n := len(f.seen()); n != 0 {
+	if n := len(f.upstream.TakeRequests()); n != 0 {
 		t.Errorf("the upstream was asked %d times", n)
 	}
 }
@@ -280,9 +280,9 @@ func TestTokenReferrers(t *testing.T) {
 // TestAttestationsAreDropped: what the upstream's builder says of the base image
 // is not said of ours, by tag; it is there for who asks for its digest.
 func TestAttestationsAreDropped(t *testing.T) {
-	w := newWorld(t)
-	s := w.start()
-	img := w.push("library/app", "1", "one", "amd64")
+	net := newNetwork(t)
+	s := net.start()
+	img := net.PushIndex(t, "library/app", "1", "one", "amd64")
 	root := s.get(toolsApp + "1")
 	refs, err := augment.Object{Data: root.body}.References()
 	if err != nil || len(refs.Manifests) != 1 || slices.ContainsFunc(refs.Manifests, func(d ocispec.Descriptor) bool { return d.Platform.OS == "unknown" }) {
@@ -292,7 +292,7 @@ func TestAttestationsAreDropped(t *testing.T) {
 	if err := json.Unmarshal(s.get(toolsApp+refs.Manifests[0].Digest.String()).body, &child); err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]string{ocispec.AnnotationBaseImageName: "docker.io/library/app:1", ocispec.AnnotationBaseImageDigest: img.children[0].digest().String()}
+	want := map[string]string{ocispec.AnnotationBaseImageName: "docker.io/library/app:1", ocispec.AnnotationBaseImageDigest: img.Images[0].Manifest.Digest().String()}
 	if diff := cmp.Diff(want, child.Annotations); diff != "" {
 		t.Errorf("annotations (-want +got):\n%s", diff)
 	}

@@ -25,7 +25,7 @@ import (
 
 // replica is a server of the world, with its own memory.
 type replica struct {
-	world  *world
+	net    *network
 	server *Server
 	proxy  *httptest.Server
 
@@ -47,13 +47,13 @@ func (r *replica) logged(text string) int {
 	return strings.Count(r.logs.String(), text)
 }
 
-func (w *world) start(options ...func(*Options)) *replica {
-	w.t.Helper()
-	r := &replica{world: w}
+func (net *network) start(options ...func(*Options)) *replica {
+	net.t.Helper()
+	r := &replica{net: net}
 	log := slog.New(slog.NewTextHandler(r, nil))
-	resolver := assemble.NewResolver(w.client, assemble.NewLayers(w.store, w.store, w.client, w.t.TempDir(), 1<<20), w.store, 125)
+	resolver := assemble.NewResolver(net.client, assemble.NewLayers(net.store, net.store, net.client, net.t.TempDir(), 1<<20), net.store, 125)
 	resolver.Builder = auth.Builder{ID: "https://proxy.example.org", Version: "1.2.3"}
-	o := Options{Tokens: fakeTokens{}, Store: w.store, Upstream: w.client, Log: log, Recipes: w, Resolver: resolver, Grants: w.records, now: w.clock,
+	o := Options{Tokens: fakeTokens{}, Store: net.store, Upstream: net.client, Log: log, Recipes: net, Resolver: resolver, Grants: net.records, now: net.clock,
 		Aliases: map[string]string{"registry.local": "registry.local:5000"}}
 	for _, set := range options {
 		set(&o)
@@ -64,7 +64,7 @@ func (w *world) start(options ...func(*Options)) *replica {
 		defer r.mu.Unlock()
 		r.seen = append(r.seen, q)
 	}}.Handler(r.server))
-	w.t.Cleanup(r.proxy.Close)
+	net.t.Cleanup(r.proxy.Close)
 	return r
 }
 
@@ -82,10 +82,10 @@ func (a answer) digest() digest.Digest { return digest.Digest(a.header.Get("Dock
 
 // do asks for what is below /v2/wt/.
 func (r *replica) do(method, path string) answer {
-	r.world.t.Helper()
-	a, err := r.try(r.world.t.Context(), method, path)
+	r.net.t.Helper()
+	a, err := r.try(r.net.t.Context(), method, path)
 	if err != nil {
-		r.world.t.Fatal(err)
+		r.net.t.Fatal(err)
 	}
 	return a
 }
@@ -106,10 +106,10 @@ func (r *replica) try(ctx context.Context, method, path string) (answer, error) 
 
 // get expects 200 and bytes that have the digest that the answer or path names.
 func (r *replica) get(path string) answer {
-	r.world.t.Helper()
+	r.net.t.Helper()
 	a := r.do("GET", path)
 	if a.status != http.StatusOK || a.digest() != digest.FromBytes(a.body) {
-		r.world.t.Fatalf("%s: status %d, digest %s of %.300s", path, a.status, a.digest(), a.body)
+		r.net.t.Fatalf("%s: status %d, digest %s of %.300s", path, a.status, a.digest(), a.body)
 	}
 	return a
 }

@@ -11,23 +11,25 @@ import (
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/waveproxy/waveproxy/upstream/upstreamtest"
 )
 
 const (
-	appManifests = "library/app/manifests/"
+	appManifests = "/v2/library/app/manifests/"
 	toolsApp     = "tools/library/app/manifests/"
 )
 
 // TestNamedTagRequests holds what is asked of the upstream about a tag.
 func TestNamedTagRequests(t *testing.T) {
-	w := newWorld(t)
-	s := w.start()
-	one := w.push("library/app", "1", "one", "amd64", "arm64")
+	net := newNetwork(t)
+	s := net.start()
+	one := net.PushIndex(t, "library/app", "1", "one", "amd64", "arm64")
 	first := s.get(toolsApp + "1")
-	w.wantAsked("GET "+appManifests+"1",
-		"GET "+appManifests+one.children[0].digest().String(), "GET "+appManifests+one.children[1].digest().String(),
-		"GET library/app/blobs/"+one.configs[0].digest().String(), "GET library/app/blobs/"+one.configs[1].digest().String())
-	if strings.Contains(string(first.body), "attestation") || first.digest() == one.index.digest() {
+	net.WantAnyOrder(t, "GET "+appManifests+"1",
+		"GET "+appManifests+one.Images[0].Manifest.Digest().String(), "GET "+appManifests+one.Images[1].Manifest.Digest().String(),
+		"GET /v2/library/app/blobs/"+one.Images[0].Config.Digest().String(), "GET /v2/library/app/blobs/"+one.Images[1].Config.Digest().String())
+	if strings.Contains(string(first.body), "attestation") || first.digest() == one.Index.Digest() {
 		t.Errorf("the index is %s", first.body)
 	}
 	if first.header.Get("Cache-Control") != tagCacheControl || first.header.Get("Warning") != "" {
@@ -45,22 +47,22 @@ func TestNamedTagRequests(t *testing.T) {
 		}
 	}
 	same()
-	w.wait(tagTTL - time.Second)
+	net.advance(tagTTL - time.Second)
 	same()
-	w.wantAsked()
+	net.WantAnyOrder(t)
 	for range 3 {
-		w.wait(tagTTL)
+		net.advance(tagTTL)
 		same()
-		w.wantAsked("HEAD " + appManifests + "1")
+		net.WantAnyOrder(t, "HEAD "+appManifests+"1")
 	}
 
-	two := w.push("library/app", "1", "two", "amd64")
-	w.wait(tagTTL)
+	two := net.PushIndex(t, "library/app", "1", "two", "amd64")
+	net.advance(tagTTL)
 	if a := s.get(toolsApp + "1"); a.digest() == first.digest() {
 		t.Error("the tag has moved, and the image is what it was")
 	}
-	w.wantAsked("HEAD "+appManifests+"1", "GET "+appManifests+"1",
-		"GET "+appManifests+two.children[0].digest().String(), "GET library/app/blobs/"+two.configs[0].digest().String())
+	net.WantAnyOrder(t, "HEAD "+appManifests+"1", "GET "+appManifests+"1",
+		"GET "+appManifests+two.Images[0].Manifest.Digest().String(), "GET /v2/library/app/blobs/"+two.Images[0].Config.Digest().String())
 	// What was advertised stays good.
 	pull(t, "tools/library/app", first.digest().String(), s)
 }
@@ -69,32 +71,29 @@ func TestNamedTagRequests(t *testing.T) {
 // they have, are asked with GET.
 func TestNamedTagWithoutHead(t *testing.T) {
 	for name, head := range map[string]http.HandlerFunc{
-		"405":       status(405),
-		"no digest": status(200, "Content-Type", "application/json"),
+		"405":       upstreamtest.Status(405),
+		"no digest": upstreamtest.Status(200, "Content-Type", "application/json"),
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
-			s := w.start()
-			w.push("library/app", "1", "one", "amd64")
+			net := newNetwork(t)
+			s := net.start()
+			net.PushIndex(t, "library/app", "1", "one", "amd64")
 			first := s.get(toolsApp + "1").digest()
-			w.push("library/app", "1", "two", "amd64")
-			w.asked()
-			w.wait(tagTTL)
-			w.answerWith(func(rw http.ResponseWriter, r *http.Request) {
+			moved := net.PushIndex(t, "library/app", "1", "two", "amd64").Index
+			net.TakeRequests()
+			net.advance(tagTTL)
+			net.AnswerAt(appManifests+"1", func(w http.ResponseWriter, r *http.Request) {
 				if r.Method == http.MethodHead {
-					head(rw, r)
+					head(w, r)
 					return
 				}
-				w.mu.Lock()
-				o := w.objects[strings.TrimPrefix(r.URL.Path, "/v2/")]
-				w.mu.Unlock()
-				rw.Header().Set("Content-Type", o.mediaType)
-				_, _ = rw.Write(o.data)
+				w.Header().Set("Content-Type", moved.MediaType)
+				_, _ = w.Write(moved.Data)
 			})
 			if a := s.get(toolsApp + "1"); name == "no digest" && a.digest() == first {
 				t.Error("the tag has moved, and the image is what it was")
 			}
-			if asked := w.asked(); asked[len(asked)-1] != "HEAD "+appManifests+"1" {
+			if asked := net.TakeLines(); asked[0] != "HEAD "+appManifests+"1" {
 				t.Errorf("asked %v", asked)
 			}
 		})
@@ -103,20 +102,14 @@ func TestNamedTagWithoutHead(t *testing.T) {
 
 // TestNamedTagOnce: many clients are one question, whoever of them leaves.
 func TestNamedTagOnce(t *testing.T) {
-	w := newWorld(t)
-	s := w.start()
-	w.push("library/app", "1", "one", "amd64")
+	net := newNetwork(t)
+	s := net.start()
+	index := net.PushIndex(t, "library/app", "1", "one", "amd64").Index
 	release, reached := make(chan struct{}), make(chan struct{}, 1)
-	w.answerWith(func(rw http.ResponseWriter, r *http.Request) {
-		if strings.HasSuffix(r.URL.Path, "/1") {
-			reached <- struct{}{}
-			<-release
-		}
-		w.mu.Lock()
-		o := w.objects[strings.TrimPrefix(r.URL.Path, "/v2/")]
-		w.mu.Unlock()
-		rw.Header().Set("Content-Type", o.mediaType)
-		_, _ = rw.Write(o.data)
+	net.AnswerAt(appManifests+"1", func(w http.ResponseWriter, r *http.Request) {
+		reached <- struct{}{}
+		<-release
+		index.ServeHTTP(w, r)
 	})
 	ctx, leave := context.WithCancel(t.Context())
 	gone := make(chan error)
@@ -139,7 +132,7 @@ func TestNamedTagOnce(t *testing.T) {
 	}
 	close(release)
 	others.Wait()
-	if asked := w.asked(); len(asked) != 3 {
+	if asked := net.TakeLines(); len(asked) != 3 {
 		t.Errorf("asked %v, want the tag, the manifest and the config, once each", asked)
 	}
 }
@@ -148,28 +141,33 @@ func TestNamedTagOnce(t *testing.T) {
 // upstream is down or busy, which is asked and logged now and then.
 func TestNamedTagStale(t *testing.T) {
 	for name, test := range map[string]struct {
-		answer http.HandlerFunc
-		pause  time.Duration
+		answer  http.HandlerFunc
+		timeout time.Duration // of HEAD while the upstream answers so
+		pause   time.Duration
 	}{
-		"429":              {status(429, "Retry-After", "3600"), maxPause},
-		"429 for a moment": {status(429, "Retry-After", "20"), 20 * time.Second},
-		"503":              {status(503, "Retry-After", "3600"), maxPause},
-		"502 and no word":  {status(502), minPause},
-		"no answer":        {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, minPause},
-		"not HTTP": {func(rw http.ResponseWriter, _ *http.Request) {
-			conn, _, _ := http.NewResponseController(rw).Hijack()
-			conn.Close()
-		}, minPause},
+		"429":              {upstreamtest.Status(429, "Retry-After", "3600"), headTimeout, maxPause},
+		"429 for a moment": {upstreamtest.Status(429, "Retry-After", "20"), headTimeout, 20 * time.Second},
+		"503":              {upstreamtest.Status(503, "Retry-After", "3600"), headTimeout, maxPause},
+		"502 and no word":  {upstreamtest.Status(502), headTimeout, minPause},
+		"no answer":        {upstreamtest.Silence, 400 * time.Millisecond, minPause},
+		"not HTTP":         {upstreamtest.HangUp, headTimeout, minPause},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			w := newWorld(t)
-			s := w.start()
-			w.push("library/app", "1", "one", "amd64")
+			net := newNetwork(t)
+			s := net.start()
+			net.PushIndex(t, "library/app", "1", "one", "amd64")
 			want := s.get(toolsApp + "1").digest()
-			w.asked()
-			w.answerWith(test.answer)
-			w.wait(tagTTL)
+			net.TakeRequests()
+			fail := func() {
+				net.Answer(test.answer)
+				s.server.named.tags.source.headTimeout = test.timeout
+			}
+			restore := func() {
+				net.Answer(nil)
+				s.server.named.tags.source.headTimeout = headTimeout
+			}
+			fail()
+			net.advance(tagTTL)
 			for round := 1; round <= 2; round++ {
 				for range 20 {
 					a := s.get(toolsApp + "1")
@@ -177,25 +175,25 @@ func TestNamedTagStale(t *testing.T) {
 						t.Fatalf("digest %s, headers %v", a.digest(), a.header)
 					}
 				}
-				if asked := w.asked(); len(asked) == 0 || len(asked) > 5 || asked[0] != "HEAD "+appManifests+"1" { // with retries
+				if asked := net.TakeLines(); len(asked) == 0 || len(asked) > 5 || asked[0] != "HEAD "+appManifests+"1" { // with retries
 					t.Errorf("asked %v", asked)
 				}
 				if n := s.logged("upstream unavailable, serving the last known tag"); n != round {
 					t.Errorf("%d lines in the log, want %d", n, round)
 				}
-				w.wait(test.pause)
+				net.advance(test.pause)
 			}
-			w.answerWith(nil)
+			restore()
 			if a := s.get(toolsApp + "1"); a.header.Get("Warning") != "" {
 				t.Error("the warning stays when the upstream is back")
 			}
-			w.answerWith(test.answer)
-			w.wait(maxStale)
+			fail()
+			net.advance(maxStale)
 			if a := s.do("GET", toolsApp+"1"); a.status < 400 {
 				t.Errorf("status %d a week later", a.status)
 			}
-			// By digest it is what it was.
-			pull(t, "tools/library/app", want.String(), func() *replica { w.answerWith(nil); return s }())
+			restore()
+			pull(t, "tools/library/app", want.String(), s) // the digest is good for ever
 		})
 	}
 }
@@ -206,26 +204,26 @@ func TestNamedTagRefused(t *testing.T) {
 		upstream, status int
 	}{"not found": {404, 404}, "unauthorized": {401, 403}, "forbidden": {403, 403}} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
-			s, other := w.start(), w.start()
-			w.push("library/app", "1", "one", "amd64")
+			net := newNetwork(t)
+			s, other := net.start(), net.start()
+			net.PushIndex(t, "library/app", "1", "one", "amd64")
 			want := s.get(toolsApp + "1").digest()
 			if other.get(toolsApp+"1").digest() != want {
 				t.Fatal("the servers differ")
 			}
-			w.wait(tagTTL)
-			w.asked()
-			w.answerWith(status(test.upstream))
+			net.advance(tagTTL)
+			net.TakeRequests()
+			net.Answer(upstreamtest.Status(test.upstream))
 			for range 20 {
 				if a := s.do("GET", toolsApp+"1"); a.status != test.status {
 					t.Fatalf("status %d, %s; want %d", a.status, a.body, test.status)
 				}
 			}
-			w.wantAsked("HEAD " + appManifests + "1")
+			net.WantAnyOrder(t, "HEAD "+appManifests+"1")
 			// Nor when the upstream is down afterwards, and at no other server.
-			w.answerWith(status(503, "Retry-After", "3600"))
-			w.wait(refusedTTL)
-			for _, r := range []*replica{s, other, w.start()} {
+			net.Answer(upstreamtest.Status(503, "Retry-After", "3600"))
+			net.advance(refusedTTL)
+			for _, r := range []*replica{s, other, net.start()} {
 				if a := r.do("GET", toolsApp+"1"); a.status != 502 {
 					t.Errorf("status %d, %s", a.status, a.body)
 				}
@@ -233,8 +231,8 @@ func TestNamedTagRefused(t *testing.T) {
 			if a := s.do("GET", toolsApp+want.String()); a.status != 200 {
 				t.Errorf("the digest that was advertised: status %d", a.status)
 			}
-			w.answerWith(nil)
-			w.wait(maxPause)
+			net.Answer(nil)
+			net.advance(maxPause)
 			if a := s.get(toolsApp + "1"); a.digest() != want {
 				t.Error("the tag is back, and is something else")
 			}
@@ -251,20 +249,20 @@ func TestNamedTagUncached(t *testing.T) {
 		retryAfter string
 		text       string
 	}{
-		"429": {status(429, "Retry-After", "77"), 429, "77", "429 Too Many Requests"},
-		"503": {status(503, "Retry-After", "77"), 502, "77", "503 Service Unavailable"},
+		"429": {upstreamtest.Status(429, "Retry-After", "77"), 429, "77", "429 Too Many Requests"},
+		"503": {upstreamtest.Status(503, "Retry-After", "77"), 502, "77", "503 Service Unavailable"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
-			s := w.start()
-			w.answerWith(test.upstream)
+			net := newNetwork(t)
+			s := net.start()
+			net.Answer(test.upstream)
 			for range 50 {
 				a := s.do("GET", toolsApp+"1")
 				if a.status != test.status || a.header.Get("Retry-After") != test.retryAfter || !strings.Contains(string(a.body), test.text) || !strings.Contains(string(a.body), "docker.io/library/app:1") {
 					t.Fatalf("status %d, Retry-After %q, %s", a.status, a.header.Get("Retry-After"), a.body)
 				}
 			}
-			w.wantAsked("GET " + appManifests + "1")
+			net.WantAnyOrder(t, "GET "+appManifests+"1")
 		})
 	}
 }
@@ -272,28 +270,28 @@ func TestNamedTagUncached(t *testing.T) {
 // TestNamedTagRefusedElsewhere: a refusal counts for servers that have another
 // recipe in force, too, as in the middle of a reload.
 func TestNamedTagRefusedElsewhere(t *testing.T) {
-	w := newWorld(t)
-	w.push("library/app", "1", "one", "amd64")
-	old, _ := w.Recipe("tools")
-	w.start().get(toolsApp + "1")
+	net := newNetwork(t)
+	net.PushIndex(t, "library/app", "1", "one", "amd64")
+	old, _ := net.Recipe("tools")
+	net.start().get(toolsApp + "1")
 	reloaded := old
 	reloaded.Env = []string{"NEW=1"}
-	w.set("tools", reloaded)
-	w.wait(tagTTL)
-	w.answerWith(status(403))
-	if a := w.start().do("GET", toolsApp+"1"); a.status != 403 {
+	net.setRecipe("tools", reloaded)
+	net.advance(tagTTL)
+	net.Answer(upstreamtest.Status(403))
+	if a := net.start().do("GET", toolsApp+"1"); a.status != 403 {
 		t.Errorf("status %d", a.status)
 	}
-	w.set("tools", old)
-	w.answerWith(status(503))
-	if a := w.start().do("GET", toolsApp+"1"); a.status != 502 {
+	net.setRecipe("tools", old)
+	net.Answer(upstreamtest.Status(503))
+	if a := net.start().do("GET", toolsApp+"1"); a.status != 502 {
 		t.Errorf("status %d for a tag that was refused since", a.status)
 	}
-	w.records.written()
-	w.answerWith(status(404))
-	w.start().do("GET", toolsApp+"1")
-	w.start().do("GET", toolsApp+"never")
-	if n := w.records.written(); n != 0 {
+	net.records.written()
+	net.Answer(upstreamtest.Status(404))
+	net.start().do("GET", toolsApp+"1")
+	net.start().do("GET", toolsApp+"never")
+	if n := net.records.written(); n != 0 {
 		t.Errorf("%d records about nothing", n)
 	}
 }
@@ -301,31 +299,30 @@ func TestNamedTagRefusedElsewhere(t *testing.T) {
 // TestNamedTagUnfit: an image that this server does not take is not asked for
 // again at once.
 func TestNamedTagUnfit(t *testing.T) {
-	w := newWorld(t)
-	s := w.start()
-	config := w.put("library/app", "blobs", object{ocispec.MediaTypeImageConfig, []byte(`{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["x"]}}`)})
+	net := newNetwork(t)
+	s := net.start()
+	config := net.PutBlob("library/app", upstreamtest.Object{MediaType: ocispec.MediaTypeImageConfig, Data: []byte(`{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["x"]}}`)})
 	// More than is kept in memory.
 	large := strings.Repeat("x", 128<<10)
-	w.put("library/app", "manifests", object{ocispec.MediaTypeImageManifest,
-		[]byte(`{"schemaVersion":2,"config":` + string(encode(t, config.descriptor())) + `,"layers":[{"digest":"abc","size":1}],"annotations":{"a":"` + large + `"}}`)}, "1")
+	net.PutManifest("library/app", upstreamtest.Object{MediaType: ocispec.MediaTypeImageManifest, Data: []byte(`{"schemaVersion":2,"config":` + string(encode(t, config.Descriptor())) + `,"layers":[{"digest":"abc","size":1}],"annotations":{"a":"` + large + `"}}`)}, "1")
 	for range 5 {
 		if a := s.do("GET", toolsApp+"1"); a.status != 400 {
 			t.Fatalf("status %d, %s", a.status, a.body)
 		}
 	}
-	w.wantAsked("GET "+appManifests+"1", "GET library/app/blobs/"+config.digest().String())
+	net.WantAnyOrder(t, "GET "+appManifests+"1", "GET /v2/library/app/blobs/"+config.Digest().String())
 }
 
 // TestNamedTagMovesInside: a tag may move to a manifest of the index that it named
 // before, whose digests are known as that index's.
 func TestNamedTagMovesInside(t *testing.T) {
-	w := newWorld(t)
-	s := w.start()
-	img := w.push("library/app", "1", "one", "amd64", "arm64")
+	net := newNetwork(t)
+	s := net.start()
+	img := net.PushIndex(t, "library/app", "1", "one", "amd64", "arm64")
 	index := s.get(toolsApp + "1")
-	w.put("library/app", "manifests", img.children[0], "1")
-	w.wait(tagTTL + time.Second)
-	for name, s := range map[string]*replica{"the same server": s, "another": w.start()} {
+	net.PutManifest("library/app", img.Images[0].Manifest, "1")
+	net.advance(tagTTL + time.Second)
+	for name, s := range map[string]*replica{"the same server": s, "another": net.start()} {
 		a := s.get(toolsApp + "1")
 		if a.digest() == index.digest() || a.header.Get("Content-Type") != ocispec.MediaTypeImageManifest {
 			t.Errorf("%s: the tag is %s, a %s", name, a.digest(), a.header.Get("Content-Type"))
