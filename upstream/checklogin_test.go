@@ -36,7 +36,7 @@ func TestCheckLogin(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newServer(t, test.registry)
 			o := listed(s)
-			o.Registries[login.host()] = Registry{PlainHTTP: true}
+			o.Registries[login.Host()] = Registry{PlainHTTP: true}
 			c, _ := newClient(t, o)
 			ok, err := c.CheckLogin(t.Context(), "example.org", "ci", test.password)
 			e, _ := errors.AsType[*Error](err)

@@ -47,7 +47,7 @@ func TestOneSlotIsEnough(t *testing.T) {
 	o.Keychain = keychain(auth.Credential{Username: "ci", Password: "hunter2"})
 	c, _ := newClient(t, o)
 	wantManifest(t, c, image)
-	if n := len(s.seen()); n != 5 {
+	if n := len(s.TakeLines()); n != 5 {
 		t.Errorf("%d requests, want 5", n)
 	}
 	empty(t, c.hops.queue)
@@ -106,7 +106,7 @@ func TestHostGetsSoManyAtATime(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if most.Load() != limit || len(s.seen()) != 50 {
+	if most.Load() != limit || len(s.TakeLines()) != 50 {
 		t.Errorf("%d at a time, want %d", most.Load(), limit)
 	}
 	empty(t, c.hops.queue)
@@ -118,31 +118,31 @@ func TestWaitInQueueEnds(t *testing.T) {
 	o := listed(s)
 	o.Concurrency = 1
 	c, delays := newClient(t, o)
-	if err := c.hops.queue.enter(t.Context(), s.host(), of("somebody")); err != nil {
+	if err := c.hops.queue.enter(t.Context(), s.Host(), of("somebody")); err != nil {
 		t.Fatal(err)
 	}
 	const says = "did not answer in time what this server had asked it before"
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	_, err := c.Repository(image).Manifest(ctx, "1.0")
-	if wantError(t, err, Timeout, s.host(), says); !errors.Is(err, context.DeadlineExceeded) {
+	if wantError(t, err, Timeout, s.Host(), says); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("deadline is lost: %v", err)
 	}
 	c.answerTimeout = 50 * time.Millisecond
 	if err = manifestError(t, c, image); errors.Is(err, context.Canceled) {
 		t.Errorf("nobody canceled: %v", err)
 	}
-	wantError(t, err, Timeout, s.host(), says)
+	wantError(t, err, Timeout, s.Host(), says)
 	ctx, cancel = context.WithCancel(t.Context())
 	cancel()
 	if _, err = c.Repository(image).Manifest(ctx, "1.0"); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	s.wantSeen(t)
-	if delays.count() != 0 {
-		t.Errorf("%d retries", delays.count())
+	s.WantRequests(t)
+	if len(delays.All()) != 0 {
+		t.Errorf("%d retries", len(delays.All()))
 	}
-	c.hops.queue.leave(s.host())
+	c.hops.queue.leave(s.Host())
 	empty(t, c.hops.queue)
 	wantManifest(t, c, image)
 }

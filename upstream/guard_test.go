@@ -11,28 +11,29 @@ import (
 	"testing"
 
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/upstream/upstreamtest"
 )
 
 // forbidden runs do and checks that it was refused for the host's address, with
 // advice, and without another try.
-func forbidden(t *testing.T, c *Client, d *delays, host string, do func() error) {
+func forbidden(t *testing.T, c *Client, d *upstreamtest.Pauses, host string, do func() error) {
 	t.Helper()
 	err := do()
 	e := wantError(t, err, Forbidden, host, "not at a public address", "list it under registries")
 	if !errors.Is(err, ErrForbiddenAddress) || e.Host != host {
 		t.Errorf("host %s: %v", e.Host, err)
 	}
-	if d.count() != 0 {
-		t.Errorf("%d retries", d.count())
+	if len(d.All()) != 0 {
+		t.Errorf("%d retries", len(d.All()))
 	}
 }
 
 func TestUnlistedHosts(t *testing.T) {
 	s := newServer(t, serveManifest)
-	_, port, _ := net.SplitHostPort(s.host())
+	_, port, _ := net.SplitHostPort(s.Host())
 	elsewhere := newServer(t, serveManifest)
 	for _, host := range []string{
-		s.host(),
+		s.Host(),
 		"localhost:" + port,
 		"LOCALHOST:" + port,
 		"[::1]:" + port,
@@ -61,8 +62,8 @@ func TestUnlistedHosts(t *testing.T) {
 			})
 		})
 	}
-	s.wantSeen(t)
-	elsewhere.wantSeen(t)
+	s.WantRequests(t)
+	elsewhere.WantRequests(t)
 }
 
 // The decision falls before the connection is attempted, not after.
@@ -135,18 +136,18 @@ func TestListedRegistrySendsUsToUnlistedHost(t *testing.T) {
 				o := listed(s)
 				o.Keychain = keychain(credential)
 				c, delays := newClient(t, o)
-				forbidden(t, c, delays, internal.host(), func() error { return manifestError(t, c, image) })
-				forbidden(t, c, delays, internal.host(), func() error {
+				forbidden(t, c, delays, internal.Host(), func() error { return manifestError(t, c, image) })
+				forbidden(t, c, delays, internal.Host(), func() error {
 					_, _, err := c.Repository(image).Stream(t.Context(), blobDesc, Span{0, blobDesc.Size}, true)
 					return err
 				})
 				if name == "redirect" {
-					forbidden(t, c, delays, internal.host(), func() error {
+					forbidden(t, c, delays, internal.Host(), func() error {
 						_, _, err := c.Fetch(t.Context(), s.URL+"/layer")
 						return err
 					})
 				}
-				internal.wantSeen(t)
+				internal.WantRequests(t)
 			})
 		}
 	}
@@ -172,22 +173,22 @@ func TestStrangersCannotLeadToListedHosts(t *testing.T) {
 			c.registries["stranger.example"], _ = url.Parse(stranger.URL)
 			guarded := c.hops.guard.public.Control
 			c.hops.guard.public.Control = func(network, address string, conn syscall.RawConn) error {
-				if address == stranger.host() {
+				if address == stranger.Host() {
 					return nil
 				}
 				return guarded(network, address, conn)
 			}
 			target := auth.Target{Registry: "stranger.example", Repository: "team/app"}
 			err := manifestError(t, c, target)
-			wantError(t, err, Forbidden, internal.host(), "list it and "+stranger.host())
+			wantError(t, err, Forbidden, internal.Host(), "list it and "+stranger.Host())
 			if name == "redirect" {
 				_, _, err := c.Fetch(t.Context(), stranger.URL)
-				wantError(t, err, Forbidden, internal.host())
+				wantError(t, err, Forbidden, internal.Host())
 			}
-			if delays.count() != 0 {
-				t.Errorf("%d retries", delays.count())
+			if len(delays.All()) != 0 {
+				t.Errorf("%d retries", len(delays.All()))
 			}
-			internal.wantSeen(t)
+			internal.WantRequests(t)
 		})
 	}
 }

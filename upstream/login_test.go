@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/upstream/upstreamtest"
 )
 
 // bearer is a registry with a login service. The handlers may run on one server
@@ -71,7 +72,7 @@ func (b *bearer) serve(w http.ResponseWriter, r *http.Request) {
 }
 
 // start runs both on one server.
-func (b *bearer) start(t *testing.T) *server {
+func (b *bearer) start(t *testing.T) *upstreamtest.Registry {
 	s := newServer(t, b.serve)
 	b.realm = s.URL + "/token"
 	return s
@@ -96,7 +97,7 @@ func TestBearerWithCredentials(t *testing.T) {
 			o.Keychain = keychain(test.credential)
 			c, _ := newClient(t, o)
 			wantManifest(t, c, image)
-			s.wantSeen(t, test.want...)
+			s.WantRequests(t, test.want...)
 		})
 	}
 }

@@ -1,23 +1,17 @@
 package upstream
 
 import (
-	"context"
 	"errors"
-	"fmt"
-	"io"
-	"log"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	"go.uber.org/goleak"
 
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/upstream/upstreamtest"
 )
 
 func TestMain(m *testing.M) {
@@ -25,84 +19,35 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/hashicorp/golang-lru/v2/expirable.NewLRU[...].func1"))
 }
 
-// server is a scripted host on loopback that notes what reaches it.
-type server struct {
-	*httptest.Server
-	mu       sync.Mutex
-	requests []string
-}
-
-// newServer serves h. Requests are noted as "GET /path Scheme token".
-func newServer(t *testing.T, h http.HandlerFunc) *server {
+// newServer returns a host that answers everything with h.
+func newServer(t *testing.T, h http.HandlerFunc) *upstreamtest.Registry {
+	t.Helper()
 	return startServer(t, h, (*httptest.Server).Start)
 }
 
-func startServer(t *testing.T, h http.HandlerFunc, start func(*httptest.Server)) *server {
+func startServer(t *testing.T, h http.HandlerFunc, start func(*httptest.Server)) *upstreamtest.Registry {
 	t.Helper()
-	s := &server{}
-	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.mu.Lock()
-		s.requests = append(s.requests, strings.TrimSpace(r.Method+" "+r.URL.Path+" "+r.Header.Get("Authorization")))
-		s.mu.Unlock()
-		h(w, r)
-	}))
-	s.Config.ErrorLog = log.New(io.Discard, "", 0) // refused handshakes are what some tests are about
+	s := upstreamtest.NewUnstarted(t)
+	s.Answer(h)
 	start(s.Server)
-	t.Cleanup(s.Close)
 	return s
 }
 
-func (s *server) host() string { return s.Listener.Addr().String() }
-
-// seen returns the requests since it was last called.
-func (s *server) seen() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	defer func() { s.requests = nil }()
-	return s.requests
-}
-
-func (s *server) wantSeen(t *testing.T, want ...string) {
+// newClient returns a client that takes note of its pauses instead of taking them.
+func newClient(t *testing.T, o Options) (*Client, *upstreamtest.Pauses) {
 	t.Helper()
-	if got := s.seen(); !slices.Equal(got, want) {
-		t.Errorf("requests:\n  %s\nwant:\n  %s", strings.Join(got, "\n  "), strings.Join(want, "\n  "))
-	}
-}
-
-// newClient returns a client for which time passes at once: it notes the delays
-// between retries instead of waiting.
-func newClient(t *testing.T, o Options) (*Client, *delays) {
-	t.Helper()
-	d := &delays{}
-	o.UserAgent, o.Wait = "waveproxy/test", d.wait
+	pauses := &upstreamtest.Pauses{}
+	o.UserAgent, o.Wait = "waveproxy/test", pauses.Wait
 	c, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.CloseIdleConnections)
-	return c, d
-}
-
-type delays struct {
-	mu  sync.Mutex
-	all []time.Duration
-}
-
-func (d *delays) wait(ctx context.Context, delay time.Duration) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.all = append(d.all, delay)
-	return ctx.Err()
-}
-
-func (d *delays) count() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return len(d.all)
+	return c, pauses
 }
 
 // listed makes the server reachable as the registry example.org.
-func listed(s *server) Options {
+func listed(s *upstreamtest.Registry) Options {
 	return Options{Registries: map[string]Registry{"example.org": {URL: s.URL}}}
 }
 
@@ -150,7 +95,7 @@ func wantError(t *testing.T, err error, kind Kind, parts ...string) *Error {
 		texts = append(texts, cause.Error())
 	}
 	for _, text := range texts {
-		for _, secret := range []string{"\n", "hunter2", "s3cr3t", "signature", "body of the answer"} {
+		for _, secret := range []string{"\n", "hunter2", "s3cr3t", "signature", upstreamtest.ErrorBody} {
 			if strings.Contains(text, secret) {
 				t.Errorf("error %q shows %q", text, secret)
 			}
@@ -169,13 +114,9 @@ func manifestError(t *testing.T, c *Client, target auth.Target) error {
 	return err
 }
 
+// The answers that most tests give.
+var status, inTurn = upstreamtest.Status, upstreamtest.InTurn
+
 func keychain(credential auth.Credential) auth.Keychain {
 	return auth.Static(map[string]auth.Credential{"example.org": credential})
-}
-
-func status(code int) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(code)
-		fmt.Fprint(w, "the body of the answer")
-	}
 }

@@ -60,7 +60,7 @@ func answer(query []byte, addresses [][4]byte) []byte {
 
 func TestNames(t *testing.T) {
 	s := newServer(t, serveManifest)
-	_, port, _ := net.SplitHostPort(s.host())
+	_, port, _ := net.SplitHostPort(s.Host())
 	host := "registry.invalid:" + port
 	target := auth.Target{Registry: host, Repository: "team/app"}
 
@@ -68,8 +68,8 @@ func TestNames(t *testing.T) {
 		c, delays := newClient(t, Options{})
 		c.hops.guard.public.Resolver = nameServer(t)
 		e := wantError(t, manifestError(t, c, target), Unresolvable, "registry.invalid", "no such host")
-		if e.Host != host || delays.count() != 0 {
-			t.Errorf("host %s after %d retries", e.Host, delays.count())
+		if e.Host != host || len(delays.All()) != 0 {
+			t.Errorf("host %s after %d retries", e.Host, len(delays.All()))
 		}
 	})
 	t.Run("no DNS", func(t *testing.T) {
@@ -78,15 +78,15 @@ func TestNames(t *testing.T) {
 			return nil, syscall.ENETUNREACH
 		}}
 		wantError(t, manifestError(t, c, target), Unresolvable, "registry.invalid")
-		if delays.count() != maxAttempts-1 {
-			t.Errorf("%d retries, want %d", delays.count(), maxAttempts-1)
+		if len(delays.All()) != maxAttempts-1 {
+			t.Errorf("%d retries, want %d", len(delays.All()), maxAttempts-1)
 		}
 	})
 	t.Run("a name for a private address", func(t *testing.T) {
 		c, delays := newClient(t, Options{})
 		c.hops.guard.public.Resolver = nameServer(t, [4]byte{127, 0, 0, 1})
 		forbidden(t, c, delays, host, func() error { return manifestError(t, c, target) })
-		s.wantSeen(t)
+		s.WantRequests(t)
 	})
 	t.Run("a listed name for a private address", func(t *testing.T) {
 		c, _ := newClient(t, Options{Registries: map[string]Registry{host: {PlainHTTP: true}}})

@@ -163,11 +163,11 @@ func TestDeniedRegistryIsNoHostForLayers(t *testing.T) {
 					t.Fatal(err)
 				}
 				r.Close()
-				s.wantSeen(t, "GET /layer")
+				s.WantRequests(t, "GET /layer")
 				return
 			}
 			wantError(t, err, Forbidden, test.says)
-			s.wantSeen(t)
+			s.WantRequests(t)
 		})
 	}
 	// Where a registry that is allowed keeps its blobs is its own matter.
@@ -178,7 +178,7 @@ func TestDeniedRegistryIsNoHostForLayers(t *testing.T) {
 		t.Fatal(err)
 	}
 	layer.Close()
-	s.wantSeen(t, "GET /layer")
+	s.WantRequests(t, "GET /layer")
 }
 
 func TestPatternThatIsNone(t *testing.T) {
@@ -209,5 +209,5 @@ func TestPermit(t *testing.T) {
 	if len(asked) != 2 || asked[0] != target || asked[1] != target {
 		t.Errorf("asked about %v", asked)
 	}
-	s.wantSeen(t)
+	s.WantRequests(t)
 }

@@ -54,9 +54,9 @@ func TestRealmOutOfTLS(t *testing.T) {
 				// By digest, where a redirect of the registry could leave TLS.
 				_, err := c.Repository(image).Manifest(t.Context(), digest.FromBytes(manifestBody).String())
 				wantError(t, err, Forbidden, test.says)
-				plain.wantSeen(t)
-				if delays.count() != 0 {
-					t.Errorf("%d retries", delays.count())
+				plain.WantRequests(t)
+				if len(delays.All()) != 0 {
+					t.Errorf("%d retries", len(delays.All()))
 				}
 			})
 		}
@@ -90,11 +90,11 @@ func TestRealmRedirectLeavesCredentialsBehind(t *testing.T) {
 				})
 				if credential.IdentityToken != "" && code >= 307 { // which would repeat the form that it is in
 					wantError(t, manifestError(t, c, image), Forbidden, "hands credentials on to another host")
-					elsewhere.wantSeen(t)
+					elsewhere.WantRequests(t)
 					return
 				}
 				wantManifest(t, c, image)
-				elsewhere.wantSeen(t, "GET /token")
+				elsewhere.WantRequests(t, "GET /token")
 			})
 		}
 	}
@@ -170,11 +170,11 @@ func TestAuthorizationStaysWithItsOrigin(t *testing.T) {
 				Keychain:   keychain(auth.Credential{Username: "ci", Password: "hunter2"}),
 			})
 			c.hops.listed.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
-				return (&net.Dialer{}).DialContext(ctx, network, plain.host())
+				return (&net.Dialer{}).DialContext(ctx, network, plain.Host())
 			}
 			c.hops.listed.DialTLSContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
 				d := &tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}
-				return d.DialContext(ctx, network, secure.host())
+				return d.DialContext(ctx, network, secure.Host())
 			}
 			for range 2 { // logging in, and with the login that is known
 				resp, err := blobRequest(t, c, "GET", http.Header{})

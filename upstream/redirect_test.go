@@ -10,11 +10,12 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/upstream/upstreamtest"
 )
 
 // storage is where a registry redirects to. Like S3 it takes a signature or an
 // Authorization header, not both.
-func storage(t *testing.T, h http.HandlerFunc) *server {
+func storage(t *testing.T, h http.HandlerFunc) *upstreamtest.Registry {
 	return newServer(t, func(w http.ResponseWriter, r *http.Request) {
 		for _, name := range []string{"Authorization", "Referer", "Cookie"} {
 			if r.Header.Get(name) != "" {
@@ -57,7 +58,7 @@ func TestRedirectLeavesCredentialsBehind(t *testing.T) {
 			if err != nil || resp.StatusCode != http.StatusPartialContent || string(body) != "234" {
 				t.Errorf("%d %q %v", resp.StatusCode, body, err)
 			}
-			s3.wantSeen(t, "GET /bucket/data")
+			s3.WantRequests(t, "GET /bucket/data")
 
 			layer, err := c.Repository(image).Layer(t.Context(), blobDesc)
 			if err != nil {
@@ -86,7 +87,7 @@ func TestRelativeRedirect(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	s.wantSeen(t, "GET "+blobPath, "GET /v2/team/elsewhere")
+	s.WantRequests(t, "GET "+blobPath, "GET /v2/team/elsewhere")
 }
 
 func TestRedirectCount(t *testing.T) {
@@ -108,8 +109,8 @@ func TestRedirectCount(t *testing.T) {
 	s = newServer(t, chain(1<<30))
 	c, delays := newClient(t, listed(s))
 	wantError(t, manifestError(t, c, image), Failed, "more than 10 redirects")
-	if n := len(s.seen()); n != 11 || delays.count() != 0 {
-		t.Errorf("%d requests, %d retries", n, delays.count())
+	if n := len(s.TakeLines()); n != 11 || len(delays.All()) != 0 {
+		t.Errorf("%d requests, %d retries", n, len(delays.All()))
 	}
 }
 
@@ -156,7 +157,7 @@ func TestRedirectOutOfTLS(t *testing.T) {
 	wantError(t, manifestError(t, c, image), Forbidden, "from https to http")
 	_, _, err := c.Fetch(t.Context(), secure.URL)
 	wantError(t, err, Forbidden, "from https to http")
-	plain.wantSeen(t)
+	plain.WantRequests(t)
 	if _, err := c.Repository(image).Manifest(t.Context(), digest.FromBytes(manifestBody).String()); err != nil {
 		t.Error(err)
 	}
@@ -165,7 +166,7 @@ func TestRedirectOutOfTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	plain.wantSeen(t, "GET /x", "GET /x")
+	plain.WantRequests(t, "GET /x", "GET /x")
 }
 
 // A storage that refuses a signature says nothing about the user's credential,
@@ -180,7 +181,7 @@ func TestFailingStorage(t *testing.T) {
 		{status(401), Failed, "401 Unauthorized"},
 		{status(404), NotFound, "404 Not Found"},
 		{status(503), Failed, "503 Service Unavailable"},
-		{reset, Unreachable, "no connection"},
+		{upstreamtest.Reset, Unreachable, "no connection"},
 		{cut, Invalid, "cut the answer off"},
 	}
 	for _, test := range tests {
@@ -191,9 +192,9 @@ func TestFailingStorage(t *testing.T) {
 		c, _ := newClient(t, Options{Registries: map[string]Registry{
 			"example.org": {URL: registry.URL}, "s3.example.org": {URL: s3.URL},
 		}})
-		e := wantError(t, manifestError(t, c, image), test.want, s3.host(), test.says)
-		if e.Host != s3.host() {
-			t.Errorf("host %s, want the storage %s", e.Host, s3.host())
+		e := wantError(t, manifestError(t, c, image), test.want, s3.Host(), test.says)
+		if e.Host != s3.Host() {
+			t.Errorf("host %s, want the storage %s", e.Host, s3.Host())
 		}
 	}
 }
@@ -216,9 +217,9 @@ func TestFailingStorageCostsNoLogin(t *testing.T) {
 		}})
 		for range 3 {
 			_, err := c.Repository(image).Layer(t.Context(), blobDesc)
-			wantError(t, err, Failed, s3.host(), fmt.Sprint(code))
+			wantError(t, err, Failed, s3.Host(), fmt.Sprint(code))
 		}
-		if n := len(registry.seen()); n != 5 || b.issued != 1 {
+		if n := len(registry.TakeLines()); n != 5 || b.issued != 1 {
 			t.Errorf("%d: %d requests with %d logins, want 5 with 1", code, n, b.issued)
 		}
 	}

@@ -8,12 +8,13 @@ import (
 	"testing"
 
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/upstream/upstreamtest"
 )
 
 func TestRefusedLogin(t *testing.T) {
 	wrong := auth.Credential{Username: "ci", Password: "hunter2"}
-	withToken := func(h http.HandlerFunc) func(*testing.T) *server {
-		return func(t *testing.T) *server {
+	withToken := func(h http.HandlerFunc) func(*testing.T) *upstreamtest.Registry {
+		return func(t *testing.T) *upstreamtest.Registry {
 			b := &bearer{}
 			s := newServer(t, func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path == "/token" {
@@ -26,12 +27,12 @@ func TestRefusedLogin(t *testing.T) {
 			return s
 		}
 	}
-	plain := func(h http.HandlerFunc) func(*testing.T) *server {
-		return func(t *testing.T) *server { return newServer(t, h) }
+	plain := func(h http.HandlerFunc) func(*testing.T) *upstreamtest.Registry {
+		return func(t *testing.T) *upstreamtest.Registry { return newServer(t, h) }
 	}
 	tests := []struct {
 		name       string
-		start      func(*testing.T) *server
+		start      func(*testing.T) *upstreamtest.Registry
 		credential auth.Credential
 		want       Kind
 		status     int
@@ -63,7 +64,7 @@ func TestRefusedLogin(t *testing.T) {
 			}
 			c, _ := newClient(t, o)
 			e := wantError(t, manifestError(t, c, image), test.want, "pull manifest example.org/team/app:1.0: ", test.says)
-			if e.Status != test.status || e.Host != s.host() || e.Registry != "example.org" {
+			if e.Status != test.status || e.Host != s.Host() || e.Registry != "example.org" {
 				t.Errorf("status %d of %s for %s", e.Status, e.Host, e.Registry)
 			}
 		})
@@ -100,7 +101,7 @@ func TestEveryTroubleHasItsMessage(t *testing.T) {
 		"credentials rejected":      {private.URL, wrong, Rejected, []string{`401 Unauthorized to user "ci" from registries.example.org`, "the credential is wrong, has expired"}},
 		"another source":            {private.URL, auth.Credential{Username: "ci", Password: "s3cr3t", Source: "docker config"}, Rejected, []string{`to user "ci" from docker config`}},
 		"absent":                    {empty.URL, wrong, NotFound, []string{"404 Not Found: it does not exist", "check the name"}},
-		"unreachable":               {down.URL, wrong, Unreachable, []string{"no connection to " + down.host() + " (connection refused)"}},
+		"unreachable":               {down.URL, wrong, Unreachable, []string{"no connection to " + down.Host() + " (connection refused)"}},
 		"not trusted":               {secure.URL, wrong, Untrusted, []string{"no trusted connection", "unknown authority", "give that as ca under registries"}},
 		"no such host":              {"http://registry.invalid", wrong, Unresolvable, []string{"registry.invalid cannot be resolved (no such host)", "check the name, and DNS"}},
 	} {

@@ -139,7 +139,7 @@ func TestRegistries(t *testing.T) {
 				s.realm = registry.URL
 				if shape.otherHost {
 					service = newServer(t, s.login)
-					_, port, _ := net.SplitHostPort(service.host())
+					_, port, _ := net.SplitHostPort(service.Host())
 					o.Registries["localhost:"+port] = Registry{PlainHTTP: true}
 					s.realm = "http://localhost:" + port
 				}
@@ -156,14 +156,14 @@ func TestRegistries(t *testing.T) {
 					if service == registry {
 						want = slices.Insert(want, 1, token)
 					} else {
-						service.wantSeen(t, token)
+						service.WantRequests(t, token)
 					}
-					registry.wantSeen(t, want...)
+					registry.WantRequests(t, want...)
 				}
 				logsIn(1)
 				now = now.Add(shape.life - time.Second)
 				wantManifest(t, c, image)
-				registry.wantSeen(t, "GET "+manifestPath+" Bearer t1")
+				registry.WantRequests(t, "GET "+manifestPath+" Bearer t1")
 				now = now.Add(time.Second)
 				logsIn(2)
 			})
@@ -191,13 +191,13 @@ func TestBasic(t *testing.T) {
 	c.tokens.now = func() time.Time { return now }
 	basic := " Basic " + base64.StdEncoding.EncodeToString([]byte("AWS:hunter2"))
 	wantManifest(t, c, image)
-	s.wantSeen(t, "GET "+manifestPath, "GET "+manifestPath+basic)
+	s.WantRequests(t, "GET "+manifestPath, "GET "+manifestPath+basic)
 	now = now.Add(loginTTL - time.Second)
 	wantManifest(t, c, image)
-	s.wantSeen(t, "GET "+manifestPath+basic)
+	s.WantRequests(t, "GET "+manifestPath+basic)
 	now = now.Add(time.Second)
 	wantManifest(t, c, image)
-	s.wantSeen(t, "GET "+manifestPath, "GET "+manifestPath+basic)
+	s.WantRequests(t, "GET "+manifestPath, "GET "+manifestPath+basic)
 }
 
 // ECR answers 403 when its password has expired; the keychain has the next one.
@@ -221,11 +221,11 @@ func TestExpiredPassword(t *testing.T) {
 	})
 	c, _ := newClient(t, o)
 	wantManifest(t, c, image)
-	s.seen()
+	s.TakeLines()
 	expired, password = true, "s3cr3t"
 	basic := func(password string) string {
 		return " Basic " + base64.StdEncoding.EncodeToString([]byte("AWS:"+password))
 	}
 	wantManifest(t, c, image)
-	s.wantSeen(t, "GET "+manifestPath+basic("hunter2"), "GET "+manifestPath, "GET "+manifestPath+basic("s3cr3t"))
+	s.WantRequests(t, "GET "+manifestPath+basic("hunter2"), "GET "+manifestPath, "GET "+manifestPath+basic("s3cr3t"))
 }

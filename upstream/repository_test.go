@@ -50,7 +50,7 @@ func TestManifest(t *testing.T) {
 			if o.MediaType != test.mediaType || o.Digest != test.digest || !bytes.Equal(o.Data, manifestBody) {
 				t.Errorf("got %q %s %q", o.MediaType, o.Digest, o.Data)
 			}
-			if n := len(s.seen()); n != 1 {
+			if n := len(s.TakeLines()); n != 1 {
 				t.Errorf("%d requests, want 1", n)
 			}
 		})
@@ -157,7 +157,7 @@ func TestBlob(t *testing.T) {
 			if o.MediaType != desc.MediaType || o.Digest != desc.Digest || !bytes.Equal(o.Data, config) {
 				t.Errorf("got %+v", o)
 			}
-			s.wantSeen(t, "GET /v2/team/app/blobs/"+desc.Digest.String())
+			s.WantRequests(t, "GET /v2/team/app/blobs/"+desc.Digest.String())
 		})
 	}
 }
@@ -178,7 +178,7 @@ func TestLayerIsReadAsFarAsNeeded(t *testing.T) {
 }
 
 func TestLayerErrors(t *testing.T) {
-	s := newServer(t, script(status(404), cut))
+	s := newServer(t, inTurn(status(404), cut))
 	c, _ := newClient(t, listed(s))
 	repo := c.Repository(image)
 	_, err := repo.Layer(t.Context(), ocispec.Descriptor{Digest: "sha256:short"})

@@ -3,40 +3,18 @@ package upstream
 import (
 	"context"
 	"errors"
-	"net"
 	"net/http"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/upstream/upstreamtest"
 )
-
-// reset breaks the connection without an answer.
-func reset(w http.ResponseWriter, _ *http.Request) {
-	conn, _, err := w.(http.Hijacker).Hijack()
-	if err != nil {
-		panic(err)
-	}
-	_ = conn.(*net.TCPConn).SetLinger(0)
-	conn.Close()
-}
-
-func hangUp(_ http.ResponseWriter, _ *http.Request) { panic(http.ErrAbortHandler) }
 
 func limited(retryAfter string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", retryAfter)
 		status(http.StatusTooManyRequests)(w, r)
-	}
-}
-
-// script answers with one handler after the other, and then with the last.
-func script(handlers ...http.HandlerFunc) http.HandlerFunc {
-	var n atomic.Int32
-	return func(w http.ResponseWriter, r *http.Request) {
-		i := int(n.Add(1)) - 1
-		handlers[min(i, len(handlers)-1)](w, r)
 	}
 }
 
@@ -48,17 +26,17 @@ func TestRetry(t *testing.T) {
 		minimum  time.Duration // of the first delay
 		want     Kind          // 0: it succeeds
 	}{
-		{"503 then 200", script(status(503), serveManifest), 2, firstDelay / 2, 0},
-		{"500, 502, 504 then 200", script(status(500), status(502), status(504), serveManifest), 4, firstDelay / 2, 0},
+		{"503 then 200", inTurn(status(503), serveManifest), 2, firstDelay / 2, 0},
+		{"500, 502, 504 then 200", inTurn(status(500), status(502), status(504), serveManifest), 4, firstDelay / 2, 0},
 		{"always 503", status(503), 4, firstDelay / 2, Failed},
-		{"429 then 200", script(status(429), serveManifest), 2, firstDelay / 2, 0},
-		{"429 for two seconds then 200", script(limited("2"), serveManifest), 2, 2 * time.Second, 0},
+		{"429 then 200", inTurn(status(429), serveManifest), 2, firstDelay / 2, 0},
+		{"429 for two seconds then 200", inTurn(limited("2"), serveManifest), 2, 2 * time.Second, 0},
 		{"429 for longer than a call may take", limited("3600"), 1, 0, RateLimited},
-		{"429 until some date", script(limited("Fri, 31 Dec 1999 23:59:59 GMT"), serveManifest), 2, firstDelay / 2, 0},
-		{"reset then 200", script(reset, serveManifest), 2, firstDelay / 2, 0},
-		{"closed then 200", script(hangUp, serveManifest), 2, firstDelay / 2, 0},
-		{"always closed", hangUp, 4, firstDelay / 2, Unreachable},
-		{"always reset", reset, 4, firstDelay / 2, Unreachable},
+		{"429 until some date", inTurn(limited("Fri, 31 Dec 1999 23:59:59 GMT"), serveManifest), 2, firstDelay / 2, 0},
+		{"reset then 200", inTurn(upstreamtest.Reset, serveManifest), 2, firstDelay / 2, 0},
+		{"closed then 200", inTurn(upstreamtest.HangUp, serveManifest), 2, firstDelay / 2, 0},
+		{"always closed", upstreamtest.HangUp, 4, firstDelay / 2, Unreachable},
+		{"always reset", upstreamtest.Reset, 4, firstDelay / 2, Unreachable},
 		{"400", status(400), 1, 0, Failed},
 		{"401", status(401), 1, 0, Unauthorized},
 		{"403", status(403), 1, 0, Unauthorized},
@@ -74,11 +52,11 @@ func TestRetry(t *testing.T) {
 			} else {
 				wantError(t, manifestError(t, c, image), test.want)
 			}
-			if n := len(s.seen()); n != test.requests || delays.count() != test.requests-1 {
-				t.Errorf("%d requests with %d delays, want %d requests", n, delays.count(), test.requests)
+			if n := len(s.TakeLines()); n != test.requests || len(delays.All()) != test.requests-1 {
+				t.Errorf("%d requests with %d delays, want %d requests", n, len(delays.All()), test.requests)
 			}
-			if delays.count() > 0 && delays.all[0] < test.minimum {
-				t.Errorf("first delay %s, want at least %s", delays.all[0], test.minimum)
+			if len(delays.All()) > 0 && delays.All()[0] < test.minimum {
+				t.Errorf("first delay %s, want at least %s", delays.All()[0], test.minimum)
 			}
 		})
 	}
@@ -107,16 +85,16 @@ func TestLoginByPostIsNotRepeated(t *testing.T) {
 	o.Keychain = keychain(auth.Credential{IdentityToken: "s3cr3t"})
 	c, _ := newClient(t, o)
 	wantError(t, manifestError(t, c, image), Failed, "503")
-	s.wantSeen(t, "GET "+manifestPath, "POST /token")
+	s.WantRequests(t, "GET "+manifestPath, "POST /token")
 }
 
 func TestRefusedConnection(t *testing.T) {
 	s := newServer(t, serveManifest)
 	c, delays := newClient(t, listed(s))
 	s.Close()
-	e := wantError(t, manifestError(t, c, image), Unreachable, s.host(), "connection refused")
-	if e.Host != s.host() || delays.count() != maxAttempts-1 {
-		t.Errorf("host %s after %d delays", e.Host, delays.count())
+	e := wantError(t, manifestError(t, c, image), Unreachable, s.Host(), "connection refused")
+	if e.Host != s.Host() || len(delays.All()) != maxAttempts-1 {
+		t.Errorf("host %s after %d delays", e.Host, len(delays.All()))
 	}
 }
 
@@ -134,7 +112,7 @@ func TestCancelEndsRetries(t *testing.T) {
 	if _, ok := errors.AsType[*Error](err); ok {
 		t.Errorf("a call that the caller gave up blames the registry: %v", err)
 	}
-	if n := len(s.seen()); n != 1 {
+	if n := len(s.TakeLines()); n != 1 {
 		t.Errorf("%d requests, want 1", n)
 	}
 }
@@ -175,7 +153,7 @@ func TestStalledAnswers(t *testing.T) {
 			s := newServer(t, test.handler)
 			c, _ := newClient(t, listed(s))
 			c.answerTimeout, c.idleTimeout = 50*time.Millisecond, 50*time.Millisecond
-			wantError(t, manifestError(t, c, image), test.want, s.host())
+			wantError(t, manifestError(t, c, image), test.want, s.Host())
 		})
 	}
 	t.Run("the caller's deadline", func(t *testing.T) {

@@ -53,14 +53,6 @@ func (c *cutter) Write(p []byte) (int, error) {
 	panic(http.ErrAbortHandler)
 }
 
-// answers serves one handler after the other, the last one again and again.
-func answers(list ...http.HandlerFunc) http.HandlerFunc {
-	var n atomic.Int64
-	return func(w http.ResponseWriter, r *http.Request) {
-		list[min(int(n.Add(1)), len(list))-1](w, r)
-	}
-}
-
 func ignoringRange(h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		r.Header.Del("Range")
@@ -107,25 +99,25 @@ func TestStreamGoesOn(t *testing.T) {
 		"the first byte":                {Span{0, 1}, whole, 1},
 		"the last byte":                 {Span{bigDesc.Size - 1, 1}, whole, 1},
 		"nothing":                       {Span{5, 0}, whole, 0},
-		"cut once":                      {full, answers(cutAfter(1<<20), whole), 2},
-		"cut before the first byte":     {full, answers(cutAfter(0), whole), 2},
-		"cut at the last byte":          {full, answers(cutAfter(size-1), whole), 2},
+		"cut once":                      {full, inTurn(cutAfter(1<<20), whole), 2},
+		"cut before the first byte":     {full, inTurn(cutAfter(0), whole), 2},
+		"cut at the last byte":          {full, inTurn(cutAfter(size-1), whole), 2},
 		"cut many times, with progress": {full, cutAfter(300 << 10), 11},
-		"a part, cut":                   {middle, answers(cutAfter(100), cutAfter(100), whole), 3},
-		"cut, then Range ignored":       {full, answers(cutAfter(1<<20), ignoringRange(whole)), 2},
+		"a part, cut":                   {middle, inTurn(cutAfter(100), cutAfter(100), whole), 3},
+		"cut, then Range ignored":       {full, inTurn(cutAfter(1<<20), ignoringRange(whole)), 2},
 		"a part, Range ignored":         {middle, ignoringRange(whole), 1},
-		"a part, Range ignored, cut":    {middle, ignoringRange(answers(cutAfter(1<<20+512<<10), whole)), 2},
+		"a part, Range ignored, cut":    {middle, ignoringRange(inTurn(cutAfter(1<<20+512<<10), whole)), 2},
 		"a part of another place":       {middle, otherRange(fmt.Sprintf("bytes 0-%d/%d", 1<<20-1, size), 0, 1<<20), 2},
 		"a part of another blob":        {middle, otherRange(fmt.Sprintf("bytes %d-%d/%d", 1<<20, 2<<20-1, size+1), 1<<20, 2<<20), 2},
 		"a part that is shorter":        {middle, otherRange(fmt.Sprintf("bytes %d-%d/%d", 1<<20, 1<<20+9, size), 1<<20, 1<<20+10), 2},
 		"a part without Content-Range":  {middle, otherRange("", 1<<20, 2<<20), 2},
 		"of unknown size":               {middle, otherRange(fmt.Sprintf("bytes %d-%d/*", 1<<20, 2<<20-1), 1<<20, 2<<20), 1},
-		"short, without a length":       {full, answers(lying(1<<20, false), whole), 2},
+		"short, without a length":       {full, inTurn(lying(1<<20, false), whole), 2},
 		"long, without a length":        {full, lying(size+10, false), 1},
-		"cut, then 503":                 {full, answers(cutAfter(1<<20), status(503), status(503), whole), 4},
-		"cut, then 500s for longer":     {full, answers(cutAfter(1<<20), status(500), status(500), status(500), status(500), status(500), whole), 7},
-		"another length at first":       {full, answers(lying(10, true), whole), 2},
-		"cut, then another length":      {full, answers(cutAfter(1<<20), ignoringRange(lying(10, true)), whole), 3},
+		"cut, then 503":                 {full, inTurn(cutAfter(1<<20), status(503), status(503), whole), 4},
+		"cut, then 500s for longer":     {full, inTurn(cutAfter(1<<20), status(500), status(500), status(500), status(500), status(500), whole), 7},
+		"another length at first":       {full, inTurn(lying(10, true), whole), 2},
+		"cut, then another length":      {full, inTurn(cutAfter(1<<20), ignoringRange(lying(10, true)), whole), 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newServer(t, test.server)
@@ -142,7 +134,7 @@ func TestStreamGoesOn(t *testing.T) {
 			if want := bigBlob[test.span.Offset:test.span.end()]; !bytes.Equal(data, want) {
 				t.Fatalf("%d bytes that are not the span's %d", len(data), len(want))
 			}
-			if got := len(s.seen()); got != test.asked {
+			if got := len(s.TakeLines()); got != test.asked {
 				t.Errorf("%d requests, want %d", got, test.asked)
 			}
 		})
@@ -162,10 +154,10 @@ func TestStreamEnds(t *testing.T) {
 		"too long":                {lying(len(bigBlob)+1, true), true, Invalid, "sent 3145729 bytes where"},
 		"always cut":              {cutAfter(1000), false, Invalid, "cut the answer off"},
 		"short without a length":  {ignoringRange(lying(10, false)), false, Invalid, "cut the answer off"},
-		"cut, then absent":        {answers(cutAfter(1<<20), status(404)), false, NotFound, "does not exist"},
-		"cut, then denied":        {answers(cutAfter(1<<20), status(403)), false, Unauthorized, "answered 403"},
-		"cut, then always 500":    {answers(cutAfter(1<<20), status(500)), false, Failed, "answered 500"},
-		"cut, then wrong lengths": {answers(cutAfter(1<<20), ignoringRange(lying(10, true))), false, Invalid, "sent 10 bytes"},
+		"cut, then absent":        {inTurn(cutAfter(1<<20), status(404)), false, NotFound, "does not exist"},
+		"cut, then denied":        {inTurn(cutAfter(1<<20), status(403)), false, Unauthorized, "answered 403"},
+		"cut, then always 500":    {inTurn(cutAfter(1<<20), status(500)), false, Failed, "answered 500"},
+		"cut, then wrong lengths": {inTurn(cutAfter(1<<20), ignoringRange(lying(10, true))), false, Invalid, "sent 10 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newServer(t, test.server)
@@ -179,7 +171,7 @@ func TestStreamEnds(t *testing.T) {
 				_, err = io.Copy(io.Discard, body)
 			}
 			wantError(t, err, test.kind, test.says)
-			if n := len(s.seen()); n > 40 {
+			if n := len(s.TakeLines()); n > 40 {
 				t.Errorf("%d requests", n)
 			}
 		})
@@ -193,7 +185,7 @@ func TestStreamHonoursRetryAfter(t *testing.T) {
 		w.Header().Set("Retry-After", "20")
 		w.WriteHeader(http.StatusTooManyRequests)
 	}
-	s := newServer(t, answers(cutAfter(1<<20), limited, whole))
+	s := newServer(t, inTurn(cutAfter(1<<20), limited, whole))
 	c, waits := newClient(t, listed(s))
 	_, body, err := c.Repository(image).Stream(t.Context(), bigDesc, Span{0, bigDesc.Size}, false)
 	if err != nil {
@@ -203,7 +195,7 @@ func TestStreamHonoursRetryAfter(t *testing.T) {
 	if data, err := io.ReadAll(body); err != nil || !bytes.Equal(data, bigBlob) {
 		t.Fatalf("%d bytes, %v", len(data), err)
 	}
-	if got := waits.all; len(got) != 2 || got[0] != 0 || got[1] != 20*time.Second {
+	if got := waits.All(); len(got) != 2 || got[0] != 0 || got[1] != 20*time.Second {
 		t.Errorf("waited %v, want nothing and then 20s", got)
 	}
 }
@@ -216,7 +208,7 @@ func TestStreamStalls(t *testing.T) {
 		_ = http.NewResponseController(w).Flush()
 		<-release
 	}
-	s := newServer(t, answers(stalling, whole))
+	s := newServer(t, inTurn(stalling, whole))
 	t.Cleanup(func() { close(release) })
 	c, _ := newClient(t, listed(s))
 	c.idleTimeout = 50 * time.Millisecond
@@ -246,7 +238,7 @@ func TestStreamEndsWithItsContext(t *testing.T) {
 	if _, err := io.Copy(io.Discard, body); err == nil {
 		t.Fatal("a canceled stream ended well")
 	}
-	if got := s.seen(); len(got) != 1 {
+	if got := s.TakeLines(); len(got) != 1 {
 		t.Errorf("requests %q, want no second one", got)
 	}
 }
@@ -254,7 +246,7 @@ func TestStreamEndsWithItsContext(t *testing.T) {
 // TestStreamOverHTTP2 breaks the answers as HTTP/2 servers do: with RST_STREAM.
 func TestStreamOverHTTP2(t *testing.T) {
 	var protocol atomic.Value
-	next := answers(cutAfter(1<<20), cutAfter(1<<20), whole)
+	next := inTurn(cutAfter(1<<20), cutAfter(1<<20), whole)
 	s := startServer(t, func(w http.ResponseWriter, r *http.Request) {
 		protocol.Store(r.Proto)
 		next(w, r)
@@ -317,7 +309,7 @@ func TestStreamRedirect(t *testing.T) {
 			if err != nil || location != test.want || (body != nil) != (test.want == "") {
 				t.Errorf("location %q, body %v, %v", location, body != nil, err)
 			}
-			if got := storage.seen(); len(got) != 0 {
+			if got := storage.TakeLines(); len(got) != 0 {
 				t.Errorf("the storage was asked: %q", got)
 			}
 		})

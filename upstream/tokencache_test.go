@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/upstream/upstreamtest"
 )
 
 func TestConcurrentCallsLogInOnce(t *testing.T) {
@@ -63,10 +64,10 @@ func TestExpiredTokenIsReplacedOnce(t *testing.T) {
 			s := b.start(t)
 			c, _ := newClient(t, listed(s))
 			wantManifest(t, c, image)
-			s.seen()
+			s.TakeLines()
 			b.revoked = true
 			wantManifest(t, c, image)
-			s.wantSeen(t, test.want...)
+			s.WantRequests(t, test.want...)
 		})
 	}
 }
@@ -122,13 +123,13 @@ func TestShortLivedTokens(t *testing.T) {
 				wantManifest(t, c, image)
 				now = now.Add(minTokenLife / 21)
 			}
-			if n := len(s.seen()); n != 22 || b.issued != 1 {
+			if n := len(s.TakeLines()); n != 22 || b.issued != 1 {
 				t.Errorf("%d requests with %d logins, want 22 with 1", n, b.issued)
 			}
 			for call := range 5 {
 				b.revoked = true
 				wantManifest(t, c, image)
-				if n := len(s.seen()); n != 3 || b.issued != call+2 {
+				if n := len(s.TakeLines()); n != 3 || b.issued != call+2 {
 					t.Errorf("%d requests, %d logins so far", n, b.issued)
 				}
 			}
@@ -180,7 +181,7 @@ func (f keychainFunc) Credential(_ context.Context, t auth.Target) (auth.Credent
 
 func TestTargetsShareNoToken(t *testing.T) {
 	var issued atomic.Int32
-	var s *server
+	var s *upstreamtest.Registry
 	s = newServer(t, func(w http.ResponseWriter, r *http.Request) {
 		user, _, _ := r.BasicAuth()
 		switch {
@@ -209,9 +210,9 @@ func TestTargetsShareNoToken(t *testing.T) {
 	}
 	for range 2 {
 		for _, target := range targets {
-			s.seen()
+			s.TakeLines()
 			wantManifest(t, c, target)
-			got := s.seen()
+			got := s.TakeLines()
 			want := "Bearer for-" + target.Identity + "@" + target.Registry + "/" + target.Repository
 			if last := got[len(got)-1]; !strings.HasSuffix(last, " "+want) {
 				t.Errorf("%v used %q", target, last)
@@ -228,7 +229,7 @@ func TestTargetsShareNoToken(t *testing.T) {
 func TestTenantsWithTheSameUserShareNothing(t *testing.T) {
 	var both sync.WaitGroup
 	both.Add(2)
-	var s *server
+	var s *upstreamtest.Registry
 	s = newServer(t, func(w http.ResponseWriter, r *http.Request) {
 		_, password, _ := r.BasicAuth()
 		switch given := r.Header.Get("Authorization"); {
@@ -262,7 +263,7 @@ func TestTenantsWithTheSameUserShareNothing(t *testing.T) {
 		}
 		wg.Wait()
 	}
-	if n := len(s.seen()); n != 8 {
+	if n := len(s.TakeLines()); n != 8 {
 		t.Errorf("%d requests, want 8: two logins with three each, and two", n)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/upstream/upstreamtest"
 )
 
 var (
@@ -77,7 +78,7 @@ func TestAnswersAreWhatWasSent(t *testing.T) {
 			if resp.StatusCode != test.status || string(body) != test.body || resp.Header.Get("Content-Range") != test.ranges {
 				t.Errorf("%d %q %q", resp.StatusCode, body, resp.Header.Get("Content-Range"))
 			}
-			s.wantSeen(t, test.method+" "+blobPath)
+			s.WantRequests(t, test.method+" "+blobPath)
 		})
 	}
 }
@@ -151,14 +152,14 @@ func TestBodyCutIsAnError(t *testing.T) {
 					t.Errorf("spoke %s", resp.Proto)
 				}
 				_, err = io.ReadAll(resp.Body)
-				wantError(t, err, Invalid, s.host(), "cut the answer off")
+				wantError(t, err, Invalid, s.Host(), "cut the answer off")
 			})
 		}
 	}
 }
 
 // certificate writes the server's certificate to a file.
-func certificate(t *testing.T, s *server) string {
+func certificate(t *testing.T, s *upstreamtest.Registry) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "ca.pem")
 	data := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
@@ -187,7 +188,7 @@ func TestTLS(t *testing.T) {
 		{"its CA", map[string]Registry{"example.org": {URL: secure.URL, CA: ca}}, 0, nil},
 		{"the CA of another registry", map[string]Registry{"example.org": {URL: secure.URL}, "example.net": {URL: old.URL, CA: ca}}, Untrusted, nil},
 		{"two registries on one host, one CA", map[string]Registry{"example.org": {URL: secure.URL}, "example.net": {URL: secure.URL, CA: ca}}, 0, nil},
-		{"no TLS", map[string]Registry{"example.org": {URL: "https://" + plain.host()}}, Untrusted, []string{"does not speak TLS", "plain_http"}},
+		{"no TLS", map[string]Registry{"example.org": {URL: "https://" + plain.Host()}}, Untrusted, []string{"does not speak TLS", "plain_http"}},
 		{"no common version", map[string]Registry{"example.org": {URL: old.URL, CA: ca}}, Untrusted, []string{"protocol version"}},
 	}
 	for _, test := range tests {
@@ -198,8 +199,8 @@ func TestTLS(t *testing.T) {
 			} else {
 				wantError(t, manifestError(t, c, image), test.want, test.says...)
 			}
-			if delays.count() != 0 {
-				t.Errorf("%d retries", delays.count())
+			if len(delays.All()) != 0 {
+				t.Errorf("%d retries", len(delays.All()))
 			}
 		})
 	}
