@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"slices"
 	"time"
+
+	"github.com/waveproxy/waveproxy/internal/flight"
 )
 
 // Open returns the grant of the token. The grant is shared and must not be
@@ -32,20 +34,12 @@ func (t *Tokens) open(ctx context.Context, token Token) (*entry, error) {
 	if e, err := t.cached(token, raw.grant()); e != nil || err != nil {
 		return e, err
 	}
-	opened := t.opening.DoChan(string(token), func() (any, error) {
-		// The read serves every waiting pull, so it outlives the first one.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
-		defer cancel()
+	// The read serves every waiting pull, so it outlives the first one.
+	e, err := flight.Do(ctx, &t.opening, string(token), recordTimeout, func(ctx context.Context) (*entry, error) {
 		return t.load(ctx, key, token, raw.grant())
 	})
-	select {
-	case <-ctx.Done():
-		err = ctx.Err()
-	case r := <-opened:
-		if r.Err == nil {
-			return r.Val.(*entry), nil
-		}
-		err = r.Err
+	if err == nil {
+		return e, nil
 	}
 	if errors.Is(err, ErrUnknownToken) || errors.Is(err, ErrRevokedToken) {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 	orasauth "oras.land/oras-go/v2/registry/remote/auth"
 
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/internal/flight"
 )
 
 const (
@@ -100,29 +101,23 @@ func (t *tokenCache) GetToken(ctx context.Context, host string, scheme orasauth.
 func (t *tokenCache) Set(ctx context.Context, host string, scheme orasauth.Scheme, _ string, fetch func(context.Context) (string, error)) (string, error) {
 	c := callOf(ctx)
 	key, refused := loginKey{c.target, host}, c.token
-	shared := context.WithoutCancel(ctx)
-	done := t.flights.DoChan(fmt.Sprintf("%q %d %q", key, scheme, refused), func() (any, error) {
+	l, err := flight.Do(ctx, &t.flights, fmt.Sprintf("%q %d %q", key, scheme, refused), tokenTimeout, func(ctx context.Context) (*login, error) {
 		if l, ok := t.get(key); ok && l.scheme == scheme && l.token != refused {
-			return l, nil
+			return &l, nil
 		}
-		ctx, cancel := context.WithTimeout(shared, tokenTimeout)
-		defer cancel()
 		p := pending{life: loginTTL}
 		token, err := fetch(context.WithValue(ctx, pendingKey{}, &p))
 		l := login{scheme, token, p.credential, t.now().Add(p.life)}
 		if _, given := ctx.Value(givenKey{}).(auth.Credential); err == nil && !given {
 			t.logins.Add(key, l) // nobody asks again for the login of a CheckLogin
 		}
-		return l, err
+		return &l, err
 	})
-	select {
-	case <-ctx.Done():
-		return "", ctx.Err()
-	case res := <-done:
-		l := res.Val.(login)
-		c.token, c.credential, c.reused, c.bearer = l.token, l.credential, false, scheme == orasauth.SchemeBearer && res.Err == nil
-		return l.token, res.Err
+	if l == nil {
+		return "", err // the call's context ended
 	}
+	c.token, c.credential, c.reused, c.bearer = l.token, l.credential, false, scheme == orasauth.SchemeBearer && err == nil
+	return l.token, err
 }
 
 // drop forgets the token that the call used.

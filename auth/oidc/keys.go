@@ -15,7 +15,8 @@ import (
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/go-jose/go-jose/v4"
-	"golang.org/x/sync/singleflight"
+
+	"github.com/waveproxy/waveproxy/internal/flight"
 )
 
 const (
@@ -56,7 +57,7 @@ func (v *Verifier) keys(ctx context.Context) (*oidc.StaticKeySet, error) {
 		return v.load(ctx)
 	}
 	if time.Since(s.loaded) >= maxAge && !s.recent() {
-		v.start(ctx)
+		flight.Start(ctx, &v.loads, "", loadTimeout, v.reload)
 	}
 	return s.keys, nil
 }
@@ -66,11 +67,9 @@ func (v *Verifier) keys(ctx context.Context) (*oidc.StaticKeySet, error) {
 func (v *Verifier) load(ctx context.Context) (*oidc.StaticKeySet, error) {
 	s := v.current()
 	if !s.recent() {
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("wait for the keys of the issuer %s: %w", v.options.Issuer, ctx.Err())
-		case r := <-v.start(ctx):
-			s = r.Val.(state)
+		var err error
+		if s, err = flight.Do(ctx, &v.loads, "", loadTimeout, v.reload); err != nil {
+			return nil, fmt.Errorf("wait for the keys of the issuer %s: %w", v.options.Issuer, err)
 		}
 	}
 	if s.err != nil {
@@ -79,26 +78,22 @@ func (v *Verifier) load(ctx context.Context) (*oidc.StaticKeySet, error) {
 	return s.keys, nil
 }
 
-// start returns the outcome of the load under way, and begins one if there is none.
-func (v *Verifier) start(ctx context.Context) <-chan singleflight.Result {
-	shared := context.WithoutCancel(ctx)
-	return v.loads.DoChan("", func() (any, error) {
-		s := v.current()
-		if s.recent() { // another load has ended since the caller looked
-			return s, nil
-		}
-		ctx, cancel := context.WithTimeout(shared, loadTimeout)
-		defer cancel()
-		keys, err := v.fetch(ctx)
-		s.asked, s.err = time.Now(), err
-		if err == nil {
-			s.keys, s.loaded = keys, s.asked
-		}
-		v.mu.Lock()
-		defer v.mu.Unlock()
-		v.state = s
+// reload asks the issuer and returns the state after that, which has the error if
+// there was one.
+func (v *Verifier) reload(ctx context.Context) (state, error) {
+	s := v.current()
+	if s.recent() { // another load has ended since the caller looked
 		return s, nil
-	})
+	}
+	keys, err := v.fetch(ctx)
+	s.asked, s.err = time.Now(), err
+	if err == nil {
+		s.keys, s.loaded = keys, s.asked
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.state = s
+	return s, nil
 }
 
 // fetch returns the issuer's keys, from the address in its configuration. See

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/internal/flight"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -72,6 +73,14 @@ func TestForgedTokens(t *testing.T) {
 	}
 }
 
+// join waits for the load that is under way.
+func join(t *testing.T, v *Verifier) {
+	t.Helper()
+	if _, err := flight.Do(t.Context(), &v.loads, "", loadTimeout, v.reload); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestWithdrawnKey: a key that the issuer no longer has is good for an hour, and
 // longer while the issuer is down.
 func TestWithdrawnKey(t *testing.T) {
@@ -84,12 +93,12 @@ func TestWithdrawnKey(t *testing.T) {
 	for range 2 {
 		later(v, maxAge)
 		accepted(t, v, old, "team-a") // and starts a load in the background
-		<-v.start(t.Context())
+		join(t, v)
 	}
 	i.down.Store(false)
 	later(v, maxAge)
 	accepted(t, v, old, "team-a")
-	<-v.start(t.Context())
+	join(t, v)
 	refused(t, v, old, "not signed")
 }
 

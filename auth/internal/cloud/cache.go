@@ -2,6 +2,7 @@ package cloud
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/internal/flight"
 )
 
 const (
@@ -87,19 +89,18 @@ func (c *Cache) Get(ctx context.Context, key string, login Login) (auth.Credenti
 	if known && now.Before(e.next) {
 		return credential, err
 	}
-	detached := context.WithoutCancel(ctx)
-	done := c.flights.DoChan(key, func() (any, error) { return c.renew(detached, key, login) })
+	renew := func(ctx context.Context) (auth.Credential, error) { return c.renew(ctx, key, login) }
 	if known {
+		flight.Start(ctx, &c.flights, key, Timeout, renew)
 		return credential, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, waitTimeout)
 	defer cancel()
-	select {
-	case <-ctx.Done():
-		return auth.Credential{}, fmt.Errorf("wait for a credential: %w", ctx.Err())
-	case res := <-done:
-		return res.Val.(auth.Credential), res.Err
+	credential, err = flight.Do(ctx, &c.flights, key, Timeout, renew)
+	if ended := ctx.Err(); ended != nil && errors.Is(err, ended) {
+		return auth.Credential{}, fmt.Errorf("wait for a credential: %w", err)
 	}
+	return credential, err
 }
 
 func (c *Cache) renew(ctx context.Context, key string, login Login) (auth.Credential, error) {
@@ -108,8 +109,6 @@ func (c *Cache) renew(ctx context.Context, key string, login Login) (auth.Creden
 	if credential, known, err := e.answer(now); known && now.Before(e.next) {
 		return credential, err // another login ended in between
 	}
-	ctx, cancel := context.WithTimeout(ctx, Timeout)
-	defer cancel()
 	credential, expires, err := login(ctx)
 	now = c.now()
 	if err != nil {
