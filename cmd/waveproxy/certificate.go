@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// certificate is read again when its files change, as tools that renew
-// certificates and Kubernetes change them under running servers. It is safe for
+// certificate is read again when its files change, because Kubernetes and tools
+// that renew certificates change them under running servers. It is safe for
 // concurrent use.
 type certificate struct {
 	certFile, keyFile string
@@ -18,7 +18,7 @@ type certificate struct {
 
 	mu      sync.Mutex
 	current *tls.Certificate
-	seen    [2]time.Time // modification times that current, or the last problem, is of
+	seen    [2]time.Time // modification times of the files of current, or of the last problem
 	looked  time.Time
 }
 
@@ -33,8 +33,9 @@ func newCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, e
 	return c, nil
 }
 
-// get is for tls.Config. It never fails: a pair of files that does not fit, as
-// while they are being replaced, is logged, and the certificate of before stays.
+// get returns the certificate, for tls.Config. It never fails: files that do not
+// fit each other, as while they are being replaced, are logged, and the previous
+// certificate stays.
 func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -42,7 +43,7 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		c.looked = now
 		if modified := c.modified(); modified != c.seen {
 			if err := c.load(modified); err != nil {
-				c.log.Error("the certificate of before stays", "error", err)
+				c.log.Error("certificate reload failed, keeping the previous one", "error", err)
 			} else {
 				c.log.Info("new certificate", "file", c.certFile)
 			}

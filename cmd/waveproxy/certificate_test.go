@@ -73,7 +73,7 @@ func TestCertificateReload(t *testing.T) {
 	writePair(t, cert, half, "third", now)
 	want("second")
 	want("second")
-	if got := strings.Count(log.String(), "the certificate of before stays"); got != 1 {
+	if got := strings.Count(log.String(), "keeping the previous one"); got != 1 {
 		t.Errorf("logged %d times:\n%s", got, &log)
 	}
 	if err := os.Rename(half, key); err != nil {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/waveproxy/waveproxy/api"
 	"github.com/waveproxy/waveproxy/cmd/waveproxy/demo"
+	"github.com/waveproxy/waveproxy/config"
 	"github.com/waveproxy/waveproxy/containerconfig"
 )
 
@@ -89,11 +90,10 @@ func runDemo(ctx context.Context, out io.Writer, once bool) (err error) {
 // startDemoProxy serves on a free port, with the demo's registry standing in
 // for Docker Hub. The channel gets what serve returned.
 func startDemoProxy(ctx context.Context, dir, upstreamHost string) (base string, served chan error, err error) {
-	cfg := defaults()
+	cfg := config.Defaults()
 	cfg.HTTP.Addr = "127.0.0.1:0"
-	cfg.HTTP.Host = ""
 	cfg.Storage.Dir = filepath.Join(dir, "data")
-	cfg.Registries = map[string]Registry{"docker.io": {URL: "http://" + upstreamHost}}
+	cfg.Registries = map[string]config.Registry{"docker.io": {URL: config.URL{Scheme: "http", Host: upstreamHost}}}
 	ready := make(chan string, 1)
 	served = make(chan error, 2)
 	go func() {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/waveproxy/waveproxy/config"
 )
 
 // defaultRegistry is the directory whose file containerd uses for registries
@@ -52,7 +54,7 @@ func hostsCommand() *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, registries []string) error {
 		t.registries = registries
 		for _, registry := range registries {
-			if registry != defaultRegistry && !isRegistryHost(registry) {
+			if registry != defaultRegistry && !config.IsRegistryHost(registry) {
 				return fmt.Errorf("%q is not a registry: want docker.io, registry.local:5000 or %s", registry, defaultRegistry)
 			}
 		}
@@ -84,15 +86,21 @@ type mirror struct {
 
 func (m *mirror) check(ca string) error {
 	m.server = strings.TrimSuffix(m.server, "/")
-	var p problems
-	if u := p.url("--server", m.server); u != nil && u.Scheme == "http" && ca != "" {
+	var problems []error
+	u, err := config.ParseURL(m.server)
+	switch {
+	case err != nil:
+		problems = append(problems, fmt.Errorf("--server: %w", err))
+	case m.server == "":
+		problems = append(problems, errors.New("--server: want the server's URL"))
+	case u.Scheme == "http" && ca != "":
 		// containerd 1.7 and later would try HTTPS at the port.
-		p.add("--ca", ca, "the server's URL is not https")
+		problems = append(problems, fmt.Errorf("--ca: %q: the server's URL is not https", ca))
 	}
-	if !isRecipeName(m.recipe) {
-		p.add("--recipe", m.recipe, recipeNames)
+	if !config.IsRecipeName(m.recipe) {
+		problems = append(problems, fmt.Errorf("--recipe: %q: %s", m.recipe, config.RecipeNames))
 	}
-	return p.err()
+	return errors.Join(problems...)
 }
 
 // readCA returns nil for no file.

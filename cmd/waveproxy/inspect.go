@@ -14,6 +14,7 @@ import (
 
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/config"
 	"github.com/waveproxy/waveproxy/front"
 	"github.com/waveproxy/waveproxy/recipes"
 	"github.com/waveproxy/waveproxy/upstream"
@@ -77,7 +78,7 @@ func inspectCommand() *cobra.Command {
 
 // inspect reads the image straight from its registry. That registry was named
 // by the person at the keyboard, so it may be at a private address.
-func inspect(ctx context.Context, cfg *Config, ref reference.Named) (*inspection, error) {
+func inspect(ctx context.Context, cfg *config.Config, ref reference.Named) (*inspection, error) {
 	host := reference.Domain(ref)
 	named := map[string]upstream.Registry{}
 	if host != "docker.io" {

@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/waveproxy/waveproxy/config"
 )
 
 func main() {
@@ -43,7 +45,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 // configFlag adds --config and returns the function that loads what it names.
-func configFlag(cmd *cobra.Command) func() (*Config, error) {
+func configFlag(cmd *cobra.Command) func() (*config.Config, error) {
 	path := cmd.Flags().String("config", os.Getenv("WAVEPROXY_CONFIG"), "configuration `file` (YAML)")
-	return func() (*Config, error) { return loadConfig(*path, os.Environ()) }
+	return func() (*config.Config, error) { return config.Load(*path, os.Environ()) }
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/waveproxy/waveproxy/config"
 	"github.com/waveproxy/waveproxy/metrics"
 )
 
@@ -40,27 +41,23 @@ func serveCommand() *cobra.Command {
 	return cmd
 }
 
-// serve runs the server until ctx ends. ready is called with the base URL once
-// requests are accepted. SIGHUP applies the recipes that load returns; one that
-// comes while the server starts waits. A nil load leaves the signal alone.
-func serve(ctx context.Context, cfg *Config, load func() (*Config, error), log *slog.Logger, ready func(baseURL string)) error {
+// serve runs the server until ctx ends. It calls ready with the base URL once
+// requests are accepted. SIGHUP applies the recipes that load returns; a signal
+// during the start waits. A nil load leaves the signal alone.
+func serve(ctx context.Context, cfg *config.Config, load func() (*config.Config, error), log *slog.Logger, ready func(baseURL string)) error {
 	hangups := make(chan os.Signal, 1)
 	if load != nil {
 		signal.Notify(hangups, syscall.SIGHUP)
 		defer signal.Stop(hangups)
 	}
-	listener, err := net.Listen("tcp", cfg.HTTP.Addr)
+	listener, err := net.Listen("tcp", string(cfg.HTTP.Addr))
 	if err != nil {
 		return fmt.Errorf("http.addr: %w", err)
 	}
 	defer listener.Close()
-	base := cfg.baseURL(listener.Addr())
-	host, err := authority(base)
-	if err != nil {
-		return err
-	}
+	base := cfg.BaseURL(listener.Addr())
 	counts := metrics.New(version)
-	proxy, err := newService(ctx, cfg, host, log, counts.Observe)
+	proxy, err := newService(ctx, cfg, base, log, counts.Observe)
 	defer func() { proxy.close() }()
 	if err != nil {
 		return err
@@ -68,7 +65,7 @@ func serve(ctx context.Context, cfg *Config, load func() (*Config, error), log *
 	server := newServer(proxy.handler, log)
 	failed := make(chan error, 2)
 	if cfg.HTTP.Debug.Addr != "" {
-		debug, err := net.Listen("tcp", cfg.HTTP.Debug.Addr)
+		debug, err := net.Listen("tcp", string(cfg.HTTP.Debug.Addr))
 		if err != nil {
 			return fmt.Errorf("http.debug.addr: %w", err)
 		}
@@ -90,8 +87,8 @@ func serve(ctx context.Context, cfg *Config, load func() (*Config, error), log *
 	} else {
 		go func() { failed <- server.Serve(listener) }()
 	}
-	log.Info("serving", "addr", listener.Addr().String(), "host", base, "storage", cfg.Storage.Dir, "version", version)
-	ready(base)
+	log.Info("serving", "addr", listener.Addr().String(), "host", base.String(), "storage", cfg.Storage.Dir, "version", version)
+	ready(base.String())
 	reloading, stop := context.WithCancel(ctx)
 	var reloads sync.WaitGroup
 	reloads.Go(func() { proxy.recipes.follow(reloading, hangups, load) })
@@ -118,8 +115,8 @@ func serve(ctx context.Context, cfg *Config, load func() (*Config, error), log *
 func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler: handler,
-		// Clients that send one byte a second must not hold connections; there
-		// is no WriteTimeout, for large blobs on slow links take what they take.
+		// Clients that send one byte a second must not hold connections. There is no
+		// WriteTimeout, because large blobs on slow links take their time.
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
@@ -127,7 +124,7 @@ func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 	}
 }
 
-// debugHandler answers the operator.
+// debugHandler returns the metrics and profiles for the operator.
 func debugHandler(counts *metrics.Metrics) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", counts.Handler())

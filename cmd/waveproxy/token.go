@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/config"
 )
 
 func tokenCommand() *cobra.Command {
@@ -75,7 +76,7 @@ func tokenDecodeCommand() *cobra.Command {
 
 // hasStorage tells whether there is something to verify a token with. Looking
 // must not create a key.
-func hasStorage(cfg *Config) bool {
+func hasStorage(cfg *config.Config) bool {
 	if len(cfg.Tokens.Keys) > 0 {
 		return true
 	}

@@ -1,250 +1,177 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net/http"
-	"net/url"
-	"path/filepath"
 	"strings"
 
 	"github.com/waveproxy/waveproxy/api"
 	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/auth"
-	"github.com/waveproxy/waveproxy/blobstore"
 	"github.com/waveproxy/waveproxy/blobstore/cache"
+	"github.com/waveproxy/waveproxy/config"
 	"github.com/waveproxy/waveproxy/front"
 	"github.com/waveproxy/waveproxy/ratelimit"
 	"github.com/waveproxy/waveproxy/recipes"
 	"github.com/waveproxy/waveproxy/registry"
+	"github.com/waveproxy/waveproxy/upstream"
 )
 
 // userAgent names us to upstream registries.
 const userAgent = "waveproxy/" + version
 
-// keyFile is where the generated key is kept in the storage directory.
-const keyFile = "key"
-
 // newLogger returns the logger that the configuration asks for.
-func newLogger(cfg *Config, w io.Writer) *slog.Logger {
-	var level slog.Level
-	_ = level.UnmarshalText([]byte(cfg.Log.Level)) // validated when loaded
-	options := &slog.HandlerOptions{Level: level}
-	if cfg.Log.Format == "json" {
+func newLogger(cfg *config.Config, w io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: cfg.Log.Level.Level}
+	if cfg.Log.Format == config.JSON {
 		return slog.New(slog.NewJSONHandler(w, options))
 	}
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
-// storage is what the storage directory holds. Tokens and grants have the keys of
-// one reading: files that are replaced in between would give them different ones.
-type storage struct {
-	store  *blobstore.Dir
-	tokens *auth.Tokens
-	grants *auth.Grants
-}
-
-// openStorage opens the storage directory and makes it if it does not exist.
-func openStorage(cfg *Config) (s storage, err error) {
-	if s.store, err = blobstore.NewDir(cfg.Storage.Dir); err != nil {
-		return s, fmt.Errorf("storage.dir: %w", err)
-	}
-	keys, err := loadKeys(cfg)
-	if err != nil {
-		return s, err
-	}
-	if s.tokens, err = auth.NewTokens(auth.TokensOptions{Keys: keys, Records: s.store, TTL: cfg.Tokens.TTL}); err != nil {
-		return s, err
-	}
-	s.grants, err = auth.NewGrants(keys, s.store)
-	return s, err
-}
-
-// openTokens returns the tokens in the storage directory.
-func openTokens(cfg *Config) (*auth.Tokens, error) {
-	s, err := openStorage(cfg)
-	return s.tokens, err
-}
-
-func loadKeys(cfg *Config) ([]auth.Key, error) {
-	if len(cfg.Tokens.Keys) == 0 {
-		key, err := auth.LoadOrCreateKey(filepath.Join(cfg.Storage.Dir, keyFile))
-		return []auth.Key{key}, err
-	}
-	var keys []auth.Key
-	for i, k := range cfg.Tokens.Keys {
-		key, err := k.parse()
-		if err != nil {
-			return nil, fmt.Errorf("tokens.keys[%d]: %w", i, err)
-		}
-		keys = append(keys, key)
-	}
-	return keys, nil
-}
-
-// service is what a server is made of.
+// service is a server without its listeners.
 type service struct {
 	handler http.Handler
 	recipes *namedRecipes
 	close   func() // when the handler's last request has ended
 }
 
-// newService puts the server together. host is the registry host in the image
-// names that are handed out; ctx ends what runs beside requests. It returns when
-// the recipes are in force. On an error, too, there is something to close.
-func newService(ctx context.Context, cfg *Config, host string, log *slog.Logger, observe func(front.Request)) (s service, err error) {
+// parts are what the two planes share.
+type parts struct {
+	cfg      *config.Config
+	log      *slog.Logger
+	storage  storage
+	upstream *upstream.Client
+	book     *recipes.Book
+	layers   *assemble.Layers
+	resolver *assemble.Resolver
+	guesses  *front.Guesses
+}
+
+// newService puts the server together and returns when the recipes are in force.
+// base is the URL that clients are told; ctx ends the work that runs beside
+// requests. The service must be closed after an error, too.
+func newService(ctx context.Context, cfg *config.Config, base config.URL, log *slog.Logger, observe func(front.Request)) (s service, err error) {
 	s.close = func() {}
-	stored, err := openStorage(cfg)
+	p, err := newParts(cfg, base, log)
 	if err != nil {
 		return s, err
 	}
-	tokens, store := stored.tokens, stored.store
-	book := new(recipes.Book)
-	client, err := newUpstream(cfg, nil, book)
+	go p.storage.sweep(ctx, log)
+	pulls, err := p.registryOptions()
 	if err != nil {
 		return s, err
 	}
-	go func() {
-		if err := store.Sweep(ctx); err != nil && ctx.Err() == nil {
-			log.Warn("leftovers of crashed writers stay", "error", err)
-		}
-	}()
-	layers := assemble.NewLayers(store, store, client, cfg.Storage.Dir, int64(cfg.Layers.MaxSize))
-	resolver := assemble.NewResolver(client, layers, store, cfg.Limits.Layers)
-	resolver.Builder = auth.Builder{ID: cmp.Or(cfg.HTTP.Host, defaultHost(host, cfg.HTTP.TLS.Certificate != "")), Version: version}
-	guesses := front.NewGuesses(cfg.Limits.WrongLogins)
-	pulling := registry.Options{
-		Tokens: tokens, Store: store, Upstream: client, Log: log,
-		Guesses: guesses, Pulls: ratelimit.New(cfg.Limits.Pulls), Resolver: resolver, Aliases: aliases(cfg),
-		Recipes: book, Grants: stored.grants,
-	}
-	if cfg.Registry.Auth == "basic" {
-		if pulling.Passwords, err = openHtpasswd(cfg.Registry.Htpasswd, log); err != nil {
-			return s, fmt.Errorf("registry.htpasswd: %w", err)
-		}
-	}
-	if cfg.Cache.Size > 0 {
-		if pulling.Cache, err = cache.Open(cfg.Cache.Dir, int64(cfg.Cache.Size), log); err != nil {
-			return s, fmt.Errorf("cache.dir: %w", err)
-		}
+	if pulls.Cache != nil {
 		s.close = func() {
-			if err := pulling.Cache.Close(); err != nil {
-				log.Warn("close the cache", "error", err)
+			if err := pulls.Cache.Close(); err != nil {
+				log.Warn("cannot close the cache, the next start reads its directory anew", "error", err)
 			}
 		}
 	}
-	images := registry.New(pulling)
-	s.recipes = &namedRecipes{started: cfg, book: book, log: log, forget: client.ForgetLogins}
-	s.recipes.loader = recipes.Loader{
-		Upstream: client, Layers: layers, Store: store, Records: store, MaxInline: int64(cfg.API.MaxBody), Log: log,
-	}
+	s.recipes = p.namedRecipes()
 	if len(cfg.Recipes) > 0 {
 		if err := s.recipes.apply(ctx, cfg); err != nil {
 			return s, err
 		}
 	}
-	asking := api.Options{
-		Resolver:   resolver,
-		Registries: resolver,
-		Layers:     layers,
-		Tokens:     tokens,
+	requests, err := p.apiOptions(base.Host)
+	if err != nil {
+		return s, err
+	}
+	outside := front.Front{Log: log, Proxies: proxies(cfg), Observe: observe, Stall: cfg.HTTP.StallTimeout}
+	s.handler = outside.Handler(planes{data: registry.New(pulls), control: api.New(requests)})
+	return s, nil
+}
+
+func newParts(cfg *config.Config, base config.URL, log *slog.Logger) (p parts, err error) {
+	p = parts{cfg: cfg, log: log, book: new(recipes.Book), guesses: front.NewGuesses(cfg.Limits.WrongLogins)}
+	if p.storage, err = openStorage(cfg); err != nil {
+		return p, err
+	}
+	if p.upstream, err = newUpstream(cfg, nil, p.book); err != nil {
+		return p, err
+	}
+	store := p.storage.store
+	p.layers = assemble.NewLayers(store, store, p.upstream, cfg.Storage.Dir, int64(cfg.Layers.MaxSize))
+	p.resolver = assemble.NewResolver(p.upstream, p.layers, store, cfg.Limits.Layers)
+	p.resolver.Builder = auth.Builder{ID: base.String(), Version: version}
+	return p, nil
+}
+
+// registryOptions returns the options of the data plane. The cache in them must be
+// closed.
+func (p parts) registryOptions() (o registry.Options, err error) {
+	o = registry.Options{
+		Tokens:   p.storage.tokens,
+		Store:    p.storage.store,
+		Upstream: p.upstream,
+		Log:      p.log,
+		Recipes:  p.book,
+		Resolver: p.resolver,
+		Grants:   p.storage.grants,
+		Aliases:  aliases(p.cfg),
+		Guesses:  p.guesses,
+		Pulls:    ratelimit.New(p.cfg.Limits.Pulls),
+	}
+	if p.cfg.Registry.Auth == config.PullBasic {
+		if o.Passwords, err = openHtpasswd(p.cfg.Registry.Htpasswd, p.log); err != nil {
+			return o, fmt.Errorf("registry.htpasswd: %w", err)
+		}
+	}
+	if p.cfg.Cache.Size > 0 {
+		if o.Cache, err = cache.Open(p.cfg.Cache.Dir, int64(p.cfg.Cache.Size), p.log); err != nil {
+			return o, fmt.Errorf("cache.dir: %w", err)
+		}
+	}
+	return o, nil
+}
+
+// apiOptions returns the options of the control plane. host begins the image names
+// that it hands out.
+func (p parts) apiOptions(host string) (o api.Options, err error) {
+	o = api.Options{
+		Resolver:   p.resolver,
+		Registries: p.resolver,
+		Layers:     p.layers,
+		Tokens:     p.storage.tokens,
 		Host:       host,
-		MaxBody:    int64(cfg.API.MaxBody),
+		MaxBody:    int64(p.cfg.API.MaxBody),
 		Version:    version,
 		Commit:     commit(),
-		Ready:      func(ctx context.Context) error { return storageReady(ctx, store) },
-		Policies:   newPolicies(cfg),
-		Submits:    ratelimit.New(cfg.Limits.Submits),
-		Guesses:    guesses,
+		Ready:      p.storage.ready,
+		Policies:   newPolicies(p.cfg),
+		Submits:    ratelimit.New(p.cfg.Limits.Submits),
+		Guesses:    p.guesses,
+		Forward:    p.cfg.API.Builds.Forward.Parsed(),
 		// Not the client for registries: the administrator named this host, so it
 		// may be at a private address.
 		Client: &http.Client{},
 	}
-	if err := addLogins(cfg, &asking, log); err != nil {
-		return s, err
-	}
-	if asking.Forward, err = forwardTo(cfg); err != nil {
-		return s, err
-	}
-	control := api.New(asking)
-	// Not a ServeMux: that would answer "//" and ".." in image names itself,
-	// with a redirect to a page.
-	front := front.Front{Log: log, Proxies: proxies(cfg), Observe: observe, Stall: cfg.HTTP.StallTimeout}
-	s.handler = front.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if p := r.URL.Path; p == "/v2" || strings.HasPrefix(p, "/v2/") || strings.HasPrefix(p, "/wt/") {
-			images.ServeHTTP(w, r)
-			return
-		}
-		control.ServeHTTP(w, r)
-	}))
-	return s, nil
+	return o, addLogins(p.cfg, &o, p.log)
 }
 
-// addLogins says how callers and admins of the API log in.
-func addLogins(cfg *Config, o *api.Options, log *slog.Logger) (err error) {
-	if cfg.API.Auth == "basic" {
-		if o.Passwords, err = openHtpasswd(cfg.API.Htpasswd, log); err != nil {
-			return fmt.Errorf("api.htpasswd: %w", err)
-		}
+// planes sends requests for images to the data plane and all others to the control
+// plane. It is no ServeMux, which would answer "//" and ".." in image names itself,
+// with a redirect to a page.
+type planes struct{ data, control http.Handler }
+
+func (p planes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if path := r.URL.Path; path == "/v2" || strings.HasPrefix(path, "/v2/") || strings.HasPrefix(path, "/wt/") {
+		p.data.ServeHTTP(w, r)
+		return
 	}
-	if o.Bearer, err = newBearer(cfg); err != nil {
-		return err
-	}
-	if len(cfg.API.Admins) > 0 {
-		hashes := map[string]string{}
-		for user, hash := range cfg.API.Admins {
-			hashes[user] = string(hash)
-		}
-		if o.Admins, err = auth.NewPasswords(hashes); err != nil {
-			return fmt.Errorf("api.admins: %w", err)
-		}
-	}
-	return nil
+	p.control.ServeHTTP(w, r)
 }
 
-// proxies are validated when the configuration is loaded.
-func proxies(cfg *Config) front.Proxies {
+// proxies returns the networks whose X-Forwarded-For is believed.
+func proxies(cfg *config.Config) front.Proxies {
 	var list front.Proxies
-	for _, text := range cfg.HTTP.Proxies {
-		if network, err := parseNetwork(text); err == nil {
-			list = append(list, network)
-		}
+	for _, network := range cfg.HTTP.Proxies {
+		list = append(list, network.Prefix)
 	}
 	return list
-}
-
-// forwardTo is where requests go that this server does not serve; nil for
-// nowhere.
-func forwardTo(cfg *Config) (*url.URL, error) {
-	if cfg.API.Builds.Forward == "" {
-		return nil, nil
-	}
-	u, err := url.Parse(cfg.API.Builds.Forward)
-	if err != nil {
-		return nil, fmt.Errorf("api.builds.forward: %w", err)
-	}
-	return u, nil
-}
-
-// storageReady reads a record that does not exist, which fails otherwise only
-// when the storage cannot be read.
-func storageReady(ctx context.Context, store *blobstore.Dir) error {
-	if _, err := store.Record(ctx, "health/ready"); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return errors.New("the storage directory cannot be read")
-	}
-	return nil
-}
-
-// authority is the host, and port if any, of a URL.
-func authority(rawURL string) (string, error) {
-	u, err := url.Parse(rawURL)
-	if err != nil || u.Host == "" {
-		return "", fmt.Errorf("http.host %q is not a URL with a host", rawURL)
-	}
-	return u.Host, nil
 }

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"encoding/base64"
 	"os"
 	"path/filepath"
 	"sync/atomic"
 	"syscall"
 	"testing"
+
+	"github.com/waveproxy/waveproxy/config"
 )
 
 // TestKeysAreReadOnce: a rotation between two readings would give tokens and
@@ -28,7 +31,7 @@ func TestKeysAreReadOnce(t *testing.T) {
 			// A reader that opens the file again must not get this pipe.
 			os.Remove(pipe)
 			syscall.Mkfifo(pipe, 0o600)
-			f.WriteString(testKey)
+			f.WriteString(base64.StdEncoding.EncodeToString(make([]byte, 32)))
 			f.Close()
 		}
 	}()
@@ -39,9 +42,9 @@ func TestKeysAreReadOnce(t *testing.T) {
 			f.Close()
 		}
 	})
-	cfg := defaults()
+	cfg := config.Defaults()
 	cfg.Storage.Dir = filepath.Join(dir, "data")
-	cfg.Tokens.Keys = []TokenKey{{File: pipe}}
+	cfg.Tokens.Keys = []config.TokenKey{{File: pipe}}
 	s, err := openStorage(cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -12,27 +12,28 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/waveproxy/waveproxy/augment"
+	"github.com/waveproxy/waveproxy/api"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/auth/acr"
 	"github.com/waveproxy/waveproxy/auth/ecr"
 	"github.com/waveproxy/waveproxy/auth/gar"
 	"github.com/waveproxy/waveproxy/auth/oidc"
+	"github.com/waveproxy/waveproxy/config"
 	"github.com/waveproxy/waveproxy/recipes"
 	"github.com/waveproxy/waveproxy/upstream"
 )
 
-// newUpstream returns the client for other registries. Hosts in named are
-// reached at private addresses, too, besides those in the configuration.
-// Recipes of the book are identities of their own.
-func newUpstream(cfg *Config, named map[string]upstream.Registry, book *recipes.Book) (*upstream.Client, error) {
+// newUpstream returns the client for other registries. Hosts in named are reached
+// at private addresses, too, as the hosts in the configuration are. Recipes of the
+// book are identities of their own.
+func newUpstream(cfg *config.Config, named map[string]upstream.Registry, book *recipes.Book) (*upstream.Client, error) {
 	registries := map[string]upstream.Registry{}
 	maps.Copy(registries, named)
 	for name := range cfg.Registries {
 		host, _, _ := strings.Cut(name, "/")
 		r := cfg.Registries[host] // zero if only paths below it are listed
 		registries[host] = upstream.Registry{
-			URL: r.URL, PlainHTTP: r.PlainHTTP, CA: r.CA, Redirect: cmp.Or(r.Blobs, cfg.Upstreams.Blobs) == "redirect",
+			URL: r.URL.String(), PlainHTTP: r.PlainHTTP, CA: r.CA, Redirect: cmp.Or(r.Blobs, cfg.Upstreams.Blobs) == config.Redirect,
 		}
 	}
 	policies := newPolicies(cfg)
@@ -42,8 +43,8 @@ func newUpstream(cfg *Config, named map[string]upstream.Registry, book *recipes.
 	}
 	return upstream.New(upstream.Options{
 		Registries: registries, Keychain: keychain, UserAgent: userAgent,
-		Allow: patterns(cfg.Upstreams.Allow), Deny: patterns(cfg.Upstreams.Deny), Concurrency: cfg.Limits.Upstream,
-		Redirect: cfg.Upstreams.Blobs == "redirect", StallTimeout: cfg.Upstreams.StallTimeout,
+		Allow: cfg.Upstreams.Allow, Deny: cfg.Upstreams.Deny, Concurrency: cfg.Limits.Upstream,
+		Redirect: cfg.Upstreams.Blobs == config.Redirect, StallTimeout: cfg.Upstreams.StallTimeout,
 		Permit: func(t auth.Target) error {
 			if _, ok := auth.RecipeOf(t.Identity); ok {
 				return nil // the registry checks the recipe's own images before it gets here
@@ -53,18 +54,18 @@ func newUpstream(cfg *Config, named map[string]upstream.Registry, book *recipes.
 	})
 }
 
-// newKeychain gives every identity the credentials that its policy names, and
-// every recipe those that it names in the edition in force.
-func newKeychain(cfg *Config, policies *auth.Policies, book *recipes.Book) (auth.Keychain, error) {
+// newKeychain returns a keychain that gives every identity the credentials that
+// its policy names, and every recipe the ones that its edition in force names.
+func newKeychain(cfg *config.Config, policies *auth.Policies, book *recipes.Book) (auth.Keychain, error) {
 	common, err := sharedKeychain(cfg)
 	if err != nil {
 		return nil, err
 	}
-	sets := map[string]auth.Keychain{shared: common}
+	sets := map[string]auth.Keychain{config.Shared: common}
 	for name, set := range cfg.Credentials {
 		logins := map[string]auth.Credential{}
 		for registry, login := range set.Registries {
-			if logins[registry], err = login.credential("credentials." + name + ".registries." + registry); err != nil {
+			if logins[registry], err = login.Credential("credentials." + name + ".registries." + registry); err != nil {
 				return nil, fmt.Errorf("credentials.%s.registries.%s: %w", name, registry, err)
 			}
 		}
@@ -87,13 +88,13 @@ func newKeychain(cfg *Config, policies *auth.Policies, book *recipes.Book) (auth
 	}), nil
 }
 
-// sharedKeychain has the credentials that are nobody's in particular, those
-// that say most about a registry first.
-func sharedKeychain(cfg *Config) (auth.Keychain, error) {
+// sharedKeychain returns the credentials of registries, docker_config and clouds,
+// in this order: the ones that say most about a registry come first.
+func sharedKeychain(cfg *config.Config) (auth.Keychain, error) {
 	logins := map[string]auth.Credential{}
 	for name, r := range cfg.Registries {
 		var err error
-		if logins[name], err = r.credential("registries." + name); err != nil {
+		if logins[name], err = r.Credential("registries." + name); err != nil {
 			return nil, fmt.Errorf("registries.%s: %w", name, err)
 		}
 	}
@@ -116,103 +117,77 @@ func withDockerConfig(first auth.Keychain, path string) (auth.Keychain, error) {
 	return auth.FirstOf(first, docker), nil
 }
 
-func cloudKeychains(c *Clouds) ([]auth.Keychain, error) {
+// cloudKeychains returns the keychains of the clouds, each for its registries.
+func cloudKeychains(c *config.Clouds) ([]auth.Keychain, error) {
 	var list []auth.Keychain
-	add := func(registries []string, defaults []string, k auth.Keychain) {
-		if len(registries) == 0 {
-			registries = defaults
-		}
-		list = append(list, auth.Matching(patterns(registries), k))
-	}
 	for i, e := range c.ECR {
-		o := ecr.Options{AccessKeyID: e.AccessKeyID, RoleARN: e.Role, ExternalID: e.ExternalID, Endpoint: e.Endpoint}
-		if err := readGiven(e.secretAccessKey(), &o.SecretAccessKey); err != nil {
+		secret, err := e.Secret()
+		if err != nil {
 			return nil, fmt.Errorf("clouds.ecr[%d].secret_access_key: %w", i, err)
 		}
-		k, err := ecr.New(o)
+		k, err := ecr.New(ecr.Options{
+			AccessKeyID: e.AccessKeyID, SecretAccessKey: secret, RoleARN: e.Role, ExternalID: e.ExternalID, Endpoint: e.Endpoint.String(),
+		})
 		if err != nil {
 			return nil, fmt.Errorf("clouds.ecr[%d]: %w", i, err)
 		}
-		add(e.Registries, []string{"*.dkr.ecr.*.amazonaws.com", "public.ecr.aws"}, k)
+		list = append(list, auth.Matching(e.Patterns(), k))
 	}
 	for i, g := range c.GAR {
 		k, err := gar.New(gar.Options{KeyFile: g.KeyFile})
 		if err != nil {
 			return nil, fmt.Errorf("clouds.gar[%d]: %w", i, err)
 		}
-		add(g.Registries, []string{"*.pkg.dev", "gcr.io", "*.gcr.io"}, k)
+		list = append(list, auth.Matching(g.Patterns(), k))
 	}
 	for i, a := range c.ACR {
-		// A client without tenant and secret is a machine's identity.
-		managed := a.ClientID != "" && a.Tenant == "" && !a.clientSecret().given()
-		o := acr.Options{TenantID: a.Tenant, ClientID: a.ClientID, ManagedIdentity: managed}
-		if err := readGiven(a.clientSecret(), &o.ClientSecret); err != nil {
+		secret, err := a.Secret()
+		if err != nil {
 			return nil, fmt.Errorf("clouds.acr[%d].client_secret: %w", i, err)
 		}
-		k, err := acr.New(o)
+		k, err := acr.New(acr.Options{TenantID: a.Tenant, ClientID: a.ClientID, ClientSecret: secret, ManagedIdentity: a.ManagedIdentity()})
 		if err != nil {
 			return nil, fmt.Errorf("clouds.acr[%d]: %w", i, err)
 		}
-		add(a.Registries, []string{"*.azurecr.io"}, k)
+		list = append(list, auth.Matching(a.Patterns(), k))
 	}
 	return list, nil
 }
 
-func readGiven(s secretSource, to *string) (err error) {
-	if s.given() {
-		*to, err = s.read()
-	}
-	return err
-}
-
-// patterns are validated when the configuration is loaded.
-func patterns(texts []string) []auth.Pattern {
-	var list []auth.Pattern
-	for _, text := range texts {
-		if p, err := auth.ParsePattern(text); err == nil {
-			list = append(list, p)
-		}
-	}
-	return list
-}
-
-// platforms are validated, and here written in one way.
-func platforms(texts []string) []string {
-	var list []string
-	for _, text := range texts {
-		if p, err := augment.ParsePlatform(text); err == nil {
-			list = append(list, augment.FormatPlatform(p))
-		}
-	}
-	return list
-}
-
-func newPolicies(cfg *Config) *auth.Policies {
+// newPolicies returns what each identity may do.
+func newPolicies(cfg *config.Config) *auth.Policies {
 	byIdentity := map[string]auth.Policy{}
 	for name, i := range cfg.API.Identities {
-		byIdentity[name] = auth.Policy{Images: patterns(i.Images), Platforms: platforms(i.Platforms), TTL: i.TTL, Credentials: i.Credentials}
+		p := auth.Policy{Images: i.Images, TTL: i.TTL, Credentials: i.Credentials}
+		for _, platform := range i.Platforms {
+			p.Platforms = append(p.Platforms, string(platform))
+		}
+		byIdentity[name] = p
 	}
 	return auth.NewPolicies(byIdentity)
 }
 
-// openHtpasswd logs when a changed file is not good; the users of before stay.
+// openHtpasswd returns the users of a file, which is read again when it changes.
+// A changed file with a mistake is logged, and the previous users stay.
 func openHtpasswd(path string, log *slog.Logger) (*auth.Passwords, error) {
 	p, err := auth.OpenHtpasswd(path)
 	if err != nil {
 		return nil, err
 	}
-	p.OnReloadError = func(err error) { log.Error("the users of before stay", "file", path, "error", err) }
+	p.OnReloadError = func(err error) {
+		log.Error("htpasswd reload failed, keeping the previous users", "file", path, "error", err)
+	}
 	return p, nil
 }
 
-// newBearer is nil unless callers log in with tokens.
-func newBearer(cfg *Config) (auth.Bearer, error) {
-	if cfg.API.Auth != "bearer" {
+// newBearer returns nil unless callers log in with tokens.
+func newBearer(cfg *config.Config) (auth.Bearer, error) {
+	if cfg.API.Auth != config.APIBearer {
 		return nil, nil
 	}
 	tokens := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(cfg.API.Tokens)) {
-		token, err := cfg.API.Tokens[name].source().read()
+		token, err := cfg.API.Tokens[name].Read()
 		if err != nil {
 			return nil, fmt.Errorf("api.tokens.%s: %w", name, err)
 		}
@@ -227,11 +202,12 @@ func newBearer(cfg *Config) (auth.Bearer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("api.oidc.ca: %w", err)
 	}
-	issuer := oidc.New(oidc.Options{Issuer: o.Issuer, Audience: o.Audience, Claim: o.Claim, Client: client})
+	issuer := oidc.New(oidc.Options{Issuer: string(o.Issuer), Audience: o.Audience, Claim: o.Claim, Client: client})
 	return auth.FirstBearer(static, issuer), nil
 }
 
-// trusting returns a client that trusts the certificates in a file, too.
+// trusting returns a client that trusts the certificates in the file besides the
+// system's.
 func trusting(ca string) (*http.Client, error) {
 	if ca == "" {
 		return &http.Client{}, nil
@@ -250,4 +226,26 @@ func trusting(ca string) (*http.Client, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig = &tls.Config{RootCAs: pool}
 	return &http.Client{Transport: transport}, nil
+}
+
+// addLogins sets how callers and admins of the API log in.
+func addLogins(cfg *config.Config, o *api.Options, log *slog.Logger) (err error) {
+	if cfg.API.Auth == config.APIBasic {
+		if o.Passwords, err = openHtpasswd(cfg.API.Htpasswd, log); err != nil {
+			return fmt.Errorf("api.htpasswd: %w", err)
+		}
+	}
+	if o.Bearer, err = newBearer(cfg); err != nil {
+		return err
+	}
+	if len(cfg.API.Admins) > 0 {
+		hashes := map[string]string{}
+		for user, hash := range cfg.API.Admins {
+			hashes[user] = string(hash)
+		}
+		if o.Admins, err = auth.NewPasswords(hashes); err != nil {
+			return fmt.Errorf("api.admins: %w", err)
+		}
+	}
+	return nil
 }

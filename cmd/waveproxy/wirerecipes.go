@@ -2,39 +2,41 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"os"
-	"reflect"
 	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/waveproxy/waveproxy/config"
 	"github.com/waveproxy/waveproxy/recipes"
 )
 
-// namedRecipes makes the recipes in force what a configuration says.
+// namedRecipes puts the recipes of configurations into force.
 type namedRecipes struct {
-	started *Config // what else is in force
-	book    *recipes.Book
-	loader  recipes.Loader
-	log     *slog.Logger
-	forget  func() // forgets logins, which were made with the credentials of before
+	startConfig  *config.Config // everything but recipes stays as it says
+	book         *recipes.Book
+	loader       recipes.Loader
+	log          *slog.Logger
+	forgetLogins func() // forgets the logins that were made with the previous credentials
 }
 
-// apply puts the recipes of a configuration into force, or none of them and says
-// all that is wrong. It must not be called by two at once.
-func (n *namedRecipes) apply(ctx context.Context, cfg *Config) error {
-	var p problems
+// apply puts all recipes of a configuration into force, or none and returns all
+// that is wrong with them. It is not safe for concurrent use.
+func (n *namedRecipes) apply(ctx context.Context, cfg *config.Config) error {
+	var problems []error
 	for _, name := range slices.Sorted(maps.Keys(cfg.Recipes)) {
 		for _, credentials := range cfg.Recipes[name].Credentials {
-			if _, known := n.started.Credentials[credentials]; !known && credentials != shared {
-				p.add("recipes."+name+".credentials", credentials, "was not in credentials when the server was started, which takes a restart")
+			if _, known := n.startConfig.Credentials[credentials]; !known && credentials != config.Shared {
+				problems = append(problems, fmt.Errorf("recipes.%s.credentials: %q: was not in credentials when the server was started: restart it to use them", name, credentials))
 			}
 		}
 	}
-	if err := p.err(); err != nil {
+	if err := errors.Join(problems...); err != nil {
 		return err
 	}
 	n.log.Info("reading recipes", "recipes", slices.Sorted(maps.Keys(cfg.Recipes)))
@@ -43,13 +45,21 @@ func (n *namedRecipes) apply(ctx context.Context, cfg *Config) error {
 		return err
 	}
 	changes := n.book.Replace(edition)
-	n.forget()
+	n.forgetLogins()
 	n.log.Info("recipes in force", "recipes", n.book.Names(), "added", changes.Added, "changed", changes.Changed, "removed", changes.Removed)
 	return nil
 }
 
+// namedRecipes returns the recipes, none of which is in force yet.
+func (p parts) namedRecipes() *namedRecipes {
+	return &namedRecipes{startConfig: p.cfg, book: p.book, log: p.log, forgetLogins: p.upstream.ForgetLogins, loader: recipes.Loader{
+		Upstream: p.upstream, Layers: p.layers, Store: p.storage.store, Records: p.storage.store,
+		MaxInline: int64(p.cfg.API.MaxBody), Log: p.log,
+	}}
+}
+
 // follow reloads for each signal, one after the other, until ctx ends.
-func (n *namedRecipes) follow(ctx context.Context, signals <-chan os.Signal, load func() (*Config, error)) {
+func (n *namedRecipes) follow(ctx context.Context, signals <-chan os.Signal, load func() (*config.Config, error)) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -61,14 +71,15 @@ func (n *namedRecipes) follow(ctx context.Context, signals <-chan os.Signal, loa
 }
 
 // reload loads the configuration anew and applies its recipes.
-func (n *namedRecipes) reload(ctx context.Context, load func() (*Config, error)) {
+func (n *namedRecipes) reload(ctx context.Context, load func() (*config.Config, error)) {
 	cfg, err := load()
 	if err != nil {
 		n.refuse(err)
 		return
 	}
-	if sections := differences(n.started, cfg); len(sections) > 0 {
-		n.log.Warn("other changes of the configuration take a restart", "sections", sections)
+	sections := slices.DeleteFunc(config.Differences(n.startConfig, cfg), func(name string) bool { return name == "recipes" })
+	if len(sections) > 0 {
+		n.log.Warn("the configuration changed in sections that are read at the start only: restart to apply them", "sections", sections)
 	}
 	if err := n.apply(ctx, cfg); err != nil && ctx.Err() == nil {
 		n.refuse(err)
@@ -78,48 +89,33 @@ func (n *namedRecipes) reload(ctx context.Context, load func() (*Config, error))
 // refuse logs one line for each problem.
 func (n *namedRecipes) refuse(err error) {
 	for _, problem := range strings.Split(err.Error(), "\n") {
-		n.log.Error("the configuration is not reloaded: the recipes stay what they were", "problem", problem)
+		n.log.Error("reload failed, keeping the previous recipes", "problem", problem)
 	}
 }
 
-// differences names the sections, besides that of recipes, that are not the same.
-func differences(a, b *Config) []string {
-	var names []string
-	others := fieldsOf(reflect.ValueOf(b).Elem())
-	for name, v := range fieldsOf(reflect.ValueOf(a).Elem()) {
-		if name != "recipes" && !reflect.DeepEqual(v.Interface(), others[name].Interface()) {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names
-}
-
-// definitions are validated when the configuration is loaded.
-func definitions(cfg *Config) map[string]recipes.Definition {
+// definitions returns the recipes of a configuration in the form of their package.
+func definitions(cfg *config.Config) map[string]recipes.Definition {
 	byName := map[string]recipes.Definition{}
 	for name, r := range cfg.Recipes {
 		d := recipes.Definition{
 			Env: r.Env, Entrypoint: r.Entrypoint, Cmd: r.Cmd, WorkingDir: r.WorkingDir,
-			Images: patterns(r.Images), Credentials: r.Credentials,
+			Images: r.Images, Credentials: r.Credentials,
 		}
 		for _, document := range r.ContainerConfigURL {
 			d.Documents = append(d.Documents, string(document))
 		}
 		for _, l := range r.Layers {
-			layer := recipes.Layer{Path: l.Path, Target: l.Target, URL: string(l.URL), Digest: digest.Digest(l.Digest)}
-			if l.Platform != "" {
-				layer.Platform = strings.Join(platforms([]string{l.Platform}), "")
-			}
-			d.Layers = append(d.Layers, layer)
+			d.Layers = append(d.Layers, recipes.Layer{
+				Path: l.Path, Target: l.Target, URL: string(l.URL), Digest: digest.Digest(l.Digest), Platform: string(l.Platform),
+			})
 		}
 		byName[name] = d
 	}
 	return byName
 }
 
-// aliases are the other names of registries under a recipe's name.
-func aliases(cfg *Config) map[string]string {
+// aliases returns the hosts of registries by their other names under a recipe's name.
+func aliases(cfg *config.Config) map[string]string {
 	byAlias := map[string]string{}
 	for host, r := range cfg.Registries {
 		if r.Alias != "" {

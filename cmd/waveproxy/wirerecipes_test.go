@@ -20,6 +20,7 @@ import (
 
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/cmd/waveproxy/demo"
+	"github.com/waveproxy/waveproxy/config"
 	"github.com/waveproxy/waveproxy/front"
 	"github.com/waveproxy/waveproxy/recipes"
 	"github.com/waveproxy/waveproxy/upstream"
@@ -77,7 +78,7 @@ func runRecipes(t *testing.T, recipes string) running {
 	r := running{dir: t.TempDir(), log: newLogged()}
 	r.file = filepath.Join(r.dir, "c.yml")
 	r.configure(t, hub, recipes)
-	load := func() (*Config, error) { return loadConfig(r.file, nil) }
+	load := func() (*config.Config, error) { return config.Load(r.file, nil) }
 	cfg, err := load()
 	if err != nil {
 		t.Fatal(err)
@@ -149,7 +150,7 @@ func TestReload(t *testing.T) {
 		return func(text string) string { return strings.Replace(text, old, new, 1) }
 	}
 	r.rewrite(t, replace("recipes: {a: {env: [A=1]}, b: {env: [B=1]}}", "recipes: {a: {env: [A=2]}, c: {env: [C=1], layers: [{path: "+r.dir+"/c.yml, target: }]}}\n"))
-	r.log.wait(t, "level=ERROR", "the recipes stay", "recipes.c.layers[0]: ")
+	r.log.wait(t, "level=ERROR", "keeping the previous recipes", "recipes.c.layers[0]: ")
 	r.has(t, "a", "A=1")
 	r.has(t, "b", "B=1")
 	r.rewrite(t, replace(", layers: [{path: "+r.dir+"/c.yml, target: }]", ""))
@@ -165,15 +166,15 @@ func TestReload(t *testing.T) {
 		t.Errorf("the removed recipe: %s %s", resp.Status, body)
 	}
 	r.rewrite(t, replace("recipes:", "log: {level: debug}\nupstreams: {deny: [quay.io]}\nrecipes:"))
-	r.log.wait(t, "level=WARN", "take a restart", `sections="[log upstreams]"`)
+	r.log.wait(t, "level=WARN", "restart to apply", `sections="[log upstreams]"`)
 	r.log.wait(t, "recipes in force", "added=[] changed=[] removed=[]")
 	r.rewrite(t, replace("recipes:", "recipe:"))
-	r.log.wait(t, "level=ERROR", "the recipes stay", "recipe: unknown key")
+	r.log.wait(t, "level=ERROR", "keeping the previous recipes", "recipe: unknown key")
 	r.has(t, "c", "C=1")
 	r.rewrite(t, func(text string) string {
 		return strings.NewReplacer("recipe:", "credentials: {late: {}}\nrecipes:", "c: {", "c: {credentials: [late], ").Replace(text)
 	})
-	r.log.wait(t, "level=ERROR", "recipes.c.credentials", "takes a restart")
+	r.log.wait(t, "level=ERROR", "recipes.c.credentials", "restart it")
 }
 
 // TestReloadAddsTheFirst: a server without recipes has no names of recipes, until
@@ -194,42 +195,47 @@ func TestReloadAddsTheFirst(t *testing.T) {
 }
 
 func TestBadRecipesDoNotStart(t *testing.T) {
-	cfg := defaults()
-	cfg.HTTP.Addr, cfg.HTTP.Host, cfg.Storage.Dir = "127.0.0.1:0", "", t.TempDir()
-	cfg.Recipes = map[string]Recipe{
-		"a": {Layers: []RecipeLayer{{Path: "absent"}}}, "b": {ContainerConfigURL: oneOrMore{"file:absent"}},
+	cfg := config.Defaults()
+	cfg.HTTP.Addr, cfg.Storage.Dir = "127.0.0.1:0", t.TempDir()
+	cfg.Recipes = map[string]config.Recipe{
+		"a": {Layers: []config.RecipeLayer{{Path: "absent"}}}, "b": {ContainerConfigURL: config.Locations{"file:absent"}},
 	}
 	err := serve(t.Context(), cfg, nil, slog.New(slog.DiscardHandler), func(string) { t.Error("it serves") })
-	checkLines(t, err, "", []string{
+	want := strings.Join([]string{
 		"recipes.a.layers[0]: stat absent: no such file or directory",
 		"recipes.b.container_config_url: open absent: no such file or directory",
-	})
+	}, "\n")
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v, want:\n%s", err, want)
+	}
 }
 
 // TestCredentialsOfRecipes: a recipe has the logins that it names, those of the
 // edition in force, and never anybody else's.
 func TestCredentialsOfRecipes(t *testing.T) {
-	cfg := defaults()
-	cfg.Registries = map[string]Registry{"quay.io": {Login: Login{Username: "shared", Password: "p"}}}
-	cfg.Credentials = map[string]CredentialSet{"team": {Registries: map[string]Login{"quay.io": {Username: "team", Password: "p"}}}}
-	cfg.API.Identities = map[string]Identity{"*": {Credentials: []string{"shared"}}}
+	cfg := config.Defaults()
+	cfg.Registries = map[string]config.Registry{"quay.io": {Login: config.Login{Username: "shared", Password: "p"}}}
+	cfg.Credentials = map[string]config.CredentialSet{"team": {Registries: map[string]config.Login{"quay.io": {Username: "team", Password: "p"}}}}
+	cfg.API.Identities = map[string]config.Identity{"*": {Credentials: []string{"shared"}}}
 	book := new(recipes.Book)
 	keychain, err := newKeychain(cfg, newPolicies(cfg), book)
 	if err != nil {
 		t.Fatal(err)
 	}
 	forgotten := 0
-	names := &namedRecipes{started: cfg, book: book, log: slog.New(slog.DiscardHandler), forget: func() { forgotten++ }}
-	recipe := func(credentials ...string) Recipe { return Recipe{Env: []string{"A=1"}, Credentials: credentials} }
+	names := &namedRecipes{startConfig: cfg, book: book, log: slog.New(slog.DiscardHandler), forgetLogins: func() { forgotten++ }}
+	recipe := func(credentials ...string) config.Recipe {
+		return config.Recipe{Env: []string{"A=1"}, Credentials: credentials}
+	}
 	for _, step := range []struct {
-		recipes map[string]Recipe
+		recipes map[string]config.Recipe
 		want    map[string]string // the user of an identity
 	}{
 		{nil, map[string]string{"recipe:a": "", "recipe:": "", "a": "shared", "": "shared"}},
-		{map[string]Recipe{"a": recipe(), "b": recipe("team", "shared"), "c": recipe("shared")}, map[string]string{
+		{map[string]config.Recipe{"a": recipe(), "b": recipe("team", "shared"), "c": recipe("shared")}, map[string]string{
 			"recipe:a": "", "recipe:b": "team", "recipe:c": "shared", "recipe:d": "", "recipe:": "", "b": "shared",
 		}},
-		{map[string]Recipe{"a": recipe("team")}, map[string]string{"recipe:a": "team", "recipe:b": ""}},
+		{map[string]config.Recipe{"a": recipe("team")}, map[string]string{"recipe:a": "team", "recipe:b": ""}},
 	} {
 		changed := *cfg
 		changed.Recipes = step.recipes
@@ -254,10 +260,10 @@ func TestPolicyOfRecipes(t *testing.T) {
 	hub := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(hub.Close)
 	host := strings.TrimPrefix(hub.URL, "http://")
-	cfg := defaults()
-	cfg.Registries = map[string]Registry{host: {PlainHTTP: true}}
-	cfg.API.Identities = map[string]Identity{"*": {Images: []string{"quay.io"}}}
-	cfg.Upstreams.Deny = []string{host + "/denied"}
+	cfg := config.Defaults()
+	cfg.Registries = map[string]config.Registry{host: {PlainHTTP: true}}
+	cfg.API.Identities = map[string]config.Identity{"*": {Images: []auth.Pattern{pattern(t, "quay.io")}}}
+	cfg.Upstreams.Deny = []auth.Pattern{pattern(t, host+"/denied")}
 	client, err := newUpstream(cfg, nil, new(recipes.Book))
 	if err != nil {
 		t.Fatal(err)
@@ -276,4 +282,13 @@ func TestPolicyOfRecipes(t *testing.T) {
 			t.Errorf("a recipe, %s: %v", repository, err)
 		}
 	}
+}
+
+func pattern(t *testing.T, text string) auth.Pattern {
+	t.Helper()
+	p, err := auth.ParsePattern(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }

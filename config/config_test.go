@@ -1,7 +1,8 @@
-package main
+package config
 
 import (
 	"bytes"
+	"encoding"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -18,9 +19,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/waveproxy/waveproxy/internal/yamlstrict"
 )
 
-const example = "../../config.example.yml"
+const example = "../config.example.yml"
 
 // testKey is a valid key; the 0x2a bytes make it easy to find in output.
 var testKey = base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{0x2a}, 32))
@@ -38,16 +41,16 @@ func write(t *testing.T, name, text string) string {
 }
 
 func TestDefaults(t *testing.T) {
-	c, err := loadConfig("", nil)
+	c, err := Load("", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := defaults()
-	want.HTTP.Host = "http://localhost:9090"
+	want := Defaults()
+	want.HTTP.Host = URL{"http", "localhost:9090"}
 	if diff := cmp.Diff(want, c); diff != "" {
 		t.Errorf("without file and environment (-want +got):\n%s", diff)
 	}
-	c, err = loadConfig(write(t, "empty.yml", "# nothing\nlog:\nhttp: {tls: }\n"), nil)
+	c, err = Load(write(t, "empty.yml", "# nothing\nlog:\nhttp: {tls: }\n"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,11 +60,11 @@ func TestDefaults(t *testing.T) {
 }
 
 func TestExampleHoldsTheDefaults(t *testing.T) {
-	want, err := loadConfig("", nil)
+	want, err := Load("", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := loadConfig(example, nil)
+	got, err := Load(example, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +114,7 @@ func loggingIn(text string) string {
 
 func TestExampleHoldsEveryKey(t *testing.T) {
 	text := completeExample(t)
-	c, err := loadConfig(write(t, "complete.yml", loggingIn(text)), nil)
+	c, err := Load(write(t, "complete.yml", loggingIn(text)), nil)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
@@ -137,14 +140,14 @@ func TestExampleHoldsEveryKey(t *testing.T) {
 // allKeys lists the keys of a section; the elements of lists and maps are *.
 func allKeys(prefix string, section reflect.Type) []string {
 	var keys []string
-	for name, v := range fieldsOf(reflect.New(section).Elem()) {
+	for name, v := range yamlstrict.Fields(reflect.New(section).Elem()) {
 		switch kind := v.Kind(); {
-		case isSection(v):
+		case isSection(v.Type()):
 			keys = append(keys, allKeys(prefix+name+".", v.Type())...)
 		case (kind == reflect.Map || kind == reflect.Slice) && v.Type().Elem() == reflect.TypeFor[Login]():
 			keys = append(keys, prefix+name+".*") // what a login is stands under registries
 		case kind == reflect.Map || kind == reflect.Slice:
-			if v.Type().Elem().Kind() == reflect.Struct {
+			if isSection(v.Type().Elem()) {
 				keys = append(keys, allKeys(prefix+name+".*.", v.Type().Elem())...)
 				continue
 			}
@@ -156,13 +159,20 @@ func allKeys(prefix string, section reflect.Type) []string {
 	return keys
 }
 
+func isSection(t reflect.Type) bool {
+	return t.Kind() == reflect.Struct && !reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
+}
+
 func collectKeys(prefix string, n *yaml.Node, t reflect.Type, keys map[string]bool) {
 	keys[strings.TrimSuffix(prefix, ".")] = true
 	switch t.Kind() {
 	case reflect.Struct:
+		if !isSection(t) {
+			return
+		}
 		for i := 0; i < len(n.Content); i += 2 {
 			name := n.Content[i].Value
-			collectKeys(prefix+name+".", n.Content[i+1], fieldsOf(reflect.New(t).Elem())[name].Type(), keys)
+			collectKeys(prefix+name+".", n.Content[i+1], yamlstrict.Fields(reflect.New(t).Elem())[name].Type(), keys)
 		}
 	case reflect.Map:
 		for i := 0; i < len(n.Content); i += 2 {
@@ -182,15 +192,15 @@ func TestFieldsHaveKeys(t *testing.T) {
 		}
 	}
 	variables := map[string]string{}
-	for _, s := range settings("", reflect.ValueOf(defaults()).Elem()) {
-		name := s.variable()
+	for _, s := range yamlstrict.Settings(reflect.ValueOf(Defaults()).Elem()) {
+		name := s.Variable(envPrefix)
 		if other := variables[name]; other != "" {
-			t.Errorf("%s is both %s and %s", name, other, s.key)
+			t.Errorf("%s is both %s and %s", name, other, s.Key)
 		}
 		if foreignEnv.MatchString(name + "=") {
 			t.Errorf("%s is ignored as foreign", name)
 		}
-		variables[name] = s.key
+		variables[name] = s.Key
 	}
 }
 
@@ -219,17 +229,17 @@ func TestBadFile(t *testing.T) {
 		{"two documents", "log: {level: info}\n---\nlog: {level: warn}\n", []string{"c.yml:2: more than one YAML document"}},
 		{"syntax", "log: [\n", []string{"c.yml: yaml: line 1: did not find expected node content"}},
 		{"both names of Docker Hub", "registries: {docker.io: {}, index.docker.io: {}}\n", []string{
-			`registries: "index.docker.io": is the same as docker.io, which is given too`,
+			`c.yml:1: registries: "index.docker.io": is the same as docker.io, which is given too`,
 		}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			path := write(t, "c.yml", test.text)
-			_, err := loadConfig(path, nil)
+			_, err := Load(path, nil)
 			checkLines(t, err, filepath.Dir(path)+"/", test.want)
 		})
 	}
-	if _, err := loadConfig("/nowhere/c.yml", nil); err == nil || !strings.Contains(err.Error(), "/nowhere/c.yml") {
+	if _, err := Load("/nowhere/c.yml", nil); err == nil || !strings.Contains(err.Error(), "/nowhere/c.yml") {
 		t.Errorf("missing file: %v", err)
 	}
 }
@@ -253,130 +263,131 @@ func TestValidate(t *testing.T) {
 		want []string
 	}{
 		{"log: {level: trace, format: xml}", []string{
-			`log.level: "trace": want one of debug, info, warn, error`,
-			`log.format: "xml": want one of text, json`,
+			`c.yml:1: log.level: "trace": want one of debug, info, warn, error`,
+			`c.yml:1: log.format: "xml": want one of text, json`,
 		}},
-		{"http: {addr: '9090'}", []string{`http.addr: "9090": want host:port or :port, with a port from 0 to 65535`}},
-		{"http: {addr: ':http'}", []string{`http.addr: ":http": want host:port or :port, with a port from 0 to 65535`}},
-		{"http: {host: wave.example.org}", []string{`http.host: "wave.example.org": ` + noPath}},
-		{"http: {host: 'https://wave.example.org/v2'}", []string{`http.host: "https://wave.example.org/v2": ` + noPath}},
-		{"http: {host: 'https://wave'}", []string{`http.host: "https://wave": image names cannot begin with this host: it needs a dot or a port, or to be localhost`}},
-		{"http: {tls: {key: config.go}}", []string{`http.tls: "config.go": give both certificate and key, or none`}},
-		{"http: {tls: {key: config.go, certificate: absent.pem}}", []string{`http.tls.certificate: "absent.pem": no such file or directory`}},
+		{"http: {addr: '9090'}", []string{`c.yml:1: http.addr: "9090": want host:port or :port, with a port from 0 to 65535`}},
+		{"http: {addr: ':http'}", []string{`c.yml:1: http.addr: ":http": want host:port or :port, with a port from 0 to 65535`}},
+		{"http: {host: wave.example.org}", []string{`c.yml:1: http.host: "wave.example.org": ` + noPath}},
+		{"http: {host: 'https://wave.example.org/v2'}", []string{`c.yml:1: http.host: "https://wave.example.org/v2": ` + noPath}},
+		{"http: {host: 'https://wave'}", []string{`c.yml:1: http.host: "https://wave": image names cannot begin with this host: it needs a dot or a port, or to be localhost`}},
+		{"http: {tls: {key: config.go}}", []string{`c.yml:1: http.tls: "config.go": give both certificate and key, or none`}},
+		{"http: {tls: {key: config.go, certificate: absent.pem}}", []string{`c.yml:1: http.tls.certificate: "absent.pem": no such file or directory`}},
 		{"storage: {dir: ''}\ntokens: {ttl: 59s}", []string{
-			`storage.dir: "": want a directory`,
-			`tokens.ttl: "59s": want a duration from 1m to 8760h`,
+			`c.yml:1: storage.dir: "": want a directory`,
+			`c.yml:2: tokens.ttl: "59s": want a duration from 1m to 8760h`,
 		}},
-		{"tokens: {ttl: 8760h1s}", []string{`tokens.ttl: "8760h0m1s": want a duration from 1m to 8760h`}},
+		{"tokens: {ttl: 8760h1s}", []string{`c.yml:1: tokens.ttl: "8760h0m1s": want a duration from 1m to 8760h`}},
 		{"tokens: {ttl: 36}", []string{`c.yml:1: tokens.ttl: "36" is not a duration such as 36h or 90m`}},
 		{"tokens: {keys: [{}, {file: absent}, {key: AAAA}, {file: absent, key: AAAA}]}", []string{
-			`tokens.keys[0]: "": give either file or key`,
-			`tokens.keys[1].file: "absent": no such file or directory`,
-			`tokens.keys[2].key: "***": key has 3 bytes, want at least 32: make one with openssl rand -base64 32`,
-			`tokens.keys[3]: "absent": give either file or key`,
+			`c.yml:1: tokens.keys[0]: "": give either file or key`,
+			`c.yml:1: tokens.keys[1].file: "absent": no such file or directory`,
+			`c.yml:1: tokens.keys[2].key: "***": key has 3 bytes, want at least 32: make one with openssl rand -base64 32`,
+			`c.yml:1: tokens.keys[3]: "absent": give either file or key`,
 		}},
 		{"registries: {quay: {}, quay.io/org: {ca: config.go}, quay.io/Org: {}, 'quay.io/org:1': {}, quay.io/: {}, 'https://quay.io': {}, 'u:p@quay.io': {}}", []string{
-			`registries: "https://quay.io": ` + badHost,
-			`registries: "quay": ` + badHost,
-			`registries: "quay.io/": ` + badHost,
-			`registries: "quay.io/Org": ` + badHost,
-			`registries.quay.io/org: "quay.io/org": has a path and so takes credentials only: how to reach the registry is said for its host`,
-			`registries: "quay.io/org:1": ` + badHost,
-			`registries: "***@quay.io": ` + badHost,
+			`c.yml:1: registries: "https://quay.io": ` + badHost,
+			`c.yml:1: registries: "quay": ` + badHost,
+			`c.yml:1: registries: "quay.io/": ` + badHost,
+			`c.yml:1: registries: "quay.io/Org": ` + badHost,
+			`c.yml:1: registries.quay.io/org: "quay.io/org": has a path and so takes credentials only: how to reach the registry is said for its host`,
+			`c.yml:1: registries: "quay.io/org:1": ` + badHost,
+			`c.yml:1: registries: "***@quay.io": ` + badHost,
 		}},
 		{"registries: {a.io: {url: 'ftp://a'}, b.io: {url: 'https://u:p@b'}, c.io: {url: 'https://c', plain_http: true}, d.io: {ca: absent}}", []string{
-			`registries.a.io.url: "ftp://a": ` + noPath,
-			`registries.b.io.url: "***@b": ` + noPath,
-			`registries.c.io.plain_http: "true": contradicts url, which begins with https`,
-			`registries.d.io.ca: "absent": no such file or directory`,
+			`c.yml:1: registries.a.io.url: "ftp://a": ` + noPath,
+			`c.yml:1: registries.b.io.url: "***@b": ` + noPath,
+			`c.yml:1: registries.c.io.plain_http: "true": contradicts url, which begins with https`,
+			`c.yml:1: registries.d.io.ca: "absent": no such file or directory`,
 		}},
 		{"registries: {a.io: {username: u}, b.io: {password: p}, c.io: {username: u, password: p, password_file: f}, d.io: {username: u, password_file: absent}, e.io: {username: u, password_file: /dev/null}}", []string{
-			`registries.a.io.username: "u": a username needs a password, password_file or password_env`,
-			`registries.b.io.username: "": a password needs a username`,
-			`registries.c.io.password_file: "f": give it in one way: as it is, in a file, or in an environment variable`,
-			`registries.d.io.password_file: "absent": no such file or directory`,
-			`registries.e.io.password_file: "/dev/null": the file is empty`,
+			`c.yml:1: registries.a.io.username: "u": a username needs a password, password_file or password_env`,
+			`c.yml:1: registries.b.io.username: "": a password needs a username`,
+			`c.yml:1: registries.c.io.password_file: "f": give it in one way: as it is, in a file, or in an environment variable`,
+			`c.yml:1: registries.d.io.password_file: "absent": no such file or directory`,
+			`c.yml:1: registries.e.io.password_file: "/dev/null": the file is empty`,
 		}},
 		{"registries: {a.io: {username: u, password: p, identity_token: i}, b.io: {username: u, password_env: NOT_SET_ANYWHERE}, c.io: {identity_token_file: absent}}", []string{
-			`registries.a.io.identity_token: "***": give either a password or an identity token`,
-			`registries.b.io.password_env: "NOT_SET_ANYWHERE": the environment variable is not set, or empty`,
-			`registries.c.io.identity_token_file: "absent": no such file or directory`,
+			`c.yml:1: registries.a.io.identity_token: "***": give either a password or an identity token`,
+			`c.yml:1: registries.b.io.password_env: "NOT_SET_ANYWHERE": the environment variable is not set, or empty`,
+			`c.yml:1: registries.c.io.identity_token_file: "absent": no such file or directory`,
 		}},
 		{"credentials: {shared: {}, a: {registries: {quay: {}, quay.io: {username: u}}, docker_config: absent}}", []string{
-			`credentials.a.registries: "quay": ` + badHost,
-			`credentials.a.registries.quay.io.username: "u": a username needs a password, password_file or password_env`,
-			`credentials.a.docker_config: "absent": no such file or directory`,
-			`credentials: "shared": is the name of what registries, docker_config and clouds have`,
+			`c.yml:1: credentials.a.registries: "quay": ` + badHost,
+			`c.yml:1: credentials.a.registries.quay.io.username: "u": a username needs a password, password_file or password_env`,
+			`c.yml:1: credentials.a.docker_config: "absent": no such file or directory`,
+			`c.yml:1: credentials: "shared": is the name of the logins in registries, docker_config and clouds`,
 		}},
 		{"clouds: {ecr: [{registries: ['https://x'], access_key_id: a, external_id: e, endpoint: ecr}], gar: [{key_file: absent}], acr: [{client_secret: s}]}", []string{
-			`clouds.ecr[0].registries[0]: "https://x": pattern "https://x" is a URL: want a registry, and a path or none`,
-			`clouds.ecr[0].access_key_id: "a": give both the id and the secret of the key, or neither`,
-			`clouds.ecr[0].external_id: "e": is for a role, and none is given`,
-			`clouds.ecr[0].endpoint: "ecr": ` + noPath,
-			`clouds.gar[0].key_file: "absent": no such file or directory`,
-			`clouds.acr[0].client_id: "": a client secret needs tenant and client_id`,
+			`c.yml:1: clouds.ecr[0].registries[0]: pattern "https://x" is a URL: want a registry, and a path or none`,
+			`c.yml:1: clouds.ecr[0].endpoint: "ecr": ` + noPath,
+			`c.yml:1: clouds.ecr[0].access_key_id: "a": give both the id and the secret of the key, or neither`,
+			`c.yml:1: clouds.ecr[0].external_id: "e": is for a role, and none is given`,
+			`c.yml:1: clouds.gar[0].key_file: "absent": no such file or directory`,
+			`c.yml:1: clouds.acr[0].client_id: "": a client secret needs tenant and client_id`,
 		}},
 		{"upstreams: {allow: ['docker.io/library/*', Quay.io], deny: ['quay.io/a:1']}", []string{
-			`upstreams.allow[1]: "Quay.io": pattern "Quay.io": names have lower-case letters, digits and ._-:/ only, and * is the one wildcard`,
-			`upstreams.deny[0]: "quay.io/a:1": pattern "quay.io/a:1" has a tag: patterns are about repositories`,
+			`c.yml:1: upstreams.allow[1]: pattern "Quay.io": names have lower-case letters, digits and ._-:/ only, and * is the one wildcard`,
+			`c.yml:1: upstreams.deny[0]: pattern "quay.io/a:1" has a tag: patterns are about repositories`,
 		}},
 		{"http: {proxies: [10.0.0.1, 10.0.0.0/8, 'fd00::/8', proxy.local]}", []string{
-			`http.proxies[3]: "proxy.local": want an address or a network such as 10.0.0.0/8`,
+			`c.yml:1: http.proxies[3]: "proxy.local": want an address or a network such as 10.0.0.0/8`,
 		}},
 		{"http: {stall_timeout: 10ms, draintimeout: 0s}\nupstreams: {blobs: proxy, stall_timeout: 1ms}\nregistries: {quay.io: {blobs: no}}", []string{
-			`http.stall_timeout: "10ms": want at least 1s`,
-			`http.draintimeout: "0s": want at least 1s`,
-			`registries.quay.io.blobs: "no": want one of redirect, stream`,
-			`upstreams.blobs: "proxy": want one of redirect, stream`,
-			`upstreams.stall_timeout: "1ms": want at least 1s`,
+			`c.yml:1: http.stall_timeout: "10ms": want at least 1s`,
+			`c.yml:1: http.draintimeout: "0s": want at least 1s`,
+			`c.yml:2: upstreams.blobs: "proxy": want one of redirect, stream`,
+			`c.yml:2: upstreams.stall_timeout: "1ms": want at least 1s`,
+			`c.yml:3: registries.quay.io.blobs: "no": want one of redirect, stream`,
 		}},
-		{"http: {debug: {addr: '9090'}}", []string{`http.debug.addr: "9090": want host:port or :port, with a port from 0 to 65535`}},
+		{"http: {debug: {addr: '9090'}}", []string{`c.yml:1: http.debug.addr: "9090": want host:port or :port, with a port from 0 to 65535`}},
 		{"limits: {submits: many, pulls: 0/m, upstream: 0}", []string{
 			`c.yml:1: limits.submits: "many" is not a rate such as 600/m, or 0 for none`,
 			`c.yml:1: limits.pulls: "0/m" is not a rate such as 600/m, or 0 for none`,
+			`c.yml:1: limits.upstream: "0": want at least 1`,
 		}},
 		{"api: {auth: digest}\nregistry: {auth: basic}\nlimits: {upstream: 0}", []string{
-			`api.auth: "digest": want one of none, basic, bearer`,
-			`registry.htpasswd: "": registry.auth basic needs a file of users`,
-			`limits.upstream: "0": want at least 1`,
+			`c.yml:1: api.auth: "digest": want one of none, basic, bearer`,
+			`c.yml:2: registry.htpasswd: "": registry.auth basic needs a file of users`,
+			`c.yml:3: limits.upstream: "0": want at least 1`,
 		}},
 		{"api: {auth: basic, builds: {forward: 'https://wave.example.org'}}", []string{
-			`api.htpasswd: "": api.auth basic needs a file of users`,
-			`api.builds.forward: "https://wave.example.org": would get the logins to this server: set api.auth to none, or leave it out`,
+			`c.yml:1: api.htpasswd: "": api.auth basic needs a file of users`,
+			`c.yml:1: api.builds.forward: "https://wave.example.org": would get the logins to this server: set api.auth to none, or leave it out`,
 		}},
-		{"api: {auth: bearer}", []string{`api.auth: "bearer": needs api.tokens or api.oidc`}},
-		{"api: {tokens: {ci: {token: 0123456789abcdef}}}", []string{`api.auth: "none": nobody has to log in, though api.htpasswd, api.tokens or api.oidc is given`}},
+		{"api: {auth: bearer}", []string{`c.yml:1: api.auth: "bearer": needs api.tokens or api.oidc`}},
+		{"api: {tokens: {ci: {token: 0123456789abcdef}}}", []string{`c.yml:1: api.auth: "none": no caller has to log in, though api.htpasswd, api.tokens or api.oidc is given`}},
 		{"api: {auth: bearer, oidc: {issuer: login.example.org, ca: absent}}", []string{
-			`api.oidc.issuer: "login.example.org": want the issuer's URL`,
-			`api.oidc.audience: "": want what the issuer puts into aud for this server: without it, tokens for any other would be good here`,
-			`api.oidc.ca: "absent": no such file or directory`,
+			`c.yml:1: api.oidc.issuer: "login.example.org": want the issuer's URL`,
+			`c.yml:1: api.oidc.audience: "": want what the issuer puts into aud for this server: without it, tokens for any other would be good here`,
+			`c.yml:1: api.oidc.ca: "absent": no such file or directory`,
 		}},
 		{"api: {identities: {'*': {images: ['a b'], platforms: [linux], ttl: 37h, credentials: [team-a]}, ci: {}}}", []string{
-			`api.identities.*.images[0]: "a b": pattern "a b": names have lower-case letters, digits and ._-:/ only, and * is the one wildcard`,
-			`api.identities.*.ttl: "37h0m0s": want a duration from 1m to tokens.ttl`,
-			`api.identities.*.credentials: "team-a": no such name in credentials`,
-			`api.identities: "ci": nobody is known by name with api.auth none: want * only`,
+			`c.yml:1: api.identities.*.images[0]: pattern "a b": names have lower-case letters, digits and ._-:/ only, and * is the one wildcard`,
+			`c.yml:1: api.identities.*.ttl: "37h0m0s": want a duration from 1m to tokens.ttl`,
+			`c.yml:1: api.identities.*.credentials: "team-a": no such name in credentials`,
+			`c.yml:1: api.identities: "ci": no caller is known by name with api.auth none: want * only`,
 		}},
-		{"docker_config: absent.json", []string{`docker_config: "absent.json": no such file or directory`}},
+		{"docker_config: absent.json", []string{`c.yml:1: docker_config: "absent.json": no such file or directory`}},
 		{"api: {max_body: 32}\nlayers: {max_size: -1}\nlimits: {layers: 0}", []string{
-			`api.max_body: "32": want at least 1KiB`,
-			`layers.max_size: "-1": want at least 1KiB`,
-			`limits.layers: "0": want at least 1`,
+			`c.yml:1: api.max_body: "32": want at least 1KiB`,
+			`c.yml:2: layers.max_size: "-1": want at least 1KiB`,
+			`c.yml:3: limits.layers: "0": want at least 1`,
 		}},
 		{"api: {admins: {ok: '" + testHash + "', '': x, 'u:$2y$05$x': '', md5: $apr1$x, slow: '" + strings.Replace(testHash, "$05$", "$15$", 1) + "', empty: }}", []string{
-			`api.admins.: "": want a user name, without a colon, and its hash as the value`,
-			`api.admins.empty: "": want a bcrypt hash, as htpasswd -nB prints it after the colon`,
-			`api.admins.md5: "***": want a bcrypt hash, as htpasswd -nB prints it after the colon`,
-			`api.admins.slow: "***": the hash has cost 15: comparing it would take seconds, want at most 14`,
-			`api.admins.u: "***": want a user name, without a colon, and its hash as the value`,
+			`c.yml:1: api.admins.: "": want a user name, without a colon, and its hash as the value`,
+			`c.yml:1: api.admins.empty: "": want a bcrypt hash, as htpasswd -nB prints it after the colon`,
+			`c.yml:1: api.admins.md5: "***": want a bcrypt hash, as htpasswd -nB prints it after the colon`,
+			`c.yml:1: api.admins.slow: "***": the hash has cost 15: comparing it would take seconds, want at most 14`,
+			`c.yml:1: api.admins.u: "***": want a user name, without a colon, and its hash as the value`,
 		}},
-		{"api: {builds: {forward: 'https://wave.example.org/x'}}", []string{`api.builds.forward: "https://wave.example.org/x": ` + noPath}},
-		{"api: {builds: {forward: 'https://u:p@wave.example.org'}}", []string{`api.builds.forward: "***@wave.example.org": ` + noPath}},
+		{"api: {builds: {forward: 'https://wave.example.org/x'}}", []string{`c.yml:1: api.builds.forward: "https://wave.example.org/x": ` + noPath}},
+		{"api: {builds: {forward: 'https://u:p@wave.example.org'}}", []string{`c.yml:1: api.builds.forward: "***@wave.example.org": ` + noPath}},
 	}
 	for _, test := range tests {
 		t.Run(test.text, func(t *testing.T) {
 			path := write(t, "c.yml", test.text)
-			_, err := loadConfig(path, nil)
+			_, err := Load(path, nil)
 			checkLines(t, err, filepath.Dir(path)+"/", test.want)
 		})
 	}
@@ -384,7 +395,7 @@ func TestValidate(t *testing.T) {
 
 func TestEnvironment(t *testing.T) {
 	path := write(t, "c.yml", "log: {level: warn, format: json}\nregistries: {quay.io: {}, ghcr.io: {}}\ntokens: {keys: [{key: "+testKey+"}]}\n")
-	c, err := loadConfig(path, []string{
+	c, err := Load(path, []string{
 		"WAVEPROXY_LOG_LEVEL=debug",
 		"WAVEPROXY_LOG_FORMAT=", // not set
 		"WAVEPROXY_HTTP_ADDR=127.0.0.1:8080",
@@ -417,9 +428,9 @@ func TestEnvironment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := defaults()
-	want.Log.Level, want.Log.Format = "debug", "json"
-	want.HTTP.Addr, want.HTTP.Host = "127.0.0.1:8080", "https://localhost:8080"
+	want := Defaults()
+	want.Log.Level, want.Log.Format = Level{slog.LevelDebug}, JSON
+	want.HTTP.Addr, want.HTTP.Host = "127.0.0.1:8080", URL{"https", "localhost:8080"}
 	want.HTTP.TLS.Key, want.HTTP.TLS.Certificate = "config.go", "config.go"
 	want.Storage.Dir = "null"
 	want.Tokens.TTL = 90 * time.Minute
@@ -427,8 +438,8 @@ func TestEnvironment(t *testing.T) {
 	want.Registries = map[string]Registry{"docker.io": {PlainHTTP: true, Login: Login{Username: "u", Password: "1234"}}}
 	want.DockerConfig = "config.go"
 	want.API.MaxBody = 10e6
-	want.API.Admins = map[string]secret{"ops": testHash}
-	want.API.Builds.Forward = "https://wave.example.org"
+	want.API.Admins = map[string]Secret{"ops": testHash}
+	want.API.Builds.Forward = URL{"https", "wave.example.org"}
 	want.Limits.Layers = 99
 	if diff := cmp.Diff(want, c); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -436,7 +447,7 @@ func TestEnvironment(t *testing.T) {
 }
 
 func TestBadEnvironment(t *testing.T) {
-	_, err := loadConfig("", []string{
+	_, err := Load("", []string{
 		"WAVEPROXY_HTTP_PORT=8080",
 		"WAVEPROXY_LIMITS_LAYERS=many",
 		"WAVEPROXY_PASSWORD=hunter2",
@@ -467,7 +478,7 @@ func TestDefaultHost(t *testing.T) {
 		{"9090", false, ""},
 	}
 	for _, test := range tests {
-		if got := defaultHost(test.addr, test.tls); got != test.want {
+		if got := defaultHost(test.addr, test.tls).String(); got != test.want {
 			t.Errorf("defaultHost(%q, %v) = %q, want %q", test.addr, test.tls, got, test.want)
 		}
 	}
@@ -483,7 +494,7 @@ func TestNoDockerConfigByDefault(t *testing.T) {
 	if err := os.WriteFile(home+"/.docker/config.json", []byte("{}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c, err := loadConfig("", []string{"HOME=" + home, "DOCKER_CONFIG=" + home + "/.docker"})
+	c, err := Load("", []string{"HOME=" + home, "DOCKER_CONFIG=" + home + "/.docker"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -552,8 +563,8 @@ func TestNoSecretInErrors(t *testing.T) {
 		case "http":
 			variable, value = "WAVEPROXY_HTTP_HOST", strings.TrimSuffix(strings.TrimPrefix(value, "{host: "), "}")
 		}
-		_, fromFile := loadConfig(write(t, "c.yml", text), nil)
-		_, fromEnv := loadConfig("", []string{variable + "=" + value})
+		_, fromFile := Load(write(t, "c.yml", text), nil)
+		_, fromEnv := Load("", []string{variable + "=" + value})
 		for _, err := range []error{fromFile, fromEnv} {
 			if err == nil || strings.Contains(fmt.Sprintf("%v %+v %#v", err, err, err), word) {
 				t.Errorf("%s\n  error: %v", text, err)
@@ -563,7 +574,7 @@ func TestNoSecretInErrors(t *testing.T) {
 }
 
 func TestNoSecretInPrintedConfig(t *testing.T) {
-	c, err := loadConfig(write(t, "c.yml", loggingIn(completeExample(t))), []string{
+	c, err := Load(write(t, "c.yml", loggingIn(completeExample(t))), []string{
 		`WAVEPROXY_REGISTRIES={"quay.io": {"username": "u", "password": "hunter2"}}`,
 	})
 	if err != nil {
@@ -598,18 +609,18 @@ func TestNoSecretInPrintedConfig(t *testing.T) {
 
 // TestPrintedConfigLoads makes sure that what people see is what they may write.
 func TestPrintedConfigLoads(t *testing.T) {
-	want, err := loadConfig(example, nil)
+	want, err := Load(example, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want.Registries = map[string]Registry{"localhost:5000": {PlainHTTP: true, URL: "http://127.0.0.1:5000"}}
+	want.Registries = map[string]Registry{"localhost:5000": {PlainHTTP: true, URL: URL{"http", "127.0.0.1:5000"}}}
 	want.Tokens.Keys = []TokenKey{{File: write(t, "key", testKey)}}
 	want.API.Identities = map[string]Identity{"*": {Credentials: []string{}}}
 	printed, err := yaml.Marshal(want)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := loadConfig(write(t, "c.yml", string(printed)), nil)
+	got, err := Load(write(t, "c.yml", string(printed)), nil)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, printed)
 	}
@@ -622,31 +633,6 @@ func TestPrintedConfigLoads(t *testing.T) {
 	for _, line := range []string{"max_body: 32MiB", "ttl: 36h0m0s", "registries:", "submits: 600/m"} {
 		if !slices.ContainsFunc(strings.Split(string(printed), "\n"), func(l string) bool { return strings.TrimSpace(l) == line }) {
 			t.Errorf("%q is not a line of\n%s", line, printed)
-		}
-	}
-}
-
-func TestSize(t *testing.T) {
-	tests := []struct {
-		text string
-		want size // -1: refused
-		back string
-	}{
-		{"0", 0, "0"}, {"4096", 4096, "4096"}, {"1000", 1000, "1KB"}, {"7B", 7, "7"}, {"1025", 1025, "1025"},
-		{"10kB", 10e3, "10KB"}, {"10KB", 10e3, "10KB"}, {"10MB", 10e6, "10MB"}, {"2GB", 2e9, "2GB"}, {"1TB", 1e12, "1TB"},
-		{"32MiB", 32 << 20, "32MiB"}, {"2 GiB", 2 << 30, "2GiB"}, {"1024MiB", 1 << 30, "1GiB"}, {"8388607TiB", 8388607 << 40, "8388607TiB"},
-		{"", -1, ""}, {"MiB", -1, ""}, {"32M", -1, ""}, {"32mb", -1, ""}, {"1.5GiB", -1, ""}, {"8388608TiB", -1, ""}, {"99999999999999999999", -1, ""},
-	}
-	for _, test := range tests {
-		var got size
-		err := got.UnmarshalText([]byte(test.text))
-		switch {
-		case test.want < 0:
-			if err == nil {
-				t.Errorf("%q: %d, want an error", test.text, got)
-			}
-		case err != nil || got != test.want || got.String() != test.back:
-			t.Errorf("%q: %d (%s), %v, want %d (%s)", test.text, got, got, err, test.want, test.back)
 		}
 	}
 }

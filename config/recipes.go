@@ -1,0 +1,166 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"net/url"
+	"os"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/waveproxy/waveproxy/augment"
+	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/containerconfig"
+)
+
+// Recipe is what is added to images, and to which images. Paths are relative to the
+// directory that the server is started in. URLs are at public addresses, or at
+// hosts that registries lists.
+type Recipe struct {
+	// ContainerConfigURL is the URL of a container config, or a list of them: JSON
+	// that says what to add, as Fusion is published. {arch} in it stands for amd64
+	// and arm64, each of which gets the layers of its own document only. "file:"
+	// and a path is a file, in which "file:" and paths relative to it can stand for
+	// layers, as "waveproxy layer import" writes it. A document from a URL is kept,
+	// and used when the URL cannot be read at a later start. Default: none.
+	ContainerConfigURL Locations `yaml:"container_config_url"`
+	// Layers are further layers, each above the previous one. Default: none.
+	Layers []RecipeLayer `yaml:"layers"`
+	// Env are KEY=VALUE entries, after those of the container configs. Default:
+	// none.
+	Env []string `yaml:"env"`
+	// Entrypoint replaces the one of the container configs, which replaces the
+	// image's. Default: unchanged.
+	Entrypoint []string `yaml:"entrypoint"`
+	// Cmd replaces the command in the same way. Default: unchanged.
+	Cmd []string `yaml:"cmd"`
+	// WorkingDir replaces the working directory in the same way. Default: unchanged.
+	WorkingDir string `yaml:"working_dir"`
+	// Images are patterns of the images that the recipe may be used on, as in
+	// upstreams. Default: any that upstreams allows.
+	Images []auth.Pattern `yaml:"images"`
+	// Credentials are names of logins, as in api.identities. Every client that can
+	// reach this server pulls with them. Default: none; images are pulled
+	// anonymously.
+	Credentials []string `yaml:"credentials"`
+}
+
+// RecipeLayer is a directory, an archive or a URL: exactly one of path and url is
+// set.
+type RecipeLayer struct {
+	// Path is a directory, which is packed, or a tar archive, compressed or not.
+	Path string `yaml:"path"`
+	// Target is where the files of a directory stand in the image. Default: /.
+	Target string `yaml:"target"`
+	// URL is where an archive is fetched from, once.
+	URL Location `yaml:"url"`
+	// Digest is the digest of the archive at url, sha256:…, and required with it,
+	// because the content of a URL can change.
+	Digest Digest `yaml:"digest"`
+	// Platform binds the layer to one platform: linux/amd64. Default: any.
+	Platform Platform `yaml:"platform"`
+}
+
+// recipeName is what a recipe can be called: one component of an image name,
+// shorter than a token.
+var recipeName = regexp.MustCompile(`^[a-z0-9](?:[a-z0-9]|[._-][a-z0-9]){0,31}$`)
+
+const (
+	// RecipeNames says what IsRecipeName wants.
+	RecipeNames   = "want at most 32 of a-z and 0-9, with . _ or - between them"
+	maxRecipeName = 32
+)
+
+// IsRecipeName reports whether a recipe can have the name.
+func IsRecipeName(name string) bool {
+	return len(name) <= maxRecipeName && recipeName.MatchString(name)
+}
+
+func (c *Config) checkRecipes(k checker) {
+	for _, name := range slices.Sorted(maps.Keys(c.Recipes)) {
+		if !IsRecipeName(name) {
+			k.name("recipes", name, RecipeNames)
+			continue
+		}
+		c.Recipes[name].check("recipes."+name, c, k)
+	}
+}
+
+func (r Recipe) check(key string, c *Config, k checker) {
+	if len(r.ContainerConfigURL)+len(r.Layers)+len(r.Env)+len(r.Entrypoint)+len(r.Cmd)+len(r.WorkingDir) == 0 {
+		k.add(key, "", "adds nothing: want container_config_url, layers, env, entrypoint, cmd or working_dir")
+	}
+	for _, l := range r.ContainerConfigURL {
+		for _, document := range containerconfig.Expand([]string{string(l)}, containerconfig.Architectures) {
+			if path, ok := document.Path(); ok && path != "" {
+				k.readable(key+".container_config_url", path)
+			} else if !isFetchable(document.Name) {
+				k.add(key+".container_config_url", l, "want http:// or https:// and a host, or file: and a path")
+				break
+			}
+		}
+	}
+	for i, l := range r.Layers {
+		l.check(fmt.Sprintf("%s.layers[%d]", key, i), k)
+	}
+	// One by one, for the key.
+	for i, e := range r.Env {
+		if err := (augment.Recipe{Env: []string{e}}).Validate(); err != nil {
+			name, _, _ := strings.Cut(e, "=") // the value may be a secret
+			k.add(fmt.Sprintf("%s.env[%d]", key, i), name, "want KEY=VALUE")
+		}
+	}
+	for _, part := range []struct {
+		name  string
+		value augment.Recipe
+	}{
+		{"entrypoint", augment.Recipe{Entrypoint: r.Entrypoint}}, {"cmd", augment.Recipe{Cmd: r.Cmd}}, {"working_dir", augment.Recipe{WorkingDir: r.WorkingDir}},
+	} {
+		if err := part.value.Validate(); err != nil {
+			k.Add(key+"."+part.name, key+"."+part.name, err.Error())
+		}
+	}
+	c.known(key+".credentials", r.Credentials, k)
+}
+
+func (l RecipeLayer) check(key string, k checker) {
+	switch {
+	case (l.Path == "") == (l.URL == ""):
+		k.add(key, l.Path, "give either path or url")
+	case l.URL != "":
+		if !isFetchable(string(l.URL)) {
+			k.add(key+".url", l.URL, "want http:// or https:// and a host, without user")
+		}
+		if l.Digest == "" {
+			k.add(key+".digest", l.Digest, wantDigest)
+		}
+		if l.Target != "" {
+			k.add(key+".target", l.Target, "is for a directory: an archive says itself where its files go")
+		}
+	default:
+		l.checkPath(key, k)
+	}
+}
+
+func (l RecipeLayer) checkPath(key string, k checker) {
+	k.readable(key+".path", l.Path)
+	if l.Digest != "" {
+		k.add(key+".digest", l.Digest, "is for a url")
+	}
+	if l.Target == "" {
+		return
+	}
+	if info, err := os.Stat(l.Path); err == nil && !info.IsDir() {
+		k.add(key+".target", l.Target, "is for a directory: an archive says itself where its files go")
+	}
+	if !path.IsAbs(l.Target) || slices.Contains(strings.Split(l.Target, "/"), "..") {
+		k.add(key+".target", l.Target, "want an absolute path")
+	}
+}
+
+func isFetchable(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && isHTTP(u) && u.Host != "" && u.User == nil
+}
