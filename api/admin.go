@@ -8,10 +8,10 @@ import (
 	"github.com/waveproxy/waveproxy/front"
 )
 
-// checkAdmin lets a request pass whose HTTP Basic login is an admin's.
+// checkAdmin returns nil if the HTTP Basic login of the request is an admin's.
 func (s server) checkAdmin(w http.ResponseWriter, r *http.Request) error {
 	if s.Admins == nil {
-		return front.Refuse(http.StatusForbidden, front.Unsupported, "nobody may end tokens on this server: configure api.admins, or use \"waveproxy token revoke\" beside it")
+		return front.Refuse(http.StatusForbidden, front.Unsupported, "ending tokens is off on this server: configure api.admins, or use \"waveproxy token revoke\" beside it")
 	}
 	_, err := front.BasicLogin(w, r, s.Admins, s.Guesses)
 	if errors.Is(err, auth.ErrNoLogin) || errors.Is(err, auth.ErrWrongLogin) {

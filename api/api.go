@@ -31,8 +31,8 @@ type Resolver interface {
 // one.
 type Registries interface {
 	Inspect(ctx context.Context, identity string, ref reference.Named, platforms []ocispec.Platform) (assemble.Inspection, error)
-	// CheckLogin is false when the registry refused the login, and an error when
-	// it could not be asked.
+	// CheckLogin returns false if the registry refused the login, and an error if it
+	// did not answer.
 	CheckLogin(ctx context.Context, host, username, password string) (bool, error)
 }
 
@@ -40,13 +40,14 @@ type Registries interface {
 type Tokens interface {
 	// Mint returns the token and when it expires. A ttl of zero is the default.
 	Mint(ctx context.Context, g auth.Grant, ttl time.Duration) (auth.Token, time.Time, error)
-	// CheckTTL tells before any work whether Mint would refuse the ttl.
+	// CheckTTL returns the error with which Mint would refuse the ttl, before any work
+	// is done.
 	CheckTTL(ttl time.Duration) error
 	Describe(ctx context.Context, t auth.Token) (auth.Description, error)
 	Revoke(ctx context.Context, t auth.Token) error
 }
 
-// Options are what the API is made of.
+// Options configure the API. All fields without a nil rule are required.
 type Options struct {
 	Resolver   Resolver
 	Registries Registries
@@ -58,21 +59,22 @@ type Options struct {
 	Commit     string
 	// Ready reports why requests cannot be served; nil means they can.
 	Ready func(context.Context) error
-	// Passwords are those of the callers; nil if they do not log in by password.
+	// Passwords check the logins of callers; nil if callers log in otherwise or not.
 	Passwords front.Passwords
-	// Bearer knows the tokens of callers; nil if they have none. Not both.
+	// Bearer checks the tokens of callers; nil if there are none. At most one of
+	// Passwords and Bearer is set.
 	Bearer auth.Bearer
 	// Policies are what callers may do.
 	Policies *auth.Policies
-	// Submits is how often a caller, or an address if nobody logs in, may make the
-	// server work; nil for any number of times.
+	// Submits limits the requests of a caller that make the server work, or of an
+	// address without login; nil is no limit.
 	Submits *ratelimit.Limiter
 	// Guesses limits wrong logins.
 	Guesses *front.Guesses
-	// Admins are the passwords of those who may end tokens; nil for nobody.
+	// Admins check the logins of admins, who may end tokens; nil refuses that.
 	Admins front.Passwords
-	// Forward is a Wave server, as a base URL without a path, that gets the
-	// requests this one does not serve. Nil refuses them.
+	// Forward is the base URL, without a path, of a Wave server that gets the requests
+	// this server does not serve. Nil refuses them.
 	Forward *url.URL
 	// Client reaches Forward. Its redirect policy is not used. Nil is a plain
 	// client.
@@ -95,11 +97,11 @@ func New(o Options) http.Handler {
 	return serve(server{o, bodies{semaphore.NewWeighted(bodiesAtOnce * o.MaxBody)}}.routes())
 }
 
-// endpoint answers with what a handler returns: an answer as it is, the JSON
-// of any other value, and an empty body for nil.
+// endpoint is a handler that returns its answer: an answer is sent as it is, nil as
+// an empty body, any other value as JSON.
 type endpoint func(w http.ResponseWriter, r *http.Request) (any, error)
 
-// answer is one that was not made from a Go value.
+// answer is a response that is not the JSON of a Go value.
 type answer struct {
 	status      int
 	contentType string

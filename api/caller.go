@@ -11,8 +11,9 @@ import (
 	"github.com/waveproxy/waveproxy/front"
 )
 
-// admit refuses by its headers a request that would be refused anyway, before
-// its body is read.
+// admit refuses a request whose login or rate the headers alone show to be wrong,
+// before its body is read. caller decides again, because the token of Seqera
+// Platform in the body counts before the one in the headers.
 func (s server) admit(w http.ResponseWriter, r *http.Request) error {
 	identity := ""
 	if s.Passwords != nil || s.Bearer != nil && bearerToken(r) != "" {
@@ -28,8 +29,8 @@ func (s server) admit(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// caller tells who sent a request that makes us work, and counts the request.
-// platformToken is what its body has as the token of Seqera Platform.
+// caller returns the caller of a request that makes the server work, and counts
+// the request. platformToken is the token of Seqera Platform in the request's body.
 func (s server) caller(w http.ResponseWriter, r *http.Request, platformToken string) (auth.Caller, error) {
 	identity, err := s.identify(w, r, platformToken)
 	if err != nil {
@@ -45,11 +46,10 @@ func (s server) caller(w http.ResponseWriter, r *http.Request, platformToken str
 	return auth.Caller{Identity: identity, Policy: s.Policies.Of(identity)}, nil
 }
 
-// identify returns the caller's name: the user or the holder of the token where
-// callers log in. Where they do not it is nobody's in particular ("") without a
-// token of Seqera Platform, else one that stands for the token and cannot be
-// turned back into it. Nextflow sends its token twice; the one in the body
-// counts, as for Wave.
+// identify returns the caller's name. With login it is the user or the holder of
+// the token. Without login it is "", or, if the request carries a Platform token, a
+// name derived from that token by a one-way hash. Nextflow sends its token twice;
+// the one in the body counts, as for Wave.
 func (s server) identify(w http.ResponseWriter, r *http.Request, platformToken string) (string, error) {
 	token := cmp.Or(platformToken, bearerToken(r))
 	switch {
@@ -79,7 +79,7 @@ func (s server) bearerLogin(w http.ResponseWriter, r *http.Request, token string
 	case errors.Is(err, auth.ErrNoLogin), errors.Is(err, auth.ErrWrongLogin):
 		w.Header().Set("WWW-Authenticate", `Bearer realm="waveproxy"`)
 	case !refused && r.Context().Err() == nil:
-		err = fmt.Errorf("%w: %w", front.Refuse(http.StatusServiceUnavailable, front.Unsupported, "your token cannot be checked now: the identity provider could not be asked; try again"), err)
+		err = fmt.Errorf("%w: %w", front.Refuse(http.StatusServiceUnavailable, front.Unsupported, "the identity provider did not answer, so your token cannot be checked; try again"), err)
 	}
 	return identity, err
 }

@@ -38,7 +38,7 @@ func (s server) postContainer(w http.ResponseWriter, r *http.Request) (any, erro
 		return nil, err
 	}
 	if err := req.unsupported(); err != nil {
-		return s.elsewhere(r, body, err)
+		return s.forward(r, body, err)
 	}
 	sub, err := s.check(&req, caller)
 	if err != nil {
@@ -70,18 +70,19 @@ func (s server) postContainer(w http.ResponseWriter, r *http.Request) (any, erro
 	}, nil
 }
 
-// submission is a request of which everything is checked that takes no I/O.
+// submission is a request after every check that takes no I/O.
 type submission struct {
 	identity  string
 	ref       reference.Named
 	includes  []reference.Named
 	platforms []ocispec.Platform
-	recipe    augment.Recipe // without its layers, until they are taken in
+	recipe    augment.Recipe // its layers are added by takeLayers
 	layers    []containerconfig.Layer
 	ttl       time.Duration
 }
 
-// check reads the request in the order that the package comment promises.
+// check returns the submission, or the first thing wrong with the request in the
+// order of the package comment.
 func (s server) check(req *SubmitRequest, caller auth.Caller) (sub submission, err error) {
 	sub.identity = caller.Identity
 	if err := req.bounded(); err != nil {
@@ -114,8 +115,8 @@ func (s server) check(req *SubmitRequest, caller auth.Caller) (sub submission, e
 	return sub, s.Tokens.CheckTTL(sub.ttl)
 }
 
-// allowedPlatforms reads the platforms to augment: those that are asked for, or
-// all that the caller may have.
+// allowedPlatforms returns the platforms to augment: the requested ones, or all
+// that the caller may have.
 func allowedPlatforms(asked string, policy auth.Policy) ([]ocispec.Platform, error) {
 	platforms, err := augment.ParsePlatforms(asked)
 	if err != nil {
@@ -131,30 +132,30 @@ func allowedPlatforms(asked string, policy auth.Policy) ([]ocispec.Platform, err
 	return augment.ParsePlatforms(strings.Join(names, ","))
 }
 
-// takeLayers takes in the recipe's layers, those of the request below those of
-// the images it includes.
+// takeLayers adds the layers to the submission's recipe: the request's own layers,
+// and above them the layers of the included images.
 func (s server) takeLayers(ctx context.Context, staged blobstore.Store, sub *submission) error {
 	taker := containerconfig.Taker{Layers: s.Layers, Staged: staged, MaxInline: s.MaxBody}
 	for i, l := range sub.layers {
 		layer, err := taker.Take(ctx, sub.identity, l)
 		if err != nil {
-			return at("containerConfig.layers", i, err)
+			return inElement("containerConfig.layers", i, err)
 		}
 		sub.recipe.Layers = append(sub.recipe.Layers, layer)
 	}
 	for i, ref := range sub.includes {
 		layers, err := s.Resolver.IncludedLayers(ctx, sub.identity, ref, sub.platforms)
 		if err != nil {
-			return at("containerIncludes", i, err)
+			return inElement("containerIncludes", i, err)
 		}
 		sub.recipe.Layers = append(sub.recipe.Layers, layers...)
 	}
 	return nil
 }
 
-// at says which element of the request an error is about: to the client where
-// the client can do something about it, else to the log alone.
-func at(member string, i int, err error) error {
+// inElement adds to an error which element of the request it is about. The client
+// sees that only if it can do something about the error; otherwise the log does.
+func inElement(member string, i int, err error) error {
 	p := front.ProblemOf(err)
 	if p.Status < http.StatusInternalServerError && p.RetryAfter == 0 {
 		return front.Refuse(p.Status, front.Unsupported, "%s[%d]: %s", member, i, p.Message)
@@ -162,7 +163,7 @@ func at(member string, i int, err error) error {
 	return fmt.Errorf("%s[%d]: %w", member, i, err)
 }
 
-// targetImage is the name to pull the grant's image by.
+// targetImage returns the name to pull the grant's image by.
 func (s server) targetImage(token auth.Token, grant *auth.Grant) string {
 	_, path, _ := strings.Cut(grant.Image, "/")
 	name := s.Host + "/wt/" + string(token) + "/" + path
@@ -172,7 +173,7 @@ func (s server) targetImage(token auth.Token, grant *auth.Grant) string {
 	return name + "@" + grant.Root.Digest.String()
 }
 
-// parseImages reads the names of the image and of those it includes.
+// parseImages returns the image, and appends the images that it includes.
 func (s server) parseImages(req *SubmitRequest, includes *[]reference.Named) (reference.Named, error) {
 	ref, err := parseImage("containerImage", req.ContainerImage)
 	if err != nil {
@@ -217,5 +218,5 @@ func parseTTL(text string) (time.Duration, error) {
 	return ttl, nil
 }
 
-// formatTime writes a time as Java's Instant reads it.
+// formatTime returns a time as Java's Instant reads it.
 func formatTime(t time.Time) string { return t.UTC().Format(time.RFC3339) }

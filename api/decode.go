@@ -20,7 +20,7 @@ import (
 const bodyTimeout = 5 * time.Minute
 
 // decode reads a JSON request body into v and returns it. Unknown members are
-// ignored, for old and new clients send more than we know.
+// ignored, because old and new clients send more than this server knows.
 func (s server) decode(w http.ResponseWriter, r *http.Request, v any) ([]byte, error) {
 	if t := r.Header.Get("Content-Type"); t != "" {
 		if media, _, err := mime.ParseMediaType(t); err != nil || media != "application/json" {
@@ -30,8 +30,8 @@ func (s server) decode(w http.ResponseWriter, r *http.Request, v any) ([]byte, e
 	if err := s.admit(w, r); err != nil {
 		return nil, err
 	}
-	// The server has no deadline of its own, for blobs take what they take.
-	// Writers that have no connection, in tests, cannot set one.
+	// The server itself has no deadline, because a blob may take any time.
+	// Writers without a connection, in tests, cannot set one.
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
 	if r.ContentLength > s.MaxBody {
@@ -62,19 +62,19 @@ func tooLarge(limit int64) error {
 	return front.Refuse(http.StatusRequestEntityTooLarge, front.Unsupported, "the request is larger than %d bytes (api.max_body)", limit)
 }
 
-// bodies bounds what all requests together have in memory.
+// bodies bounds the memory of all request bodies together.
 type bodies struct{ left *semaphore.Weighted }
 
-// bodiesAtOnce is how many of the largest requests there may be. Each costs some
-// three times its size until it is answered.
+// bodiesAtOnce is the number of requests of the largest size that may be served at
+// once. Each needs some three times its size until it is answered.
 const bodiesAtOnce = 8
 
-// busyRetry is when there may be room again.
+// busyRetry is how long a refused client is told to wait.
 const busyRetry = 5 * time.Second
 
 var errBusy = errors.New("too many large requests at once")
 
-// reader counts what is read until the request has ended.
+// reader returns r, whose bytes count until the request has ended.
 func (b bodies) reader(ctx context.Context, r io.Reader) io.Reader {
 	return &countedBody{ctx: ctx, reader: r, left: b.left}
 }
@@ -112,8 +112,8 @@ func (c *countedBody) release() {
 	c.held, c.ended = 0, true
 }
 
-// describeJSON says where a document is wrong, without quoting it: what stands
-// there may be a secret.
+// describeJSON says where a document is wrong, without quoting it, because the
+// value may be a secret.
 func describeJSON(err error) string {
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		return fmt.Sprintf("the request is not valid JSON: %v at byte %d", syntax, syntax.Offset)

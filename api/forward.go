@@ -16,7 +16,8 @@ import (
 )
 
 const (
-	// forwardTimeout is enough for a Wave server to look an image up.
+	// forwardTimeout bounds one forwarded request. A Wave server looks an image up in
+	// this time.
 	forwardTimeout = 2 * time.Minute
 	maxForwarded   = 1 << 20 // bytes of an answer
 
@@ -25,9 +26,9 @@ const (
 	via = "1.1 waveproxy"
 )
 
-// elsewhere asks the server at Forward and returns its answer, whatever it is.
-// Without one it returns refusal.
-func (s server) elsewhere(r *http.Request, body []byte, refusal error) (any, error) {
+// forward sends the request to the server at Forward and returns its answer,
+// whatever its status. Without such a server it returns refusal.
+func (s server) forward(r *http.Request, body []byte, refusal error) (any, error) {
 	id := r.PathValue("id") + r.PathValue("part")
 	if s.Forward == nil || strings.Contains(r.Header.Get("Via"), via) || !forwardable.MatchString(id) {
 		return nil, refusal
@@ -60,8 +61,8 @@ func (s server) elsewhere(r *http.Request, body []byte, refusal error) (any, err
 	return answer{resp.StatusCode, resp.Header.Get("Content-Type"), resp.Header.Get("Retry-After"), data}, nil
 }
 
-// forwardable keeps paths that are decoded on the way from meaning another
-// endpoint there.
+// forwardable matches ids that stay one path element: a path that is decoded on
+// the way could otherwise name another endpoint of the other server.
 var forwardable = regexp.MustCompile(`^[A-Za-z0-9_-]{0,256}$`)
 
 func (s server) unreachable(err error) error {
@@ -74,5 +75,5 @@ func (s server) unreachable(err error) error {
 
 // getJob answers for the builds, mirrors and scans of a Wave server.
 func (s server) getJob(_ http.ResponseWriter, r *http.Request) (any, error) {
-	return s.elsewhere(r, nil, front.Refuse(http.StatusNotFound, front.Unsupported, "no such job: this server makes no builds, mirrors or scans"))
+	return s.forward(r, nil, front.Refuse(http.StatusNotFound, front.Unsupported, "no such job: this server makes no builds, mirrors or scans"))
 }

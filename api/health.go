@@ -6,7 +6,7 @@ import (
 	"github.com/waveproxy/waveproxy/front"
 )
 
-// Health is the answer of a server that is well.
+// Health is the answer of a healthy server.
 type Health struct {
 	Status string `json:"status"`
 }
@@ -16,7 +16,7 @@ func getHealth(http.ResponseWriter, *http.Request) (any, error) {
 	return Health{"ok"}, nil
 }
 
-// getReady answers whether requests can be served, for load balancers.
+// getReady answers load balancers whether requests can be served.
 func (s server) getReady(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if err := s.Ready(r.Context()); err != nil {
 		return nil, front.Refuse(http.StatusServiceUnavailable, front.Unsupported, "not ready: %v", err)

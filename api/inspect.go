@@ -22,7 +22,7 @@ type InspectRequest struct {
 	TowerWorkspaceID Number `json:"towerWorkspaceId,omitempty"` // changes nothing here
 }
 
-// InspectResponse has the one or the other member.
+// InspectResponse has exactly one of its members.
 type InspectResponse struct {
 	Container *InspectedContainer `json:"container,omitempty"`
 	Index     *InspectedIndex     `json:"index,omitempty"`
@@ -85,7 +85,7 @@ type InspectedManifest struct {
 	Annotations   map[string]string     `json:"annotations"`
 }
 
-// InspectedDescriptor is one of a manifest's.
+// InspectedDescriptor is a descriptor in a manifest.
 type InspectedDescriptor struct {
 	MediaType   string            `json:"mediaType"`
 	Digest      digest.Digest     `json:"digest"`
@@ -101,13 +101,13 @@ type InspectedIndex struct {
 	Manifests     []InspectedEntry `json:"manifests"`
 }
 
-// InspectedEntry is one of an index's.
+// InspectedEntry is a descriptor in an index.
 type InspectedEntry struct {
 	InspectedDescriptor
 	Platform *InspectedPlatform `json:"platform,omitempty"`
 }
 
-// InspectedPlatform is what an image is for.
+// InspectedPlatform is the platform of an image.
 type InspectedPlatform struct {
 	Architecture string `json:"architecture"`
 	OS           string `json:"os"`

@@ -20,9 +20,8 @@ type WrappedLoginRequest struct {
 	Request LoginRequest `json:"request"`
 }
 
-// postLogin answers true or false. Wave is false as well when the registry
-// cannot be asked, and people change passwords that are right; here that is an
-// error which says so.
+// postLogin answers true or false. If the registry does not answer, Wave answers
+// false and people change passwords that are right; here that is an error.
 func (s server) postLogin(w http.ResponseWriter, r *http.Request) (any, error) {
 	var req LoginRequest
 	if _, err := s.decode(w, r, &req); err != nil {
@@ -59,8 +58,8 @@ func (s server) checkLogin(w http.ResponseWriter, r *http.Request, req LoginRequ
 	return accepted, nil
 }
 
-// parseRegistry reads the host of a registry, which people also give as a URL,
-// as image names have it.
+// parseRegistry returns the host of a registry as image names have it. People also
+// give it as a URL.
 func parseRegistry(text string) (string, error) {
 	if text == "" {
 		return "docker.io", nil

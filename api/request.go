@@ -16,16 +16,16 @@ type SubmitRequest struct {
 	ContainerImage    string                  `json:"containerImage"`
 	ContainerConfig   *containerconfig.Config `json:"containerConfig,omitempty"`
 	ContainerPlatform string                  `json:"containerPlatform,omitempty"` // comma-separated
-	// ContainerIncludes are images whose layers are laid over the image, above
-	// those of ContainerConfig.
+	// ContainerIncludes are images whose layers are laid over the image, above the
+	// layers of ContainerConfig.
 	ContainerIncludes []string `json:"containerIncludes,omitempty"`
 	// TTL is how long the image can be pulled, as Go writes durations ("12h").
-	// It is ours; Wave has no such member.
+	// Wave has no such member.
 	TTL string `json:"ttl,omitempty"`
 	// TowerAccessToken stands for the caller. It is neither checked nor kept.
 	TowerAccessToken string `json:"towerAccessToken,omitempty"`
 
-	// What follows asks for builds and copies, which this server does not make.
+	// The next members ask for builds and copies, which this server does not make.
 	ContainerFile string          `json:"containerFile,omitempty"`
 	CondaFile     string          `json:"condaFile,omitempty"`
 	Packages      json.RawMessage `json:"packages,omitempty"`
@@ -34,7 +34,7 @@ type SubmitRequest struct {
 	Format        string          `json:"format,omitempty"`
 	ScanMode      string          `json:"scanMode,omitempty"`
 
-	// What follows changes nothing here. Clients send it all the same.
+	// The other members change nothing here. Clients send them all the same.
 	TowerRefreshToken string          `json:"towerRefreshToken,omitempty"`
 	TowerEndpoint     string          `json:"towerEndpoint,omitempty"`
 	TowerWorkspaceID  Number          `json:"towerWorkspaceId,omitempty"`
@@ -57,7 +57,8 @@ const (
 	maxWord   = 4 << 10   // bytes of an image name or a list of platforms
 )
 
-// bounded refuses what no good request has, before any work is done for it.
+// bounded refuses a request with more text or layers than any good request has,
+// before any work is done.
 func (r *SubmitRequest) bounded() error {
 	for _, word := range append([]string{r.ContainerImage, r.ContainerPlatform, r.TTL}, r.ContainerIncludes[:min(len(r.ContainerIncludes), maxIncludes)]...) {
 		if len(word) > maxWord {
@@ -103,8 +104,8 @@ type SubmitResponse struct {
 	TargetDigest   string `json:"targetDigest"` // of the augmented image
 }
 
-// unsupported refuses what only a build service can do, and says what to use
-// instead. The statuses are Wave's for a server without one.
+// unsupported returns a refusal if only a build service could serve the request. It
+// says what to use instead. The statuses are Wave's for a server without one.
 func (r *SubmitRequest) unsupported() error {
 	const image = "; give containerImage an image that has been built"
 	for _, f := range []struct {
@@ -114,7 +115,7 @@ func (r *SubmitRequest) unsupported() error {
 		{r.ContainerFile != "", "containerFile: this server does not build images" + image},
 		{r.CondaFile != "", "condaFile: this server does not build images" + image},
 		{len(r.Packages) > 0 && string(r.Packages) != "null", "packages: this server does not build images" + image},
-		{r.Freeze, "freeze: this server does not push images; leave it out, for the image is pinned by digest anyway"},
+		{r.Freeze, "freeze: this server does not push images; leave it out, because the image is pinned by digest anyway"},
 		{r.Mirror, "mirror: this server does not copy images; leave it out"},
 		{r.Format != "", "format " + strconv.Quote(r.Format) + ": this server hands out OCI images only; leave it out"},
 		{r.ScanMode == "required", "scanMode \"required\": this server does not scan images; leave it out"},

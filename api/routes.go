@@ -17,16 +17,16 @@ type route struct {
 	handler endpoint
 }
 
-// routes is the whole API. Dispatch, the Allow header and the OpenAPI
-// document's test are made from it.
+// routes returns the whole API. Dispatch, the Allow header and the test of the
+// OpenAPI document use it.
 func (s server) routes() []route {
 	return []route{
 		{http.MethodPost, "/v1alpha2/container", s.postContainer},
-		{http.MethodGet, "/v1alpha2/container/{id}", s.ours(s.getRecord)},
-		{http.MethodGet, "/v1alpha2/container/{id}/status", s.ours(s.getStatus)},
+		{http.MethodGet, "/v1alpha2/container/{id}", s.withToken(s.getRecord)},
+		{http.MethodGet, "/v1alpha2/container/{id}/status", s.withToken(s.getStatus)},
 		// Older names of the same, for Nextflow 23.10 and before.
 		{http.MethodPost, "/container-token", s.postContainer},
-		{http.MethodGet, "/container-token/{id}", s.ours(s.getToken)},
+		{http.MethodGet, "/container-token/{id}", s.withToken(s.getToken)},
 		{http.MethodDelete, "/container-token/{id}", s.deleteToken},
 
 		{http.MethodPost, "/v1alpha1/inspect", s.postInspect},

@@ -2,7 +2,7 @@ package api
 
 import "net/http"
 
-// ServiceInfo is what "wave --info" reads.
+// ServiceInfo is the answer to "wave --info".
 type ServiceInfo struct {
 	ServiceInfo ServerVersion `json:"serviceInfo"`
 }

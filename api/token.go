@@ -10,8 +10,8 @@ import (
 	"github.com/waveproxy/waveproxy/front"
 )
 
-// ContainerStatus is how far a request is. Ours are done when they are
-// answered. Nextflow requires creationTime.
+// ContainerStatus is the progress of a request. This server answers a request
+// when it is done, so the status never changes. Nextflow requires creationTime.
 type ContainerStatus struct {
 	ID           string `json:"id"`
 	Status       string `json:"status"` // always DONE
@@ -19,8 +19,8 @@ type ContainerStatus struct {
 	CreationTime string `json:"creationTime"` // RFC 3339, UTC
 }
 
-// ContainerRecord is what is known about a request, flat, as
-// /v1alpha2/container/{id} has it.
+// ContainerRecord describes a request in the flat shape of
+// /v1alpha2/container/{id}.
 type ContainerRecord struct {
 	ID              string                  `json:"id"`
 	ContainerImage  string                  `json:"containerImage"`
@@ -36,7 +36,7 @@ type ContainerRecord struct {
 	Mirror          bool                    `json:"mirror"`
 }
 
-// TokenDescription is the same in the shape of /container-token/{id}.
+// TokenDescription describes a request in the shape of /container-token/{id}.
 type TokenDescription struct {
 	Token      string           `json:"token"`
 	Expiration string           `json:"expiration"` // RFC 3339, UTC
@@ -45,7 +45,7 @@ type TokenDescription struct {
 	Wave       DescribedImage   `json:"wave"`   // the augmented image
 }
 
-// DescribedRequest is what was asked for.
+// DescribedRequest is the request that made the token.
 type DescribedRequest struct {
 	ContainerImage  string                  `json:"containerImage"`
 	ContainerConfig *containerconfig.Config `json:"containerConfig,omitempty"`
@@ -95,7 +95,7 @@ func (s server) getToken(t auth.Token, d auth.Description) any {
 	}
 }
 
-// sourceImage is the base image as it was asked for.
+// sourceImage returns the name of the base image as the request had it.
 func sourceImage(g *auth.Grant) string {
 	if g.Tag != "" {
 		return g.Image + ":" + g.Tag
@@ -103,37 +103,38 @@ func sourceImage(g *auth.Grant) string {
 	return g.Image + "@" + g.Base.String()
 }
 
-// ours answers for the token in the path. Ids that cannot be tokens of ours may
-// be those of requests that went to another server, which is asked then.
-func (s server) ours(describe func(auth.Token, auth.Description) any) endpoint {
+// withToken returns an endpoint that describes the token in the path. An id that
+// cannot be a token may belong to a request that was forwarded, so the other server
+// is asked.
+func (s server) withToken(describe func(auth.Token, auth.Description) any) endpoint {
 	return func(_ http.ResponseWriter, r *http.Request) (any, error) {
 		token := auth.Token(r.PathValue("id"))
 		if _, err := auth.Decode(token); err != nil {
-			return s.elsewhere(r, nil, absent(err))
+			return s.forward(r, nil, asNotFound(err))
 		}
 		d, err := s.Tokens.Describe(r.Context(), token)
 		if err != nil {
-			return nil, absent(err)
+			return nil, asNotFound(err)
 		}
 		return describe(token, d), nil
 	}
 }
 
-// deleteToken ends a token for everybody who holds it: the same request gets
-// the same token, whoever makes it.
+// deleteToken ends a token for all who hold it. Equal requests of different callers
+// get the same token, so only an admin may end one.
 func (s server) deleteToken(w http.ResponseWriter, r *http.Request) (any, error) {
 	if err := s.checkAdmin(w, r); err != nil {
 		return nil, err
 	}
 	if err := s.Tokens.Revoke(r.Context(), auth.Token(r.PathValue("id"))); err != nil {
-		return nil, absent(err)
+		return nil, asNotFound(err)
 	}
 	return nil, nil
 }
 
-// absent turns what is wrong with a token into 404. Pulls tell more: there it
-// is the person at the engine who must act.
-func absent(err error) error {
+// asNotFound turns an unknown, expired or revoked token into 404. A pull says more,
+// because there the person at the engine must act.
+func asNotFound(err error) error {
 	for _, end := range []error{auth.ErrUnknownToken, auth.ErrExpiredToken, auth.ErrRevokedToken} {
 		if errors.Is(err, end) {
 			return front.Refuse(http.StatusNotFound, front.Unsupported, "no such container request: %v", end)
