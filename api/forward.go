@@ -69,7 +69,7 @@ func (s server) unreachable(err error) error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err // without the URL
 	}
-	return front.Refuse(http.StatusBadGateway, front.Unsupported, "%s, where this server forwards what it does not do itself (api.builds.forward), could not be asked: %s",
+	return front.Refuse(http.StatusBadGateway, front.Unsupported, "%s, where this server forwards what it does not do itself (api.builds.forward), did not answer: %s",
 		s.Forward.Host, strings.Join(strings.Fields(err.Error()), " "))
 }
 

@@ -61,7 +61,7 @@ func TestLoginRefuses(t *testing.T) {
 	}
 }
 
-// TestLoginUnreachable: a registry that could not be asked is not one that
+// TestLoginUnreachable: a registry that did not answer is not one that
 // refused.
 func TestLoginUnreachable(t *testing.T) {
 	f, h := newAPI()

@@ -25,7 +25,7 @@ func TestMerge(t *testing.T) {
 		fails string
 	}{
 		"none":          {},
-		"all say":       {docs(config{Entrypoint: []string{"e"}, Env: []string{"A=1"}}, config{Cmd: []string{"c"}, WorkingDir: "/w", Env: []string{"A=1", "B=2"}}), config{Entrypoint: []string{"e"}, Cmd: []string{"c"}, WorkingDir: "/w", Env: []string{"A=1", "B=2"}}, ""},
+		"all set some":  {docs(config{Entrypoint: []string{"e"}, Env: []string{"A=1"}}, config{Cmd: []string{"c"}, WorkingDir: "/w", Env: []string{"A=1", "B=2"}}), config{Entrypoint: []string{"e"}, Cmd: []string{"c"}, WorkingDir: "/w", Env: []string{"A=1", "B=2"}}, ""},
 		"entrypoints":   {found: docs(config{Entrypoint: []string{"a"}}, config{}, config{Entrypoint: []string{"b"}}), fails: `a and c do not agree: entrypoint is ["a"] and ["b"]`},
 		"commands":      {found: docs(config{Cmd: []string{"a"}}, config{Cmd: []string{"a", "b"}}), fails: `a and b do not agree: cmd is ["a"] and ["a" "b"]`},
 		"directories":   {found: docs(config{WorkingDir: "/a"}, config{WorkingDir: "/b"}), fails: `a and b do not agree: workingDir is ["/a"] and ["/b"]`},

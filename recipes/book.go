@@ -24,7 +24,7 @@ type recipe struct {
 	credentials []string
 }
 
-// Recipe returns the recipe with a name.
+// Recipe returns the recipe in force with a name.
 func (b *Book) Recipe(name string) (assemble.NamedRecipe, bool) {
 	r, ok := b.edition().byName[name]
 	return r.NamedRecipe, ok
@@ -54,12 +54,11 @@ func (b *Book) edition() *Edition {
 	return &Edition{}
 }
 
-// Changes are the names of recipes that another edition has not as they were,
-// sorted.
+// Changes lists the recipes that differ between two editions, sorted by name.
 type Changes struct{ Added, Changed, Removed []string }
 
-// Replace puts an edition into force. Requests that have begun end with the
-// recipe they have begun with.
+// Replace puts an edition into force and returns the changes. A request that has
+// begun keeps the recipe it began with.
 func (b *Book) Replace(e *Edition) Changes {
 	var c Changes
 	old := b.inForce.Swap(e)
@@ -70,9 +69,9 @@ func (b *Book) Replace(e *Edition) Changes {
 		old = &Edition{}
 	}
 	for _, name := range slices.Sorted(maps.Keys(e.byName)) {
-		if before, ok := old.byName[name]; !ok {
+		if previous, ok := old.byName[name]; !ok {
 			c.Added = append(c.Added, name)
-		} else if !before.equal(e.byName[name]) {
+		} else if !previous.equal(e.byName[name]) {
 			c.Changed = append(c.Changed, name)
 		}
 	}

@@ -57,12 +57,12 @@ func TestBook(t *testing.T) {
 			t.Errorf("step %d: credentials %v", i, b.Credentials("recipe:c"))
 		}
 		if b.Credentials(auth.RecipeIdentity("")) != nil {
-			t.Error("nobody's identity has credentials")
+			t.Error("an empty identity has credentials")
 		}
 	}
 }
 
-// TestBookWhileReplaced runs under the race detector: a recipe is one edition's.
+// TestBookWhileReplaced runs under the race detector: a recipe is of one edition.
 func TestBookWhileReplaced(t *testing.T) {
 	b := new(Book)
 	var group sync.WaitGroup

@@ -6,21 +6,23 @@ import (
 	"github.com/waveproxy/waveproxy/auth"
 )
 
-// Definition is what the configuration says of a recipe. Errors name its members
-// as the configuration does.
+// Definition is a recipe as the configuration has it. Errors name its members as
+// the configuration does.
 type Definition struct {
-	// Documents are the URLs, or "file:" and the paths, of container configs. One
-	// with {arch} in it is one for each of Architectures, whose layers are for that
-	// architecture alone.
+	// Documents are the names of container configs: URLs, or "file:" and paths. A name
+	// with {arch} stands for one document for each of containerconfig.Architectures,
+	// whose layers are for that architecture alone.
 	Documents []string
-	// Layers are above those of the documents.
+	// Layers are above the layers of the documents.
 	Layers []Layer
-	// Env comes after that of the documents, and the others replace theirs.
+	// Env comes after the environment of the documents; the others replace the
+	// documents' values.
 	Env, Entrypoint, Cmd []string
 	WorkingDir           string
-	// Images are those that the recipe may be used on; empty: any.
+	// Images are the images that the recipe may be used on; empty: any.
 	Images []auth.Pattern
-	// Credentials are the names of those that reach the upstream; empty: none.
+	// Credentials are the names of the credentials that reach the upstream; empty:
+	// none.
 	Credentials []string
 }
 
@@ -29,7 +31,7 @@ type Layer struct {
 	Path   string
 	Target string // where a directory's files stand in the image; empty is "/"
 	URL    string
-	Digest digest.Digest // of what is at URL
-	// Platform is the one that the layer is for ("linux/amd64"); empty: any.
+	Digest digest.Digest // of the archive at URL
+	// Platform is the only platform that the layer is for ("linux/amd64"); empty: any.
 	Platform string
 }

@@ -80,7 +80,7 @@ func (l Loader) open(ctx context.Context, layer Layer) (augment.Layer, error) {
 	case info.IsDir():
 		return l.directory(ctx, layer.Path, cmp.Or(layer.Target, "/"))
 	case layer.Target != "":
-		return augment.Layer{}, fmt.Errorf("%s is not a directory, and only one takes a target: an archive says itself where its files go", layer.Path)
+		return augment.Layer{}, fmt.Errorf("%s is not a directory, and only a directory takes a target: an archive says itself where its files go", layer.Path)
 	}
 	return l.archive(ctx, layer.Path, assemble.Expected{})
 }
@@ -105,7 +105,7 @@ func (l Loader) archive(ctx context.Context, path string, want assemble.Expected
 	return layer, nil
 }
 
-// directory packs a directory while it is being taken in.
+// directory takes in a directory, which is packed meanwhile.
 func (l Loader) directory(ctx context.Context, path, target string) (augment.Layer, error) {
 	r, w := io.Pipe()
 	packed := make(chan struct{})

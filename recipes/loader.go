@@ -19,7 +19,7 @@ import (
 	"github.com/waveproxy/waveproxy/containerconfig"
 )
 
-// Upstream reads what is at URLs. upstream.Client is one.
+// Upstream fetches URLs. upstream.Client is one.
 type Upstream interface {
 	Fetch(ctx context.Context, url string) (body io.ReadCloser, size int64, err error)
 }
@@ -34,24 +34,25 @@ type Layers interface {
 type Loader struct {
 	Upstream  Upstream
 	Layers    Layers
-	Store     blobstore.Store  // the one behind Layers
-	Records   assemble.Records // for documents
-	MaxInline int64            // bytes of a layer that stands in a document
+	Store     blobstore.Store  // the store behind Layers
+	Records   assemble.Records // keeps copies of documents
+	MaxInline int64            // largest layer inside a document, in bytes
 	Log       *slog.Logger
 }
 
 const (
 	// loadTimeout bounds the loading of an edition.
 	loadTimeout = 30 * time.Minute
-	// atOnce is how many recipes are computed at a time.
+	// atOnce is the number of recipes, and of one recipe's documents, that are read at
+	// a time.
 	atOnce = 4
 	// maxText bounds the environment, entrypoint and command of a recipe, in
 	// bytes: they are in every grant, which has a bound of its own.
 	maxText = 128 << 10
 )
 
-// Load computes the recipes. The error lists all that is wrong with any of them,
-// one problem a line, by the keys of the configuration.
+// Load returns the recipes of the definitions. The error lists the problems of all
+// of them, one a line, by the keys of the configuration.
 func (l Loader) Load(ctx context.Context, definitions map[string]Definition) (*Edition, error) {
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
@@ -63,7 +64,7 @@ func (l Loader) Load(ctx context.Context, definitions map[string]Definition) (*E
 	for i, name := range names {
 		group.Go(func() error {
 			found[i], failed[i] = l.compute(ctx, name, definitions[name])
-			return nil // the others' problems are wanted, too
+			return nil // the problems of the others are wanted, too
 		})
 	}
 	_ = group.Wait()
@@ -77,7 +78,7 @@ func (l Loader) Load(ctx context.Context, definitions map[string]Definition) (*E
 	return e, nil
 }
 
-// compute makes one recipe.
+// compute returns one recipe, or all of its problems.
 func (l Loader) compute(ctx context.Context, name string, d Definition) (recipe, error) {
 	key := "recipes." + name
 	var problems []error

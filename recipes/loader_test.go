@@ -46,7 +46,7 @@ func tarNames(t *testing.T, r io.Reader) string {
 
 func TestFusion(t *testing.T) {
 	s := newSite(t)
-	h := newHouse(t, s)
+	h := newFixture(t, s)
 	dir := t.TempDir()
 	writeFile(t, dir+"/scripts/wrap", nil)
 	tools := s.layer(t, "/tools.tar.gz", "opt/tools")
@@ -88,14 +88,14 @@ func TestFusion(t *testing.T) {
 	}
 }
 
-// TestOffline: what a recipe was made of outlives the site it came from.
+// TestOffline: a recipe outlives the site that its documents came from.
 func TestOffline(t *testing.T) {
 	s := newSite(t)
-	h := newHouse(t, s)
+	h := newFixture(t, s)
 	definitions := map[string]Definition{"fusion": {Documents: []string{s.fusion(t)}}}
 	r := h.recipe(t, h.load(t, definitions), "fusion")
 	s.put("/v2.6-amd64.json", nil)
-	fresh := newHouse(t, s)
+	fresh := newFixture(t, s)
 	if _, err := fresh.Load(t.Context(), definitions); err == nil || !strings.Contains(err.Error(), "recipes.fusion.container_config_url: ") {
 		t.Errorf("without anything kept: %v", err)
 	}
@@ -122,11 +122,11 @@ func TestOffline(t *testing.T) {
 	}
 }
 
-// TestKeepsTheGood: a document whose layers cannot be had does not take the place
-// of the one that a server can start with.
+// TestKeepsTheGood: a document with a missing layer does not replace the stored
+// copy that a server can start with.
 func TestKeepsTheGood(t *testing.T) {
 	s := newSite(t)
-	h := newHouse(t, s)
+	h := newFixture(t, s)
 	definitions := map[string]Definition{"fusion": {Documents: []string{s.fusion(t)}}}
 	r := h.recipe(t, h.load(t, definitions), "fusion")
 	broken := containerconfig.Config{Entrypoint: []string{"/usr/bin/fusion"}, Layers: []containerconfig.Layer{{Location: s.URL + "/absent", GzipDigest: digest.FromString("").String()}}}
@@ -141,17 +141,17 @@ func TestKeepsTheGood(t *testing.T) {
 }
 
 func TestFileDocument(t *testing.T) {
-	h := newHouse(t, newSite(t))
+	h := newFixture(t, newSite(t))
 	dir := t.TempDir()
 	for _, arch := range containerconfig.Architectures {
 		data := archive(t, "bin-"+arch)
-		said := describe(t, data)
-		said.Location = "file:layers/" + arch + ".tar.gz"
+		entry := describe(t, data)
+		entry.Location = "file:layers/" + arch + ".tar.gz"
 		writeFile(t, filepath.Join(dir, "layers", arch+".tar.gz"), data)
 		inline := archive(t, "inline")
 		other := describe(t, inline)
 		other.Location = "data:" + base64.StdEncoding.EncodeToString(inline)
-		config := containerconfig.Config{Env: []string{"A=1"}, Layers: []containerconfig.Layer{said, other}}
+		config := containerconfig.Config{Env: []string{"A=1"}, Layers: []containerconfig.Layer{entry, other}}
 		writeFile(t, filepath.Join(dir, arch+".json"), encode(t, config))
 	}
 	b := h.load(t, map[string]Definition{"a": {
@@ -169,7 +169,7 @@ func TestFileDocument(t *testing.T) {
 
 func TestRefuses(t *testing.T) {
 	s := newSite(t)
-	h := newHouse(t, s)
+	h := newFixture(t, s)
 	dir := t.TempDir()
 	layer := s.layer(t, "/l.tar.gz", "file")
 	document := func(name string, c containerconfig.Config) string {
@@ -261,7 +261,7 @@ func checkLines(t *testing.T, err error, want []string) {
 
 func TestBind(t *testing.T) {
 	s := newSite(t)
-	h := newHouse(t, s)
+	h := newFixture(t, s)
 	s.fusion(t)
 	s.put("/v2.6-arm64.json", s.files["/v2.6-amd64.json"])
 	_, err := h.Load(t.Context(), map[string]Definition{
@@ -271,7 +271,7 @@ func TestBind(t *testing.T) {
 	checkLines(t, err, []string{"v2.6-arm64.json: layers[0]: is for linux/amd64 by its name, and the document for linux/arm64"})
 }
 
-// imageLayers records who asks for layers of images.
+// imageLayers records the identity that asks for layers of images.
 type imageLayers struct {
 	Layers
 	asked []string
@@ -282,10 +282,10 @@ func (l *imageLayers) Image(_ context.Context, identity, location string, want a
 	return augment.Layer{Digest: want.Digest}, nil
 }
 
-// TestAnonymous: a document says nothing of whose logins to use.
+// TestAnonymous: layers that a document names are read without credentials.
 func TestAnonymous(t *testing.T) {
 	s := newSite(t)
-	h := newHouse(t, s)
+	h := newFixture(t, s)
 	layers := &imageLayers{Layers: h.Layers}
 	h.Loader.Layers = layers
 	const location = "docker://quay.io/v2/team/private/blobs/sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -299,9 +299,9 @@ func TestAnonymous(t *testing.T) {
 	}
 }
 
-// TestCanceled: packing ends with the loading that it is for.
+// TestCanceled: packing ends with the loading.
 func TestCanceled(t *testing.T) {
-	h := newHouse(t, newSite(t))
+	h := newFixture(t, newSite(t))
 	dir := t.TempDir()
 	writeFile(t, dir+"/file", nil)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -312,9 +312,9 @@ func TestCanceled(t *testing.T) {
 	}
 }
 
-// TestPacksTheSame: a recipe stays what it is as long as the files do.
+// TestPacksTheSame: a recipe changes only with the files of its directory.
 func TestPacksTheSame(t *testing.T) {
-	h := newHouse(t, newSite(t))
+	h := newFixture(t, newSite(t))
 	dir := t.TempDir()
 	definitions := map[string]Definition{"a": {Layers: []Layer{{Path: dir}}}}
 	name := writeFile(t, dir+"/file", []byte("1"))

@@ -59,14 +59,14 @@ func newSite(t *testing.T) *site {
 	return s
 }
 
-// put serves data at a path, nothing if it is nil.
+// put serves data at a path; nil stands for 404.
 func (s *site) put(path string, data []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.files[path] = data
 }
 
-// counts returns how often paths were asked for, and forgets it.
+// counts returns the number of requests by path since the previous call.
 func (s *site) counts() map[string]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -75,14 +75,14 @@ func (s *site) counts() map[string]int {
 	return asked
 }
 
-// layer serves an archive with one file and returns what a document says of it.
+// layer serves an archive with one file and returns its entry in a document.
 func (s *site) layer(t *testing.T, path, file string) containerconfig.Layer {
 	t.Helper()
 	data := archive(t, file)
 	s.put(path, data)
-	said := describe(t, data)
-	said.Location = s.URL + path
-	return said
+	entry := describe(t, data)
+	entry.Location = s.URL + path
+	return entry
 }
 
 // fusion serves documents as Fusion's are, for both architectures.
@@ -125,8 +125,8 @@ func encode(t *testing.T, v any) []byte {
 	return data
 }
 
-// house is where recipes are made: a loader with a store of its own.
-type house struct {
+// fixture is a loader with a store of its own.
+type fixture struct {
 	Loader
 	store *blobstore.Mem
 	log   *bytes.Buffer
@@ -137,8 +137,8 @@ func noWait(ctx context.Context, _ time.Duration) error { return ctx.Err() }
 
 const testMaxLayer = 1 << 20
 
-// newHouse returns one that may connect to the site.
-func newHouse(t *testing.T, s *site) house {
+// newFixture returns a fixture that may connect to the site.
+func newFixture(t *testing.T, s *site) fixture {
 	t.Helper()
 	listed := map[string]upstream.Registry{strings.TrimPrefix(s.URL, "http://"): {PlainHTTP: true}}
 	client, err := upstream.New(upstream.Options{Registries: listed, UserAgent: "test", Wait: noWait})
@@ -146,7 +146,7 @@ func newHouse(t *testing.T, s *site) house {
 		t.Fatal(err)
 	}
 	t.Cleanup(client.CloseIdleConnections)
-	h := house{store: blobstore.NewMem(), log: new(bytes.Buffer)}
+	h := fixture{store: blobstore.NewMem(), log: new(bytes.Buffer)}
 	h.Loader = Loader{
 		Upstream: client, Layers: assemble.NewLayers(h.store, h.store, client, t.TempDir(), testMaxLayer),
 		Store: h.store, Records: h.store, MaxInline: 1 << 20, Log: slog.New(slog.NewTextHandler(h.log, nil)),
@@ -154,8 +154,8 @@ func newHouse(t *testing.T, s *site) house {
 	return h
 }
 
-// load puts definitions that are good into a book.
-func (h house) load(t *testing.T, definitions map[string]Definition) *Book {
+// load returns a book with the recipes of good definitions.
+func (h fixture) load(t *testing.T, definitions map[string]Definition) *Book {
 	t.Helper()
 	e, err := h.Load(t.Context(), definitions)
 	if err != nil {
@@ -166,8 +166,8 @@ func (h house) load(t *testing.T, definitions map[string]Definition) *Book {
 	return b
 }
 
-// names returns the files of a layer that is in the store.
-func (h house) names(t *testing.T, d digest.Digest) string {
+// names returns the files of a layer in the store.
+func (h fixture) names(t *testing.T, d digest.Digest) string {
 	t.Helper()
 	f, err := h.store.Open(t.Context(), d)
 	if err != nil {
@@ -177,7 +177,7 @@ func (h house) names(t *testing.T, d digest.Digest) string {
 	return tarNames(t, f)
 }
 
-func (h house) recipe(t *testing.T, b *Book, name string) assemble.NamedRecipe {
+func (h fixture) recipe(t *testing.T, b *Book, name string) assemble.NamedRecipe {
 	t.Helper()
 	r, ok := b.Recipe(name)
 	if !ok {
@@ -186,8 +186,8 @@ func (h house) recipe(t *testing.T, b *Book, name string) assemble.NamedRecipe {
 	return r
 }
 
-// summary says for each layer what it is for and what is in it.
-func (h house) summary(t *testing.T, r assemble.NamedRecipe) (list []string) {
+// summary returns the platform and the files of each layer.
+func (h fixture) summary(t *testing.T, r assemble.NamedRecipe) (list []string) {
 	t.Helper()
 	for _, l := range r.Layers {
 		list = append(list, fmt.Sprintf("%s %s", l.Platform, h.names(t, l.Digest)))
