@@ -14,11 +14,11 @@
 // Files, from the inside out: object.go (exact bytes with their digest, and the
 // JSON edit), mediatype.go (Docker and OCI names, the kind of a document),
 // platform.go (parsing and matching platforms), recipe.go (what to add),
-// config.go and manifest.go (the rewrites of config, manifest and index),
+// config.go (rewriting the config), manifest.go (rewriting manifest and index),
 // apply.go (reading the base through Source and rewriting bottom-up),
-// prepare.go (the layers as they must stand above one base image), archive.go
-// (checking and reading layer archives), pack.go (a directory as a reproducible
-// archive), repack.go (merging archives and moving entries off usrmerge links),
-// overlay.go (which entries count when archives are stacked), usrmerge.go (which
-// top-level directories of the base are links).
+// prepare.go (the layers as they must stand above one base image),
+// archive.go (checking and reading layer archives), pack.go (a directory as a
+// reproducible archive), repack.go (merging archives and moving entries off
+// usrmerge links), overlay.go (which entries count when archives are stacked),
+// usrmerge.go (which top-level directories of the base are links).
 package augment

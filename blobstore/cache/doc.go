@@ -33,8 +33,9 @@
 // who may read what: a caller that knows a digest gets the blob, whichever caller
 // had it fetched, so callers check access first.
 //
-// Files: cache.go (opening a blob: a hit, a fill to follow, or a new one), disk.go
-// (the directory: its blobs, room, eviction), fill.go (the one download that all
-// readers of a blob follow), ahead.go (reading the body while earlier bytes are
-// written), blob.go (a reader of one blob, and its answer to an HTTP request).
+// Files: cache.go (opening a blob: a hit, a fill to follow, or a new one),
+// disk.go (the directory: its blobs, room, eviction), fill.go (the one download
+// that all readers of a blob follow), ahead.go (reading the body while earlier
+// bytes are written), blob.go (a reader of one blob, and its answer to an HTTP
+// request).
 package cache
