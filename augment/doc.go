@@ -9,10 +9,10 @@
 //
 // The package must never open a connection or a file, read the clock or a
 // random source, or know where layers are stored: bytes come and go through
-// Source and Archives.
+// Source and Archives. The files are listed from the inside out.
 //
-// Files, from the inside out: object.go (exact bytes with their digest, and the
-// JSON edit), mediatype.go (Docker and OCI names, the kind of a document),
+// Files: object.go (exact bytes with their digest, and the JSON edit),
+// mediatype.go (Docker and OCI names, the kind of a document),
 // platform.go (parsing and matching platforms), recipe.go (what to add),
 // config.go (rewriting the config), manifest.go (rewriting manifest and index),
 // apply.go (reading the base through Source and rewriting bottom-up),
