@@ -18,7 +18,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// TestDrain: the client that looks at no byte notices what is not the blob.
+// TestDrain: the client that looks at no byte notices a wrong answer.
 func TestDrain(t *testing.T) {
 	dir := t.TempDir()
 	certificate, key := filepath.Join(dir, "certificate.pem"), filepath.Join(dir, "key.pem")
@@ -42,7 +42,7 @@ func TestDrain(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		answer http.HandlerFunc
-		says   string // "" is success
+		says   string // "" means success
 	}{
 		"whole":         {send(http.StatusOK, size, size), ""},
 		"cut":           {send(http.StatusOK, size, size-1<<20), ""},

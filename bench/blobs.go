@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// reading is what one contender achieved in one round, by quantity.
+// reading is the values of one contender in one round, by quantity.
 type reading struct {
 	values  map[string]float64
 	foreign float64 // cores that other programs used meanwhile
@@ -21,7 +21,7 @@ type reading struct {
 // window is when a load is measured.
 type window struct{ after, span time.Duration }
 
-// fast is the window of streams that are as fast as can be.
+// fast is the window for streams at full speed.
 func (l *lab) fast() window {
 	return full(l, window{500 * time.Millisecond, 1800 * time.Millisecond}, window{100 * time.Millisecond, 250 * time.Millisecond})
 }
@@ -35,8 +35,8 @@ func (l *lab) streams(n int) measureFunc {
 	}
 }
 
-// injectedStreams is the same for a layer that waveproxy has added. Of others
-// it takes the file with the same bytes.
+// injectedStreams measures the same for a layer that waveproxy has added. From the
+// other contenders it takes the file with the same bytes.
 func (l *lab) injectedStreams(n int) measureFunc {
 	return func(ctx context.Context, s *server) (reading, error) {
 		name := s.repository
@@ -55,8 +55,8 @@ func (l *lab) injectedStreams(n int) measureFunc {
 	}
 }
 
-// takeBlobs is one stream: it takes the layers in turn, the i-th first, until
-// ctx ends.
+// takeBlobs takes the layers in turn over one connection, the i-th first, until ctx
+// ends.
 func (l *lab) takeBlobs(ctx context.Context, s *server, i int, name string, layers []layer, delivered *atomic.Int64) error {
 	d := l.newDrain(s, delivered)
 	defer d.close()
@@ -68,7 +68,7 @@ func (l *lab) takeBlobs(ctx context.Context, s *server, i int, name string, laye
 	return nil
 }
 
-// load runs n streams and measures when they are under way.
+// load runs n streams and returns their measurement once they are under way.
 func (l *lab) load(ctx context.Context, s *server, when window, n int, stream func(ctx context.Context, i int, delivered *atomic.Int64) error) (reading, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -91,7 +91,7 @@ func (l *lab) load(ctx context.Context, s *server, when window, n int, stream fu
 	return result, nil
 }
 
-// observe measures a load that is being delivered. That ctx ends meanwhile is
+// observe returns the measurement of a running load. If ctx ends meanwhile, that is
 // an error.
 func (l *lab) observe(ctx context.Context, s *server, when window, delivered *atomic.Int64) (reading, error) {
 	if err := sleep(ctx, when.after); err != nil {
@@ -138,13 +138,13 @@ const (
 	slowTick = 100 * time.Millisecond
 )
 
-// slowStreams measures n connections that take one blob each, slower than it is
-// sent.
+// slowStreams measures n connections that each take one blob more slowly than the
+// server could send it.
 func (l *lab) slowStreams(n int) measureFunc {
 	return func(ctx context.Context, s *server) (reading, error) {
 		when := full(l, window{4 * time.Second, 4 * time.Second}, window{2 * time.Second, time.Second})
 		r, err := l.load(ctx, s, when, n, func(ctx context.Context, i int, delivered *atomic.Int64) error {
-			// Not all in the same moment.
+			// Not all at the same moment.
 			if err := sleep(ctx, time.Duration(i)*slowTick/time.Duration(n)); err != nil {
 				return err
 			}

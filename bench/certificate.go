@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// makeCertificate writes a certificate for every server of the run, which is
-// its own authority.
+// makeCertificate writes one certificate for all servers of the run. It is its own
+// authority.
 func makeCertificate(certificate, key string) (*x509.CertPool, error) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 	"strings"
 )
 
-// setup is how a measurement wants its servers.
+// setup is how the servers of a measurement are started.
 type setup struct {
 	tls      bool   // to clients and to the upstream
 	cold     bool   // with nothing of the image in a cache
@@ -34,7 +34,7 @@ type contender struct {
 type server struct {
 	*process
 	base       string // scheme, address and port
-	repository string // what the typical image is called there
+	repository string // the name of the typical image there
 }
 
 func (s *server) address() string {
@@ -42,7 +42,7 @@ func (s *server) address() string {
 	return address
 }
 
-// blobPath is the path of a blob of the image that is called repository.
+// blobPath returns the path of a blob in the repository.
 func blobPath(repository string, l layer) string {
 	return "/v2/" + repository + "/blobs/" + l.Digest.String()
 }
@@ -57,7 +57,7 @@ var (
 	waveCaching  = &contender{name: "waveproxy-cache", cache: true, start: startCachingWaveproxy}
 )
 
-// startDirect is the upstream itself, which the lab has running.
+// startDirect returns the upstream itself, which already runs in the lab.
 func startDirect(_ context.Context, l *lab, in setup, _ string) (*server, error) {
 	return &server{process: l.upstream, base: in.upstream, repository: repository}, nil
 }
@@ -95,7 +95,7 @@ proxy: {remoteurl: %q}
 	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		return nil, err
 	}
-	// Without this it looks for somebody to send traces to.
+	// Without this it looks for a collector of traces.
 	env := []string{"OTEL_TRACES_EXPORTER=none"}
 	p, err := launch("distribution", filepath.Join(dir, "log"), env, filepath.Join(l.dir, "registry"), "serve", config)
 	if err != nil {
@@ -108,7 +108,7 @@ func startWaveproxy(ctx context.Context, l *lab, in setup, dir string) (*server,
 	return l.serveWaveproxy(ctx, in, dir)
 }
 
-// cacheSetting turns our cache on. It is measured as soon as there is one.
+// cacheSetting turns waveproxy's cache on.
 const cacheSetting = "WAVEPROXY_CACHE_SIZE=2GiB"
 
 func startCachingWaveproxy(ctx context.Context, l *lab, in setup, dir string) (*server, error) {
@@ -142,14 +142,14 @@ func (l *lab) serveWaveproxy(ctx context.Context, in setup, dir string, settings
 		return s, err
 	}
 	if in.upstream == l.slow.base {
-		return s, nil // what is augmented there, and when, is what is measured
+		return s, nil // the measurement itself augments images there
 	}
 	s.repository, err = l.augment(ctx, s, repository+":latest", l.images.small)
 	return s, err
 }
 
-// augment adds a layer to an image and returns what the result is called,
-// without host and tag.
+// augment adds a layer to an image and returns the repository of the result, without
+// host and tag.
 func (l *lab) augment(ctx context.Context, s *server, image string, add layer) (string, error) {
 	body, err := l.submission(image, add)
 	if err != nil {

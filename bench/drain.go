@@ -18,11 +18,11 @@ import (
 	"time"
 )
 
-// stallTimeout is how long a server may send nothing before it has failed.
+// stallTimeout is how long a server may send nothing before it counts as failed.
 const stallTimeout = 30 * time.Second
 
-// drain is one connection of a client that has the kernel throw away what it is
-// sent, without copying it. It is used by one goroutine.
+// drain is one connection of a client that has the kernel throw away the bytes it
+// receives, without copying them. Not safe for concurrent use.
 type drain struct {
 	l         *lab
 	server    *server
@@ -61,7 +61,7 @@ func (d *drain) get(ctx context.Context, repository string, l layer) (firstByte 
 			return 0, err
 		}
 	}
-	// What ends the load ends a read that waits.
+	// The end of the load also ends a read that waits.
 	conn := d.conn
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	if strings.HasPrefix(d.server.base, "https:") {
@@ -94,9 +94,9 @@ func (d *drain) getPlain(repository string, l layer) (time.Duration, error) {
 	return firstByte, d.discard(l.Size - int64(n))
 }
 
-// getTLS reads the header as any client does, and of the rest throws away the
-// records without decrypting them: that is the client's work, not the
-// server's. Only the end of the connection tells where the answer ends.
+// getTLS reads the header as any client does, and throws away the remaining records
+// without decrypting them, because decrypting is the client's work and not the
+// server's. The answer ends with the connection.
 func (d *drain) getTLS(ctx context.Context, repository string, l layer) (time.Duration, error) {
 	defer d.close()
 	_ = d.conn.SetDeadline(time.Now().Add(stallTimeout))
@@ -121,14 +121,14 @@ func (d *drain) getTLS(ctx context.Context, repository string, l layer) (time.Du
 	if err != nil {
 		return 0, err
 	}
-	// A record has 22 bytes more than it carries, which may be as few as 1,200.
+	// A record has 22 bytes more than its content, which may be as short as 1,200 bytes.
 	if sent := begun + rest; sent < l.Size || sent > l.Size+l.Size/50+16<<10 {
 		return 0, fmt.Errorf("%d bytes of TLS records for a blob of %d", sent, l.Size)
 	}
 	return firstByte, nil
 }
 
-// countedConn counts what is read of a connection.
+// countedConn counts the bytes that are read from a connection.
 type countedConn struct {
 	*net.TCPConn
 	read int64
@@ -191,7 +191,7 @@ func (d *drain) discard(n int64) error {
 	return nil
 }
 
-// discardAll throws away what comes until the server closes the connection.
+// discardAll throws away all bytes until the server closes the connection.
 func (d *drain) discardAll() (n int64, err error) {
 	for {
 		_ = d.conn.SetReadDeadline(time.Now().Add(stallTimeout))

@@ -30,8 +30,7 @@ type document struct {
 	data []byte
 }
 
-// images are what everything is measured with. Their bytes are the same in
-// every run.
+// images are the images of all measurements. Their bytes are the same in every run.
 type images struct {
 	tree     string // directory of all blobs, by digest
 	typical  document
@@ -43,10 +42,10 @@ type images struct {
 	large    layer      // as large as the upstream's layers
 }
 
-// repository is what the typical image is called.
+// repository is the name of the typical image.
 const repository = "library/typical"
 
-// makeImages writes images whose large layers have so many bytes.
+// makeImages writes images whose large layers have the given number of bytes.
 func makeImages(tree string, layers int, layerSize int64) (*images, error) {
 	if err := os.MkdirAll(tree, 0o755); err != nil {
 		return nil, err
@@ -88,10 +87,10 @@ func makeImages(tree string, layers int, layerSize int64) (*images, error) {
 	return im, os.WriteFile(im.path(im.config.Digest), im.config.data, 0o644)
 }
 
-// path is where the tree has a blob.
+// path returns the file of a blob in the tree.
 func (im *images) path(d digest.Digest) string { return filepath.Join(im.tree, d.String()) }
 
-// size is the number of bytes in the typical image's layers.
+// size returns the number of bytes in the typical image's layers.
 func (im *images) size() (sum int64) {
 	for _, l := range im.layers {
 		sum += l.Size
@@ -115,7 +114,8 @@ func describe(arch string, layers []layer) (manifest, config document) {
 	return encode(ocispec.MediaTypeImageManifest, m), config
 }
 
-// encode panics on values that have no JSON form, of which there are none here.
+// encode returns v as JSON. It panics on values without a JSON form, which do not
+// occur here.
 func encode(mediaType string, v any) document {
 	data, err := json.Marshal(v)
 	if err != nil {
@@ -124,8 +124,8 @@ func encode(mediaType string, v any) document {
 	return document{ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}, data}
 }
 
-// writeLayer writes an archive with one file of random bytes, which do not
-// compress, as those of real layers do not compress further.
+// writeLayer writes an archive with one file of random bytes. They do not compress,
+// as the compressed bytes of real layers do not compress further.
 func writeLayer(tree string, seed byte, size int64) (layer, error) {
 	partial := filepath.Join(tree, "partial")
 	f, err := os.Create(partial)
@@ -139,7 +139,7 @@ func writeLayer(tree string, seed byte, size int64) (layer, error) {
 		return layer{}, err
 	}
 	w := tar.NewWriter(io.MultiWriter(z, plain))
-	// Not under /bin or /lib, for which waveproxy would look at the base image.
+	// Not under /bin or /lib, because for these waveproxy looks at the base image.
 	err = w.WriteHeader(&tar.Header{Name: fmt.Sprintf("opt/bench/%d", seed), Typeflag: tar.TypeReg, Mode: 0o644, Size: size})
 	if err != nil {
 		return layer{}, err

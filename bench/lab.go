@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// lab runs the servers, one contender at a time, and has what they need.
+// lab runs the servers, one contender at a time, and holds their files.
 type lab struct {
 	options
 	dir              string
@@ -54,7 +54,7 @@ func newLab(ctx context.Context, o options, dir string) (*lab, error) {
 	return l, err
 }
 
-// full is the longer of two values in a run whose numbers count.
+// full returns value in a run whose numbers count, and short in a smoke run.
 func full[T any](l *lab, value, short T) T {
 	if l.short {
 		return short
@@ -62,7 +62,7 @@ func full[T any](l *lab, value, short T) T {
 	return value
 }
 
-// address is where the next server listens. No port is used twice, so that a
+// address returns an address for the next server. No port is used twice, so that a
 // late answer of one server never counts for another.
 func (l *lab) address(in setup) (address, base string) {
 	l.nextPort++
@@ -101,7 +101,7 @@ func (l *lab) ready(ctx context.Context, p *process, base string) error {
 	}
 }
 
-// with runs the upstream and a contender, both afresh, and measures.
+// with starts the upstream and a contender afresh and runs a measurement.
 func (l *lab) with(ctx context.Context, c *contender, in setup, dir string, measure func(*server) error) (err error) {
 	defer l.client.CloseIdleConnections()
 	var s *server
@@ -130,8 +130,8 @@ func (l *lab) with(ctx context.Context, c *contender, in setup, dir string, meas
 	return measure(s)
 }
 
-// ownDir is where a contender keeps its data from one start to the next, and
-// with a cold setup a new directory, which cleanUp removes.
+// ownDir returns the directory in which a contender keeps its data from one start to
+// the next. For a cold setup it is a new directory, which cleanUp removes.
 func (l *lab) ownDir(c *contender, in setup) (dir string, cleanUp func(), err error) {
 	if in.cold {
 		dir, err = os.MkdirTemp(l.dir, "cold-")

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// machine says where and with what the numbers were made.
+// machine describes the machine and the programs of a run.
 type machine struct {
 	Date         time.Time `json:"date"`
 	CPU          string    `json:"cpu"`
@@ -26,7 +26,8 @@ type machine struct {
 	Waveproxy    string    `json:"waveproxy"` // revision
 }
 
-// describeMachine says "unknown" where it cannot find out: nothing depends on it.
+// describeMachine returns the description, with "unknown" for everything that it
+// cannot find out, because nothing depends on it.
 func describeMachine(ctx context.Context, dir string) machine {
 	says := func(name string, args ...string) string {
 		out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()

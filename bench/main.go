@@ -46,19 +46,19 @@ func parseFlags() (options, error) {
 	return o, nil
 }
 
-// insideVariable names, for the process inside the namespace, the directory
-// that the one outside has prepared.
+// insideVariable tells the process inside the namespace the directory that the
+// process outside has prepared.
 const insideVariable = "BENCH_DIR"
 
 func main() {
-	// The process inside is tied to the thread that starts it: it takes over its
-	// priority and dies with it.
+	// The process inside is tied to the thread that starts it: it inherits the
+	// thread's priority and dies with it.
 	runtime.LockOSThread()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	err := run(ctx)
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
-		os.Exit(1) // the process inside has said why
+		os.Exit(1) // the process inside has printed the reason
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -77,7 +77,8 @@ func run(ctx context.Context) error {
 	return outside(ctx)
 }
 
-// outside does what needs the network or the machine's Go, then goes inside.
+// outside prepares everything that needs the network or the machine's Go, then runs
+// the process inside.
 func outside(ctx context.Context) error {
 	if os.Geteuid() != 0 {
 		return errors.New("needs root, to run in a network namespace of its own")
@@ -93,10 +94,10 @@ func outside(ctx context.Context) error {
 	return enter(ctx, dir)
 }
 
-// errIncomplete is how a run ends whose table has failures in it.
+// errIncomplete is the error of a run whose table has failures in it.
 var errIncomplete = errors.New("not everything could be measured: the table says what failed")
 
-// inside measures and prints.
+// inside takes the measurements and prints the table.
 func inside(ctx context.Context, o options, dir string) error {
 	if err := setUpNamespace(ctx); err != nil {
 		return err

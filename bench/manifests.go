@@ -30,7 +30,7 @@ type asker struct {
 	buffer  []byte
 }
 
-// askers opens connections that are asked once each, which warms the server.
+// askers opens connections and sends one request on each, which warms the server.
 func askers(ctx context.Context, s *server) (all []*asker, closeAll func(), err error) {
 	closeAll = func() {
 		for _, a := range all {
@@ -124,8 +124,8 @@ func (l *lab) closedLoop(ctx context.Context, s *server) (reading, error) {
 	}}, nil
 }
 
-// spendWhile reads what the server uses in a span, and how many requests it
-// answers meanwhile.
+// spendWhile returns the server's usage during a span, and the number of requests
+// answered in it.
 func spendWhile(ctx context.Context, s *server, span time.Duration, answered *atomic.Int64) (usage, float64, error) {
 	if err := sleep(ctx, span/4); err != nil {
 		return usage{}, 0, err
@@ -143,9 +143,9 @@ func spendWhile(ctx context.Context, s *server, span time.Duration, answered *at
 }
 
 // openLoop measures the time to an answer when requests come at a fixed rate
-// per second, however long the answers take: one that is late delays those
-// behind it on its connection, and their waiting counts. How late the client's
-// own timer was does not.
+// per second, however long the answers take. A late answer delays the requests
+// behind it on its connection, and their waiting counts. The lateness of the client's
+// own timer does not.
 func (l *lab) openLoop(rate func(*server) int) measureFunc {
 	return func(ctx context.Context, s *server) (reading, error) {
 		span := full(l, 5*time.Second, 500*time.Millisecond)

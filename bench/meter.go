@@ -15,14 +15,14 @@ import (
 // that Go runs on.
 const ticksPerSecond = 100
 
-// task is what /proc/PID/stat says of a process.
+// task is the content of /proc/PID/stat for a process.
 type task struct {
 	parent int
 	cpu    float64 // seconds, user and system
 	rss    int64   // bytes
 }
 
-// tasks are all processes of the namespace.
+// tasks returns all processes of the namespace.
 func tasks() (map[int]task, error) {
 	files, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
@@ -54,7 +54,7 @@ func parseTask(line string) (task, error) {
 	}
 	var numbers [22]int64
 	for i := 1; i < len(numbers); i++ {
-		numbers[i], _ = strconv.ParseInt(fields[i], 10, 64) // those that do not fit are limits and addresses
+		numbers[i], _ = strconv.ParseInt(fields[i], 10, 64) // numbers that do not fit are limits and addresses, which are not used
 	}
 	return task{
 		parent: int(numbers[1]),
@@ -63,7 +63,7 @@ func parseTask(line string) (task, error) {
 	}, nil
 }
 
-// below adds up the process and its descendants.
+// below returns the sum over the process and its descendants.
 func below(all map[int]task, root int) task {
 	var sum task
 	for pid, t := range all {
@@ -78,8 +78,8 @@ func below(all map[int]task, root int) task {
 	return sum
 }
 
-// busySeconds is the CPU time of the whole machine, apart from what runs at a
-// lower priority.
+// busySeconds returns the CPU time of the whole machine, without processes of a lower
+// priority.
 func busySeconds() (float64, error) {
 	data, err := os.ReadFile("/proc/stat")
 	if err != nil {
@@ -101,7 +101,7 @@ func busySeconds() (float64, error) {
 	return ticks / ticksPerSecond, nil
 }
 
-// usage is what a server used in a span of time, or up to a moment.
+// usage is the resources that a server used in a span of time, or up to a moment.
 type usage struct {
 	time    time.Time
 	seconds float64
@@ -130,7 +130,7 @@ func use(p *process) (usage, error) {
 	return u, nil
 }
 
-// since is the difference between two readings.
+// since returns the difference between two readings.
 func (u usage) since(before usage) usage {
 	return usage{
 		time: u.time, seconds: u.time.Sub(before.time).Seconds(), cpu: u.cpu - before.cpu, rss: u.rss,
@@ -138,5 +138,5 @@ func (u usage) since(before usage) usage {
 	}
 }
 
-// foreign is how many cores other programs of the machine used.
+// foreign returns how many cores other programs of the machine used.
 func (u usage) foreign() float64 { return max(0, (u.machine-u.own)/u.seconds) }

@@ -28,7 +28,7 @@ type slowUpstream struct {
 	requests []span
 }
 
-// span is when a request was being answered.
+// span is the time in which a request was answered.
 type span struct{ begin, end time.Time }
 
 func startSlowUpstream(ctx context.Context, im *images) (*slowUpstream, error) {
@@ -67,7 +67,7 @@ func startSlowUpstream(ctx context.Context, im *images) (*slowUpstream, error) {
 	return u, nil
 }
 
-// take returns what was asked since the last call.
+// take returns the requests since the last call.
 func (u *slowUpstream) take() []span {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -76,8 +76,8 @@ func (u *slowUpstream) take() []span {
 	return taken
 }
 
-// roundTrips is how many of the requests waited for one another: the largest
-// number of which no two overlap.
+// roundTrips returns how many of the requests waited for one another: the largest
+// number of requests of which no two overlap.
 func roundTrips(requests []span) int {
 	requests = slices.SortedFunc(slices.Values(requests), func(a, b span) int { return a.end.Compare(b.end) })
 	n := 0
@@ -90,11 +90,10 @@ func roundTrips(requests []span) int {
 	return n
 }
 
-// mints measures how long submitting an image takes, above the time that the
-// upstream takes to answer. Each image is in a repository of its own; with
-// known set, another tag of the same image has been submitted before. Another
-// number of requests fails, and so does another number of them that wait for
-// one another.
+// mints measures how long submitting an image takes beyond the upstream's own time. Each image is in a repository of its own; with
+// known set, another tag of the same image has been submitted before. A
+// different number of requests is an error, and so is a different number of requests
+// that wait for one another.
 func (l *lab) mints(tag string, known bool, requests, trips int) measureFunc {
 	return func(ctx context.Context, s *server) (reading, error) {
 		if err := l.verifyMint(ctx, s, tag); err != nil {
@@ -154,8 +153,8 @@ func (l *lab) mint(ctx context.Context, s *server, name, tag string) (time.Durat
 	return time.Since(start), err
 }
 
-// verifyMint looks for the added layer in what comes out, and opens the
-// connections that all submissions after the first one find open.
+// verifyMint checks that the result has the added layer. It also opens the
+// connections that all submissions but the first one of a server find open.
 func (l *lab) verifyMint(ctx context.Context, s *server, tag string) error {
 	name, err := l.augment(ctx, s, "bench/first:"+tag, l.images.small)
 	if err != nil {
@@ -173,8 +172,8 @@ func (l *lab) verifyMint(ctx context.Context, s *server, tag string) error {
 	return nil
 }
 
-// directRoundTrip is how long the slow upstream takes when it is asked without
-// a proxy: the delay, and what timers and loopback add to it.
+// directRoundTrip returns how long the slow upstream takes without a proxy: the delay,
+// and the time that timers and loopback add to it.
 func (l *lab) directRoundTrip(ctx context.Context) (time.Duration, error) {
 	var times []float64
 	for range full(l, 30, 5) {

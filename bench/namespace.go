@@ -22,8 +22,8 @@ func enter(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	// A little above what else runs on the machine. This is the thread's own
-	// priority, which the new process takes over with all its threads.
+	// A little above the other programs of the machine. This is the thread's own
+	// priority, which the new process inherits with all its threads.
 	if err := syscall.Setpriority(syscall.PRIO_PROCESS, 0, -5); err != nil {
 		return fmt.Errorf("raise priority: %w", err)
 	}
@@ -47,7 +47,7 @@ func enter(ctx context.Context, dir string) error {
 const congestionControl = "cubic"
 
 func setUpNamespace(ctx context.Context) error {
-	// What is mounted here must not be seen outside.
+	// Mounts made here must not be seen outside.
 	if err := syscall.Mount("none", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
@@ -66,7 +66,7 @@ func setUpNamespace(ctx context.Context) error {
 	return checkCongestionControl()
 }
 
-// checkCongestionControl looks at both ends of a connection.
+// checkCongestionControl returns an error unless both ends of a connection use it.
 func checkCongestionControl() error {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

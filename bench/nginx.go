@@ -58,7 +58,7 @@ http {
 	return launch(name, filepath.Join(dir, "log"), nil, nginx, "-p", dir, "-e", "stderr", "-c", config)
 }
 
-// nginxTLS is the certificate and the cipher that Go chooses, too.
+// nginxTLS is the certificate, and the cipher that Go would choose as well.
 func (l *lab) nginxTLS() string {
 	return fmt.Sprintf(`
 		ssl_certificate %s;
@@ -68,8 +68,8 @@ func (l *lab) nginxTLS() string {
 `, l.certificate, l.key)
 }
 
-// startUpstream serves the tree as much like a registry as pulling takes, with
-// sendfile.
+// startUpstream serves the tree with sendfile, with the parts of a registry's API that
+// pulls need.
 func (l *lab) startUpstream(ctx context.Context) (*process, error) {
 	var locations strings.Builder
 	fmt.Fprintf(&locations, `

@@ -10,7 +10,7 @@ import (
 // measureFunc measures a server that has just been started.
 type measureFunc func(ctx context.Context, s *server) (reading, error)
 
-// measurement is something that all of its contenders do.
+// measurement is one load for all of its contenders.
 type measurement struct {
 	name       string // what -only matches
 	among      []*contender
@@ -22,12 +22,12 @@ type measurement struct {
 // quantity is one number of a measurement.
 type quantity struct {
 	name    string
-	against *contender // whose value others are compared with, if any
+	against *contender // the others are compared with its value; nil means with none
 	goals   []goal
 }
 
-// goal is what is wanted of a contender: that its value, or that relative to
-// the value of another, is at most so much, or at least.
+// goal is a bound for a contender's value, or for its value relative to another's:
+// at most, or at least.
 type goal struct {
 	of              *contender
 	against         *contender // nil: the value itself
@@ -40,7 +40,7 @@ func value(name string, against *contender, goals ...goal) quantity {
 	return quantity{name, against, goals}
 }
 
-// atMost and atLeast are goals of waveproxy's.
+// atMost and atLeast return goals for waveproxy.
 func atMost(against *contender, must, ambitious float64) goal {
 	return goal{of: waveproxy, against: against, must: must, ambitious: ambitious}
 }
@@ -56,8 +56,7 @@ const (
 	openRateDistribution = 200
 )
 
-// plan is everything that is measured. The goals are those of the project; the
-// README quotes the table.
+// plan is all measurements. The goals are the project's; the README quotes the table.
 func (l *lab) plan(cache bool) []measurement {
 	with := func(all ...*contender) []*contender { return all }
 	withCache := func(all ...*contender) []*contender {

@@ -61,8 +61,8 @@ func (p *process) explain(err error) error {
 	return fmt.Errorf("%w; %s says: %s", err, p.name, strings.Join(lines[max(0, len(lines)-3):], " / "))
 }
 
-// stop ends the process and its children at once. Nothing that is measured
-// depends on an orderly end.
+// stop ends the process and its children at once. No measurement depends on an
+// orderly end.
 func (p *process) stop() error {
 	if err := p.alive(); err != nil {
 		return err

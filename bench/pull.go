@@ -65,7 +65,7 @@ func (l *lab) pull(ctx context.Context, s *server) error {
 	var all errgroup.Group
 	for _, layer := range layers {
 		all.Go(func() error {
-			body, err := layer.Compressed() // which fails at its end if the digest is another
+			body, err := layer.Compressed() // whose last read fails if the digest is another
 			if err != nil {
 				return err
 			}
@@ -83,8 +83,8 @@ const (
 	parallel = 3
 )
 
-// manyPulls measures pulls that all begin at once, and what they cost the
-// upstream.
+// manyPulls measures pulls that all begin at once, and the bytes that the upstream
+// sends for them.
 func (l *lab) manyPulls(ctx context.Context, s *server) (reading, error) {
 	before, err := use(s.process)
 	if err != nil {
@@ -149,8 +149,8 @@ func (l *lab) takeImage(ctx context.Context, s *server, parallel int, delivered 
 	return waited, connections.Wait()
 }
 
-// settled returns what the upstream has sent, once that changes no more: its
-// log has a request when that has ended.
+// settled returns the upstream's traffic once it no longer changes, because the log
+// has a request only after its end.
 func (l *lab) settled(ctx context.Context) (traffic, error) {
 	last := traffic{bytes: -1}
 	for {
@@ -165,8 +165,8 @@ func (l *lab) settled(ctx context.Context) (traffic, error) {
 	}
 }
 
-// fill measures one pull of everything by a server that has nothing in its
-// cache, if it has one.
+// fill measures one pull of everything through a server whose cache, if it has one, is
+// empty.
 func (l *lab) fill(ctx context.Context, s *server) (reading, error) {
 	before, err := use(s.process)
 	if err != nil {
@@ -178,7 +178,7 @@ func (l *lab) fill(ctx context.Context, s *server) (reading, error) {
 		return reading{}, err
 	}
 	took := time.Since(before.time).Seconds()
-	// What a cache does after the last byte belongs to it.
+	// The work of a cache after the last byte counts as well.
 	if err := sleep(ctx, time.Second); err != nil {
 		return reading{}, err
 	}
@@ -193,7 +193,7 @@ func (l *lab) fill(ctx context.Context, s *server) (reading, error) {
 	}}, nil
 }
 
-// middle is the median of all times.
+// middle returns the median of all times.
 func middle(times [][]time.Duration) time.Duration {
 	all := slices.Sorted(slices.Values(slices.Concat(times...)))
 	return all[len(all)/2]

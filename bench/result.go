@@ -14,7 +14,7 @@ import (
 // quiet is how many cores other programs may use while something is measured.
 const quiet = 0.45
 
-// result is everything that was found out.
+// result is the outcome of a run.
 type result struct {
 	Machine  machine   `json:"machine"`
 	Options  settings  `json:"options"`
@@ -48,8 +48,8 @@ type failure struct {
 	Error       string `json:"error"`
 }
 
-// measureAll does every selected measurement in each round. What fails is left
-// out of the rounds that follow.
+// measureAll takes every selected measurement in each round. A measurement that fails
+// is left out of the following rounds.
 func (l *lab) measureAll(ctx context.Context) *result {
 	start := time.Now()
 	res := &result{Machine: describeMachine(ctx, l.dir)}
@@ -82,8 +82,8 @@ func (l *lab) measureAll(ctx context.Context) *result {
 	return res
 }
 
-// cell measures one contender once, or twice if other programs got in the way.
-// It takes the quieter of the two. A smoke run does not care.
+// cell measures one contender once, or twice if other programs disturbed the first
+// attempt, and returns the quieter attempt. A smoke run takes the first.
 func (l *lab) cell(ctx context.Context, m measurement, c *contender) (sample, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
@@ -113,7 +113,7 @@ func (l *lab) cell(ctx context.Context, m measurement, c *contender) (sample, er
 	return sample{Values: r.values, Foreign: r.foreign, Again: true}, err
 }
 
-// values are those of a quantity, by round.
+// values returns the values of a quantity, by round.
 func (res *result) values(m measurement, q quantity, c *contender) map[int]float64 {
 	found := map[int]float64{}
 	for _, s := range res.Samples {

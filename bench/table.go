@@ -40,7 +40,7 @@ func (res *result) print(w io.Writer) error {
 	return err
 }
 
-// rows are a measurement's lines: every quantity of every contender.
+// rows returns a measurement's lines: every quantity of every contender.
 func (res *result) rows(m measurement) (rows [][]string) {
 	name := m.name
 	for _, q := range m.quantities {
@@ -61,7 +61,7 @@ func (res *result) failed(m measurement, c *contender) bool {
 	return slices.ContainsFunc(res.Failures, func(f failure) bool { return f.Measurement == m.name && f.Server == c.name })
 }
 
-// relative is a contender's value compared with the reference's.
+// relative returns a contender's value compared with the reference's.
 func (res *result) relative(m measurement, q quantity, c *contender) string {
 	if q.against == nil {
 		return ""
@@ -76,7 +76,7 @@ func (res *result) relative(m measurement, q quantity, c *contender) string {
 	return spread(ratios)
 }
 
-// verdicts say how a contender stands to what is wanted of it.
+// verdicts returns how a contender stands to its goals.
 func (res *result) verdicts(m measurement, q quantity, c *contender) string {
 	var all []string
 	for _, g := range q.goals {
@@ -121,7 +121,7 @@ func (g goal) verdict(values map[int]float64) string {
 	}
 }
 
-// within compares values of the same round: their ratios or differences.
+// within returns the ratios or differences between values of the same round.
 func within(values, reference map[int]float64, minus bool) map[int]float64 {
 	compared := map[int]float64{}
 	for round, v := range values {
@@ -136,7 +136,7 @@ func within(values, reference map[int]float64, minus bool) map[int]float64 {
 	return compared
 }
 
-// median is that of at least one value.
+// median returns the median of at least one value.
 func median(values []float64) float64 {
 	sorted := slices.Sorted(slices.Values(values))
 	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
@@ -154,7 +154,7 @@ func spread(values map[int]float64) string {
 	return fmt.Sprintf("%s (%s–%s)", number(median(all)), number(all[0]), number(all[len(all)-1]))
 }
 
-// number has about three digits.
+// number formats a value with about three digits.
 func number(v float64) string {
 	text := ""
 	switch abs := max(v, -v); {
@@ -192,8 +192,8 @@ func align(b *strings.Builder, rows [][]string) {
 	}
 }
 
-// disturbances counts the samples that were taken again and those that other
-// programs disturbed all the same, and returns how many cores they used at most.
+// disturbances returns the number of samples that were taken again, the number of
+// samples that stayed disturbed, and the most cores that other programs used.
 func (res *result) disturbances() (again, disturbed int, busiest float64) {
 	for _, s := range res.Samples {
 		if s.Again {

@@ -32,15 +32,15 @@ func build(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	// At our go.mod's version, but with its own dependencies: ours leaves out
-	// those of the storage drivers.
+	// At the version of our go.mod, but with its own dependencies, because our
+	// go.mod leaves out the dependencies of the storage drivers.
 	fmt.Fprintln(os.Stderr, "building distribution", version)
 	_, err = goCommand(ctx, []string{"GOBIN=" + dir, "GOFLAGS="}, "install", distributionCommand+"@"+version)
 	return err
 }
 
-// findPrograms looks for what has to be installed. Debian keeps both programs
-// out of the PATH of most users.
+// findPrograms returns an error if a program is not installed. Debian keeps both
+// programs out of the PATH of most users.
 func findPrograms() error {
 	if err := os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin"); err != nil {
 		return err

@@ -20,15 +20,15 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// preparation is what is done once for all measurements of a contender.
+// preparation is the key of a check that all measurements of a contender share.
 type preparation struct {
 	contender *contender
 	tls       bool
 }
 
-// prepare checks once that the contender serves the right bytes. One that keeps
-// blobs is asked until it has kept them all, so that what is checked in the end
-// is what it serves from its cache.
+// prepare checks once that the contender serves the right bytes. A contender that
+// keeps blobs is asked until it has kept them all, so that the last check reads from
+// its cache.
 func (l *lab) prepare(ctx context.Context, c *contender, in setup) error {
 	key := preparation{c, in.tls}
 	if err, done := l.prepared[key]; done {
@@ -75,8 +75,8 @@ func (l *lab) prepare(ctx context.Context, c *contender, in setup) error {
 	return err
 }
 
-// verify takes the typical image from the server and compares it with the
-// digests its manifest has, and those with the ones we made.
+// verify pulls the typical image from the server and compares it with the digests in
+// its manifest, and these with the digests of the images that were made.
 func (l *lab) verify(ctx context.Context, s *server) error {
 	var m ocispec.Manifest
 	if err := l.document(ctx, s.base+"/v2/"+s.repository+"/manifests/latest", &m); err != nil {
@@ -112,7 +112,7 @@ func (l *lab) verifyBlob(ctx context.Context, url string, want ocispec.Descripto
 	return nil
 }
 
-// acceptManifest is what clients say they take.
+// acceptManifest is the Accept header of clients.
 const acceptManifest = ocispec.MediaTypeImageManifest + ", " + ocispec.MediaTypeImageIndex
 
 func (l *lab) open(ctx context.Context, url string) (io.ReadCloser, error) {
@@ -146,13 +146,13 @@ func (l *lab) document(ctx context.Context, url string, v any) error {
 	return json.Unmarshal(data, v)
 }
 
-// traffic is what the counted upstream sent of the typical image's layers.
+// traffic is the typical image's layers as the counted upstream has sent them.
 type traffic struct {
 	bytes int64
-	most  int // GETs of the layer that was asked for most
+	most  int // GETs of the layer with the most GETs
 }
 
-// sent reads the upstream's log.
+// sent returns the traffic in the upstream's log.
 func (l *lab) sent() (traffic, error) {
 	f, err := os.Open(l.upstreamLog)
 	if err != nil {
