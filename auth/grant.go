@@ -32,8 +32,8 @@ type Grant struct {
 	// augment.FormatPlatform writes them; empty means every platform that fits.
 	Platforms []string `json:"platforms,omitempty"`
 	// Objects are the manifests, indexes and configs of Root that our store
-	// holds. A digest being in the store says nothing about who may read it;
-	// being listed here does.
+	// holds. A digest in the store gives no access; a digest in this list may be
+	// read with the token.
 	Objects []digest.Digest `json:"objects,omitempty"`
 	// Injected are the layers of Root that the recipe added.
 	Injected []digest.Digest `json:"injected,omitempty"`

@@ -100,7 +100,7 @@ func (k Key) header() byte { return tokenVersion<<4 | k.id }
 
 // LoadOrCreateKey reads the key in the file, or makes one there first, durable
 // and with mode 0600. Processes that start at once end with the same key. A
-// file that everybody can read is refused; one its group can read is not,
+// file that other users can read is refused. A file that its group can read is not,
 // because Kubernetes opens the files of a volume with an fsGroup to that group.
 // For a key made elsewhere there is ParseKey.
 func LoadOrCreateKey(path string) (Key, error) {

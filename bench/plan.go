@@ -67,7 +67,7 @@ func (l *lab) plan(cache bool) []measurement {
 	}
 	plain, overTLS := setup{upstream: plainUpstream}, setup{tls: true, upstream: tlsUpstream}
 	cold, slow := setup{cold: true, upstream: countedUpstream}, setup{cold: true, upstream: l.slow.base}
-	everybody := withCache(direct, nginx, nginxCaching, distribution, waveproxy)
+	contenders := withCache(direct, nginx, nginxCaching, distribution, waveproxy)
 
 	var all []measurement
 	for _, n := range []int{1, 8, 64} {
@@ -80,7 +80,7 @@ func (l *lab) plan(cache bool) []measurement {
 		if n == 64 {
 			memory.goals = []goal{atMost(nil, 40, 40)}
 		}
-		all = append(all, measurement{fmt.Sprintf("blob/plain/%d", n), everybody, plain, l.streams(n), []quantity{speed, cpu, memory}})
+		all = append(all, measurement{fmt.Sprintf("blob/plain/%d", n), contenders, plain, l.streams(n), []quantity{speed, cpu, memory}})
 	}
 	for _, n := range []int{1, 8, 64} {
 		all = append(all, measurement{fmt.Sprintf("blob/tls/%d", n), with(nginx, waveproxy), overTLS, l.streams(n),
@@ -101,7 +101,7 @@ func (l *lab) plan(cache bool) []measurement {
 	all = append(all,
 		measurement{"blob/slow/500", withCache(nginx, distribution, waveproxy), plain, l.slowStreams(500),
 			[]quantity{value("RSS MB", nginx, atMost(nil, 80, 50)), value("CPU s/GB", nginx)}},
-		measurement{"manifest/closed", everybody, plain, l.closedLoop,
+		measurement{"manifest/closed", contenders, plain, l.closedLoop,
 			[]quantity{value("req/s", nginx, atLeast(nginx, 0.8, 1.1), atLeast(distribution, 40, 70)), value("CPU µs/req", nginx)}},
 		measurement{"manifest/open", with(nginx, distribution, waveproxy), plain, l.openLoop(rate),
 			[]quantity{value("p50 ms", nginx), value("p99 ms", nginx, atMost(nginx, 1.5, 1))}},
@@ -109,9 +109,9 @@ func (l *lab) plan(cache bool) []measurement {
 		measurement{"mint/index", with(waveproxy), slow, l.mints("index", false, 5, 3), mint},
 		measurement{"mint/single/known", with(waveproxy), slow, l.mints("single", true, 1, 1), mint},
 		measurement{"mint/index/known", with(waveproxy), slow, l.mints("index", true, 1, 1), mint},
-		measurement{"pull/whole", everybody, plain, l.wholePull,
+		measurement{"pull/whole", contenders, plain, l.wholePull,
 			[]quantity{value("ms", nginx), value("CPU s/pull", nginx)}},
-		measurement{"pull/cold100", everybody, cold, l.manyPulls, []quantity{
+		measurement{"pull/cold100", contenders, cold, l.manyPulls, []quantity{
 			value("s", nginx), value("CPU s/GB", nginx), value("first byte ms", waveproxy), value("upstream GB", nil),
 			value("upstream GETs", nil, goal{of: waveCaching, must: 1, ambitious: 1})}},
 	)

@@ -198,7 +198,7 @@ func TestIdentity(t *testing.T) {
 		"no claim":       {good(map[string]any{"sub": nil}), `claim "sub" is not a name`},
 		"a number":       {good(map[string]any{"sub": 7}), "unmarshal"},
 		"a list":         {good(map[string]any{"sub": []string{"a"}}), "unmarshal"},
-		"everybody":      {good(map[string]any{"sub": "*"}), "not a name"},
+		"all others":     {good(map[string]any{"sub": "*"}), "not a name"},
 		"a server's":     {good(map[string]any{"sub": "recipe:fusion"}), "not a name"},
 		"two lines":      {good(map[string]any{"sub": "a\nb"}), "not a name"},
 		"long":           {good(map[string]any{"sub": strings.Repeat("é", maxName+1)}), "not a name"},

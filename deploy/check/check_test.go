@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// binary builds waveproxy from the module that this one is in.
+// binary builds waveproxy from the module above this one.
 var binary = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "waveproxy-bin-")
 	if err != nil {
@@ -48,7 +48,7 @@ var binary = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// config is what the tests look at in the server's configuration.
+// config is the part of the server's configuration that the tests check.
 type config struct {
 	HTTP struct {
 		Addr, Host string
@@ -69,8 +69,8 @@ func parseConfig(t *testing.T, text string) (c config) {
 
 var secretFile = regexp.MustCompile(`/run/(secrets|credentials)/[^\s,}\]]+`)
 
-// wantConfig has the server check a configuration and the variables that come
-// with it. Files of secrets are made for it, elsewhere.
+// wantConfig makes the server check a configuration and the variables that come with
+// it. The files of secrets are made in a temporary directory.
 func wantConfig(t *testing.T, text string, environ ...string) config {
 	t.Helper()
 	path, err := binary()
@@ -80,7 +80,7 @@ func wantConfig(t *testing.T, text string, environ ...string) config {
 	root := t.TempDir()
 	move := func(text string) string {
 		return secretFile.ReplaceAllStringFunc(text, func(name string) string {
-			writeFile(t, root+name, strings.Repeat("c2VjcmV0", 6)) // as good as a key as it is as a password
+			writeFile(t, root+name, strings.Repeat("c2VjcmV0", 6)) // good as a key and as a password
 			return root + name
 		})
 	}
@@ -97,8 +97,8 @@ func wantConfig(t *testing.T, text string, environ ...string) config {
 	return parseConfig(t, strings.ReplaceAll(out.String(), root, ""))
 }
 
-// tool finds a program that a package of the system has. Without it the test is
-// skipped, or fails where WAVEPROXY_REQUIRE_ENGINES is 1, as in CI.
+// tool returns the path of a program from a package of the system. Without it the
+// test is skipped, or fails where WAVEPROXY_REQUIRE_ENGINES is 1, as in CI.
 func tool(t *testing.T, name, aptPackage string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -145,7 +145,7 @@ func writeFile(t *testing.T, name, text string) string {
 	return name
 }
 
-// replace changes what a test has to have elsewhere, and fails if it is not there.
+// replace returns the text with old replaced, and fails if old is not there.
 func replace(t *testing.T, text, old, by string) string {
 	t.Helper()
 	if !strings.Contains(text, old) {

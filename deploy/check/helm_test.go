@@ -19,7 +19,7 @@ import (
 
 const chartDir = "../helm/waveproxy"
 
-// oldest is the oldest Kubernetes that the chart is for.
+// oldest is the oldest Kubernetes that the chart supports.
 var oldest = chartutil.KubeVersion{Version: "v1.30.0", Major: "1", Minor: "30"}
 
 // render renders the chart with values given as YAML.
@@ -65,7 +65,7 @@ func mustRender(t *testing.T, values string) objects {
 	return all
 }
 
-// everything sets all that the tests of single settings do not.
+// everything has all settings that have no test of their own.
 const everything = `
 image: {repository: registry.local/waveproxy, tag: v1, pullPolicy: Always}
 imagePullSecrets: [{name: regcred}]
@@ -96,7 +96,7 @@ const metrics = "metrics: {enabled: true, serviceMonitor: {enabled: true, labels
 func TestChart(t *testing.T) {
 	for name, test := range map[string]struct {
 		values string
-		nodes  string // what nodes ask
+		nodes  string // the server's URL for nodes
 	}{
 		"defaults":       {},
 		"everything":     {everything, nodePortServer},
@@ -133,7 +133,7 @@ func wantLinted(t *testing.T, values string) {
 	}
 }
 
-// TestChartSettings looks for what is in none of the objects by default.
+// TestChartSettings checks settings that none of the objects has by default.
 func TestChartSettings(t *testing.T) {
 	all := mustRender(t, everything)
 	pod := the[*apps.Deployment](t, all).Spec.Template.Spec
@@ -160,8 +160,8 @@ func TestChartSettings(t *testing.T) {
 	}
 }
 
-// TestChartNodes: files go with the pods that wrote them, unless they are to be
-// kept, and nodes trust the server.
+// TestChartNodes: files are removed with the pods that wrote them, unless the values
+// keep them, and nodes trust the server.
 func TestChartNodes(t *testing.T) {
 	for values, want := range map[string]bool{"{enabled: true}": true, "{enabled: true, keep: true, required: true}": false} {
 		args := the[*apps.DaemonSet](t, mustRender(t, "nodes: "+values)).Spec.Template.Spec.Containers[0].Args
@@ -208,7 +208,7 @@ func TestChartRefuses(t *testing.T) {
 	}
 }
 
-// TestChartNames: names stay within what Kubernetes takes, whatever the release's.
+// TestChartNames: every name of a release makes names that Kubernetes accepts.
 func TestChartNames(t *testing.T) {
 	for _, release := range []string{"wave", "my-waveproxy", strings.Repeat("long-", 10) + "abc"} {
 		all, err := render(t, release, "{nodes: {enabled: true}, metrics: {enabled: true}}")

@@ -12,7 +12,7 @@ import (
 
 const nodePortServer = "http://$(HOST_IP):30090"
 
-// manifests are all in kubernetes, but the example of a secret.
+// manifests returns all objects in kubernetes, without the example of a secret.
 func manifests(t *testing.T) (all objects) {
 	t.Helper()
 	files, err := filepath.Glob("../kubernetes/*.yaml")
@@ -49,8 +49,8 @@ func TestManifests(t *testing.T) {
 	}
 }
 
-// TestSecret wants the example to be where the server looks for its key, and to
-// be no key.
+// TestSecret checks that the example has the entry that the server reads its key from,
+// and that the placeholder is not a key.
 func TestSecret(t *testing.T) {
 	secret := the[*core.Secret](t, decode(t, readFile(t, "../kubernetes/secret.example.yaml")))
 	text := wantServer(t, manifests(t))

@@ -10,8 +10,7 @@ import (
 	"github.com/compose-spec/compose-go/v2/cli"
 )
 
-// most is the exposure, of 100, above which systemd-analyze is not content with
-// a unit.
+// most is the exposure, of 100, above which systemd-analyze rejects a unit.
 const most = "15"
 
 func TestUnit(t *testing.T) {
@@ -28,7 +27,7 @@ func TestUnit(t *testing.T) {
 	wantSuccess(t, analyze, "security", "--no-pager", "--offline=true", "--threshold="+most, unit)
 }
 
-// TestUnitConfig wants the server to take the variables that the unit sets.
+// TestUnitConfig checks that the server accepts the variables that the unit sets.
 func TestUnitConfig(t *testing.T) {
 	var environ []string
 	for line := range strings.Lines(readFile(t, "../systemd/waveproxy.service")) {
@@ -43,8 +42,7 @@ func TestUnitConfig(t *testing.T) {
 	}
 }
 
-// TestCompose loads the file as Docker Compose does, which refuses what it does
-// not know.
+// TestCompose loads the file as Docker Compose does, which refuses unknown keys.
 func TestCompose(t *testing.T) {
 	options, err := cli.NewProjectOptions([]string{"../compose/compose.yml"}, cli.WithoutEnvironmentResolution)
 	if err != nil {
@@ -59,7 +57,7 @@ func TestCompose(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !s.ReadOnly || len(s.CapDrop) != 1 || s.CapDrop[0] != "ALL" || s.Ports[0].HostIP != "127.0.0.1" {
-		t.Errorf("the server may do too much, or everybody reaches it: %+v", s)
+		t.Errorf("the server may do too much, or its port is open to other machines: %+v", s)
 	}
 	if root, err := filepath.Abs("../.."); err != nil || s.Build.Context != root {
 		t.Errorf("the image is built from %s, want %s (%v)", s.Build.Context, root, err)
@@ -78,7 +76,7 @@ func TestCompose(t *testing.T) {
 	wantConfig(t, "", environ...)
 }
 
-// wantHealthCheck has waveproxy check a server that is not there, which must fail
+// wantHealthCheck makes waveproxy check a server that is not there. The check must fail
 // for that reason alone.
 func wantHealthCheck(t *testing.T, test []string) {
 	t.Helper()

@@ -37,8 +37,8 @@ var decoder = func() runtime.Decoder {
 // objects are decoded manifests.
 type objects []runtime.Object
 
-// decode reads manifests. Keys that Kubernetes does not know are errors, and so
-// are keys given twice.
+// decode returns the objects in manifests. Keys that Kubernetes does not know are
+// errors, and so are keys given twice.
 func decode(t *testing.T, text string) (all objects) {
 	t.Helper()
 	reader := utilyaml.NewYAMLReader(bufio.NewReader(strings.NewReader(text)))
@@ -61,7 +61,7 @@ func decode(t *testing.T, text string) (all objects) {
 	}
 }
 
-// isBlank tells whether there is nothing but comments.
+// isBlank reports whether there is nothing but comments.
 func isBlank(document []byte) bool {
 	for line := range bytes.Lines(document) {
 		if line = bytes.TrimSpace(line); len(line) > 0 && line[0] != '#' {
@@ -106,8 +106,8 @@ func named[T interface {
 	return *new(T)
 }
 
-// wantPod checks what all pods have in common: they may do no more than they
-// need, say what they use, and mount what they have.
+// wantPod checks the rules for all pods: they may do no more than they need, state the
+// resources they use, and mount only volumes they have.
 func wantPod(t *testing.T, spec core.PodSpec) {
 	t.Helper()
 	if spec.EnableServiceLinks == nil || *spec.EnableServiceLinks {

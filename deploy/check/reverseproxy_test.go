@@ -11,7 +11,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// certificates are what the examples name, in a directory that exists.
+// certificates writes the files that the examples name, in a directory that exists.
 func certificates(t *testing.T) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -54,8 +54,8 @@ func TestHAProxy(t *testing.T) {
 	}
 }
 
-// traefikStatic has the keys of Traefik's static configuration that we use, and
-// traefikDynamic of the other one. Traefik itself cannot be built from the module
+// traefikStatic has the keys of Traefik's static configuration that the example uses,
+// and traefikDynamic the keys of the dynamic one. Traefik itself cannot be built from the module
 // proxy alone.
 type (
 	traefikStatic struct {
@@ -110,8 +110,8 @@ type (
 	}
 )
 
-// TestTraefik wants no other keys than these, and everything that one part names
-// to be in another.
+// TestTraefik checks that there are no other keys, and that every name in one part is
+// defined in another.
 func TestTraefik(t *testing.T) {
 	var static traefikStatic
 	var dynamic traefikDynamic
@@ -128,7 +128,7 @@ func TestTraefik(t *testing.T) {
 		t.Fatalf("there is no entry point %s", router.EntryPoints[0])
 	}
 	timeouts := entry.Transport.RespondingTimeouts
-	// Five minutes is what the server itself allows for a body.
+	// The server itself allows five minutes for a body.
 	if read, err := time.ParseDuration(timeouts.ReadTimeout); err != nil || read < 5*time.Minute || timeouts.WriteTimeout != "0s" {
 		t.Errorf("large bodies would be cut: %+v (%v)", timeouts, err)
 	}

@@ -15,7 +15,7 @@ import (
 	policy "k8s.io/api/policy/v1"
 )
 
-// shutdownSeconds is how long the server lets pulls go on after a signal.
+// shutdownSeconds is how long the server lets pulls continue after a signal.
 const shutdownSeconds = 30
 
 // wantServer checks the objects of the server against each other, and returns
@@ -41,7 +41,7 @@ func wantServer(t *testing.T, all objects) (configuration string) {
 		wantSelected(t, "the topology spread", spread.LabelSelector.MatchLabels, pod.Labels)
 	}
 
-	// What the server reads and writes is where its configuration says.
+	// The server's files are where its configuration says.
 	file := argument(t, server.Args, "--config")
 	v, name := mounted(t, pod.Spec, file)
 	if v.ConfigMap == nil {
@@ -88,7 +88,7 @@ func wantProbes(t *testing.T, server core.Container) {
 			t.Errorf("the probe of %s is %+v", path, probe)
 		}
 	}
-	// A server does not answer before it has fetched what its recipes name.
+	// A server does not answer before it has fetched the layers of its recipes.
 	start := server.StartupProbe
 	if start == nil || start.HTTPGet == nil || start.HTTPGet.Path != "/healthz" || start.PeriodSeconds*start.FailureThreshold < 1800 {
 		t.Errorf("the probe of the start is %+v", start)
@@ -99,7 +99,7 @@ func hasPort(c core.Container, name string) bool {
 	return slices.ContainsFunc(c.Ports, func(p core.ContainerPort) bool { return p.Name == name })
 }
 
-// argument is the value of a flag.
+// argument returns the value of a flag.
 func argument(t *testing.T, args []string, flag string) string {
 	t.Helper()
 	for i, arg := range args {
@@ -133,13 +133,13 @@ func mounted(t *testing.T, spec core.PodSpec, file string) (volume core.Volume, 
 	return
 }
 
-// wantShared checks that replicas can use a volume at the same time. A claim
-// that is not among the objects is somebody else's.
+// wantShared checks that replicas can use a volume at the same time. A claim that is
+// not among the objects belongs to another release.
 func wantShared(t *testing.T, all objects, replicas int32, claim string) {
 	t.Helper()
 	for _, c := range every[*core.PersistentVolumeClaim](all) {
 		if c.Name != claim {
-			t.Errorf("nobody uses the claim %s", c.Name)
+			t.Errorf("no pod uses the claim %s", c.Name)
 		}
 		if shared := slices.Equal(c.Spec.AccessModes, []core.PersistentVolumeAccessMode{core.ReadWriteMany}); replicas > 1 && !shared {
 			t.Errorf("%d replicas and a volume with %v", replicas, c.Spec.AccessModes)
@@ -239,7 +239,7 @@ func wantNodes(t *testing.T, all objects, server string) {
 	}
 }
 
-// wantHosts has waveproxy write what it would on a node.
+// wantHosts makes waveproxy write the files as on a node.
 func wantHosts(t *testing.T, args []string) {
 	t.Helper()
 	path, err := binary()

@@ -4,7 +4,7 @@
 {{- end }}
 {{- end }}
 
-{{- /* What selects the pods of a component; takes (list . "server"). */}}
+{{- /* The labels that select the pods of a component; takes (list . "server"). */}}
 {{- define "waveproxy.selector" -}}
 {{- $root := index . 0 -}}
 app.kubernetes.io/name: waveproxy
@@ -32,7 +32,7 @@ capabilities:
   drop: [ALL]
 {{- end }}
 
-{{- /* The configuration file: what is given, and what depends on the other objects. */}}
+{{- /* The configuration file: the given values, and the values that depend on the other objects. */}}
 {{- define "waveproxy.config" -}}
 {{- $given := .Values.config }}
 {{- if dig "http" "addr" "" $given }}{{ fail "config.http.addr: the chart sets it; service.port is what clients see" }}{{ end }}
