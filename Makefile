@@ -1,12 +1,22 @@
-.PHONY: all build test check-deploy lint demo fuzz bench
+.PHONY: all build test test-all check-deploy lint demo fuzz bench
 
 all: lint test build
 
 build: ## the static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o waveproxy ./cmd/waveproxy
 
-test: ## everything, with the container engines this machine has
-	go test -race -timeout 15m ./...
+# The main job: images of every kind, augmented, pulled, and run by every engine.
+# -count=1, because go test does not see that the program has changed.
+main := harness pull conformance engines
+
+test: ## vet, unit tests, and the main job with the container engines this machine has
+	go vet ./...
+	go test -race -timeout 10m $$(go list ./... | grep -v /integration/)
+	go test -count=1 -timeout 10m $(main:%=./integration/%)
+
+test-all: test ## everything: also attacks, faults, logins, nodes, replicas, commands
+	go test -race -count=1 -timeout 5m ./integration/upstream
+	go test -count=1 -timeout 15m $$(go list ./integration/... | grep -v $(main:%=-e /integration/%$$) -e /integration$$ -e /integration/upstream$$)
 
 check-deploy: ## what is in deploy/, with Helm, nginx, haproxy and systemd's own checks
 	cd deploy/check && go vet ./... && go test -count=1 ./...

@@ -73,6 +73,7 @@ func Available(t testing.TB) []Engine {
 	return slices.Clone(fleet.engines)
 }
 
+// startFleet starts the engines at once, because each waits for its daemons.
 func startFleet() {
 	if fleet.dir, fleet.err = makeDir("wp-"); fleet.err != nil {
 		return
@@ -83,21 +84,33 @@ func startFleet() {
 		return
 	}
 	overlay := overlayWorks(fleet.dir)
-	for _, e := range []struct {
+	type started struct {
+		engine Engine
+		stop   func() error
+		err    error
+	}
+	starters := []struct {
 		name  string
 		start starter
-	}{{"docker", startDocker}, {"containerd", startContainerd}, {"podman", startPodman}} {
+	}{{"docker", startDocker}, {"containerd", startContainerd}, {"podman", startPodman}}
+	results := make([]started, len(starters))
+	var wg sync.WaitGroup
+	for i, e := range starters {
 		dir := filepath.Join(fleet.dir, e.name)
 		if fleet.err = os.Mkdir(dir, 0o700); fleet.err != nil {
-			return
+			break
 		}
-		engine, stop, err := e.start(dir, overlay)
-		if err != nil {
-			fleet.missing = append(fleet.missing, fmt.Sprintf("%s: %v", e.name, err))
-			continue
+		wg.Go(func() { results[i].engine, results[i].stop, results[i].err = e.start(dir, overlay) })
+	}
+	wg.Wait()
+	for i, r := range results {
+		switch {
+		case r.err != nil:
+			fleet.missing = append(fleet.missing, fmt.Sprintf("%s: %v", starters[i].name, r.err))
+		case r.engine != nil:
+			fleet.engines = append(fleet.engines, r.engine)
+			fleet.stops = append(fleet.stops, r.stop)
 		}
-		fleet.engines = append(fleet.engines, engine)
-		fleet.stops = append(fleet.stops, stop)
 	}
 	report(overlay)
 }

@@ -29,7 +29,10 @@ func TestMain(m *testing.M) {
 // images by name, and the port makes the names different.
 func each(t *testing.T, test func(*testing.T, engine.Engine, *upstream.Server)) {
 	for _, e := range engine.Available(t) {
-		t.Run(e.Name(), func(t *testing.T) { test(t, e, upstream.Registry(t)) })
+		t.Run(e.Name(), func(t *testing.T) {
+			t.Parallel() // engines share nothing
+			test(t, e, upstream.Registry(t))
+		})
 	}
 }
 

@@ -14,12 +14,13 @@ import (
 // injected must execute, with the recipe's environment, and everything else
 // must be as the base image has it.
 func TestEngines(t *testing.T) {
-	engines := engine.Available(t)
-	reg := upstream.Registry(t)
-	digests := upstream.PushAll(t, reg.Host)
-	p := harness.StartProxy(t, "", harness.DockerHub(reg.URL))
-	for _, e := range engines {
+	for _, e := range engine.Available(t) {
 		t.Run(e.Name(), func(t *testing.T) {
+			t.Parallel()
+			// A registry and a server for each engine, because their requests are counted.
+			reg := upstream.Registry(t)
+			digests := upstream.PushAll(t, reg.Host)
+			p := harness.StartProxy(t, "", harness.DockerHub(reg.URL))
 			for _, kind := range harness.BaseImages {
 				if kind == "busybox:zstd" && e.Name() == "docker" {
 					continue // Docker's own store cannot unpack zstd, whoever serves it
