@@ -35,20 +35,20 @@ func augmentCommand() *cobra.Command {
 		Example: "  docker run --rm $(waveproxy augment alpine:3.20 --layer ./scripts:/usr/local/bin --env GREETING=hello) greet\n" +
 			"  waveproxy augment ubuntu:24.04 --layer https://example.org/agent.tar.gz -o json\n" +
 			"  waveproxy augment quay.io/biocontainers/samtools:1.20--h50ea8bc_0 --fusion 2.6",
-		Long: "Ask a server for an augmented image and print the name to pull. Servers that want a\n" +
-			"login get the one in WAVEPROXY_LOGIN: user:password, or a token.",
+		Long: "Ask a server for an augmented image and print the name to pull. WAVEPROXY_LOGIN is\n" +
+			"the login for servers that want one: user:password, or a token.",
 		Args: cobra.ExactArgs(1),
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&layers, "layer", nil, "add files: a `directory` (DIR:/target places it), a .tar, .tar.gz or .tar.zst file, or a URL of one; repeatable")
 	f.StringVar(&additions.fusion, "fusion", "", "add this `version` of Fusion, such as 2.6")
-	f.StringArrayVar(&additions.documents, "container-config", nil, "add what a container config says: a JSON `file` or a URL of one, in which {arch} stands for amd64 and arm64; repeatable")
+	f.StringArrayVar(&additions.documents, "container-config", nil, "add a container config: a JSON `file` or a URL of one, in which {arch} stands for amd64 and arm64; repeatable")
 	f.StringArrayVar(&config.Env, "env", nil, "set a variable: `KEY=VALUE`; repeatable")
 	f.StringArrayVar(&config.Entrypoint, "entrypoint", nil, "replace the entrypoint; repeat for each `word`")
 	f.StringArrayVar(&config.Cmd, "cmd", nil, "replace the command; repeat for each `word`")
 	f.StringVar(&config.WorkingDir, "workdir", "", "replace the working `directory`")
-	f.StringVar(&request.ContainerPlatform, "platform", "", "augment only these platforms, comma-separated (default all that the layers fit)")
-	f.StringVar(&request.TTL, "ttl", "", "how `long` the image can be pulled, for example 12h (default the server's)")
+	f.StringVar(&request.ContainerPlatform, "platform", "", "augment only these platforms, comma-separated (default: all that the layers fit)")
+	f.StringVar(&request.TTL, "ttl", "", "how `long` the image can be pulled, for example 12h (default: as the server is configured)")
 	f.StringVar(&server, "server", cmp.Or(os.Getenv("WAVEPROXY_SERVER"), defaultServer), "`URL` of the server; also WAVEPROXY_SERVER")
 	output := f.StringP("output", "o", "name", "what to print: name or json")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -128,8 +128,8 @@ func submit(ctx context.Context, server string, request api.SubmitRequest) (answ
 	return answer, raw, nil
 }
 
-// serverMessage is the message of an API error, or the start of what came
-// instead.
+// serverMessage returns the message of an API error, or the start of any other
+// answer.
 func serverMessage(raw []byte) string {
 	var body struct {
 		Message string `json:"message"`

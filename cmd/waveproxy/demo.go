@@ -139,7 +139,7 @@ func demoSubmit(ctx context.Context, dir, base string, out io.Writer) (api.Submi
 	return answer, nil
 }
 
-// demoArch is the architecture whose program can be run on this machine.
+// demoArch returns the architecture whose program runs on this machine.
 func demoArch() string {
 	if runtime.GOARCH == "arm64" {
 		return "arm64"
@@ -147,8 +147,8 @@ func demoArch() string {
 	return "amd64"
 }
 
-// showPull pulls the base from its registry and the augmented image through
-// the proxy, and shows what they have in common.
+// showPull pulls the base from its registry and the augmented image through the
+// proxy, and shows which layers are the same.
 func showPull(ctx context.Context, out io.Writer, upstreamHost string, answer api.SubmitResponse) error {
 	platform := ocispec.Platform{OS: "linux", Architecture: demoArch()}
 	original, err := demo.Pull(ctx, upstreamHost+"/"+demo.Repository+":"+demo.Tag, platform)

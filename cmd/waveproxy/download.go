@@ -18,14 +18,14 @@ import (
 const (
 	// answerTimeout is how long a server may take to begin its answer.
 	answerTimeout = 30 * time.Second
-	// stallTimeout is how long nothing may arrive of it.
+	// stallTimeout is how long the answer may pause.
 	stallTimeout = time.Minute
 )
 
 var errStalled = fmt.Errorf("nothing arrived for %s", stallTimeout)
 
-// downloads fetches what the person at the keyboard has named, from private
-// addresses, too.
+// downloads returns the client for URLs of the command line. It connects to private
+// addresses, too, because the person at the keyboard has named them.
 var downloads = sync.OnceValue(func() *http.Client {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.ResponseHeaderTimeout = answerTimeout
@@ -36,7 +36,7 @@ func isURL(source string) bool {
 	return strings.HasPrefix(source, "http://") || strings.HasPrefix(source, "https://")
 }
 
-// redact is what messages call a file or URL.
+// redact returns a file or URL as messages show it.
 func redact(source string) string {
 	if isURL(source) {
 		return upstream.RedactURL(source)
@@ -47,7 +47,7 @@ func redact(source string) string {
 // localPath returns the path of a file, which may be named as in a configuration.
 func localPath(source string) string { return strings.TrimPrefix(source, "file:") }
 
-// open opens a file or what a URL names. size is -1 if it is not known.
+// open opens a file or URL. size is in bytes, -1 if it is not known.
 func open(ctx context.Context, source string) (r io.ReadCloser, size int64, err error) {
 	if isURL(source) {
 		return download(ctx, source)
@@ -94,7 +94,7 @@ func download(ctx context.Context, source string) (io.ReadCloser, int64, error) 
 	return &arriving{resp.Body, ctx, cancel, stalled}, resp.ContentLength, nil
 }
 
-// arriving is a body that ends when nothing arrives of it.
+// arriving is a body whose Read fails with errStalled when it pauses too long.
 type arriving struct {
 	io.ReadCloser
 	ctx     context.Context
@@ -126,7 +126,8 @@ type progress struct {
 	next        time.Time
 }
 
-// withProgress returns the reader itself where nobody looks. done ends the line.
+// withProgress returns a reader that shows its progress on w, or r itself if w is
+// not a terminal. done ends the line.
 func withProgress(r io.Reader, w io.Writer, name string, total int64) (out io.Reader, done func()) {
 	f, ok := w.(*os.File)
 	if !ok {

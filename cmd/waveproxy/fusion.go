@@ -15,7 +15,7 @@ import (
 	"github.com/waveproxy/waveproxy/containerconfig"
 )
 
-// fusionReleases is where the container configs of Fusion are published.
+// fusionReleases is the site of Fusion's container configs.
 const fusionReleases = "https://fusionfs.seqera.io/releases"
 
 var fusionVersion = regexp.MustCompile(`^[0-9]+(\.[0-9]+)*$`)
@@ -26,8 +26,8 @@ type additions struct {
 	documents []string
 }
 
-// add reads the documents and adds what they say to the config. Its own settings
-// stand.
+// add reads the documents and lays the config over them: its own settings have the
+// last word.
 func (a additions) add(ctx context.Context, config *containerconfig.Config, platforms string) error {
 	sources := slices.Clone(a.documents)
 	if a.fusion != "" {
@@ -62,7 +62,7 @@ func (a additions) add(ctx context.Context, config *containerconfig.Config, plat
 	return nil
 }
 
-// wantedArchitectures are those of the platforms, or all.
+// wantedArchitectures returns the architectures of the platforms, or all.
 func wantedArchitectures(platforms string) ([]string, error) {
 	list, err := augment.ParsePlatforms(platforms)
 	if err != nil {

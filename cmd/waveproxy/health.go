@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// healthTimeout is shorter than what container engines allow a check.
+// healthTimeout is shorter than the time that container engines allow a check.
 const healthTimeout = 5 * time.Second
 
 func healthCommand() *cobra.Command {

@@ -17,10 +17,10 @@ import (
 )
 
 // defaultRegistry is the directory whose file containerd uses for registries
-// that have none of their own.
+// without a directory.
 const defaultRegistry = "_default"
 
-// hostsInterval is how often files on a node are looked after.
+// hostsInterval is how often --watch checks the files.
 const hostsInterval = time.Minute
 
 func hostsCommand() *cobra.Command {
@@ -32,12 +32,12 @@ func hostsCommand() *cobra.Command {
 		Short: "Write containerd's settings that augment every image of a registry",
 		Long: "Write a hosts.toml for each registry, for containerd's config_path: nodes that have\n" +
 			"them pull images through this server and its recipe without a change to image names.\n" +
-			"The registry _default stands for all that have no directory of their own. Prints what\n" +
-			"has changed.\n\n" +
+			"The registry _default stands for all that have no directory of their own. Prints each\n" +
+			"file that it changes.\n\n" +
 			"While the server is down or refuses an image, containerd pulls the plain image from the\n" +
 			"registry itself. Files written with --required have it fail instead.\n\n" +
-			"--remove deletes what this command has written, of all registries if none is named;\n" +
-			"with --watch, it does so at the end.",
+			"--remove deletes the files that this command has written, of all registries if none is\n" +
+			"named; with --watch, it does so at the end.",
 		Example: "  waveproxy hosts docker.io quay.io --recipe fusion --server https://wave.example.org --dir /etc/containerd/certs.d\n" +
 			"  waveproxy hosts _default --recipe scripts --server http://10.0.0.7:9090\n" +
 			"  waveproxy hosts --remove --dir /etc/containerd/certs.d",
@@ -50,7 +50,7 @@ func hostsCommand() *cobra.Command {
 	f.StringVar(&t.dir, "dir", "certs.d", "`directory` to write to")
 	f.BoolVar(&t.force, "force", false, "replace files that this command has not written")
 	f.BoolVar(&remove, "remove", false, "delete the files instead, or at the end of --watch")
-	f.BoolVar(&watch, "watch", false, "keep the files as they are to be, until SIGTERM or SIGINT")
+	f.BoolVar(&watch, "watch", false, "write the files again whenever they change, until SIGTERM or SIGINT")
 	cmd.RunE = func(cmd *cobra.Command, registries []string) error {
 		t.registries = registries
 		for _, registry := range registries {
@@ -103,7 +103,7 @@ func (m *mirror) check(ca string) error {
 	return errors.Join(problems...)
 }
 
-// readCA returns nil for no file.
+// readCA returns the certificates in a PEM file, nil without one.
 func readCA(path string) ([]byte, error) {
 	if path == "" {
 		return nil, nil
@@ -130,8 +130,8 @@ func (m *mirror) file(registry string, ca bool) []byte {
 # pulls fail. Without --required containerd would then pull the plain image.
 `, m.recipe)
 		m.settings(&b, "server = "+url, "", ca)
-		// Without this table, containerd 1 and the first of 2 take the whole file
-		// for broken, and pull from the registry itself.
+		// Without this table, containerd 1 and early 2 reject the whole file, and pull
+		// from the registry itself.
 		fmt.Fprint(&b, "\n[host]\n")
 		return b.Bytes()
 	}
@@ -139,13 +139,13 @@ func (m *mirror) file(registry string, ca bool) []byte {
 # image, containerd pulls it from the registry itself, WITHOUT what the recipe
 # adds. "waveproxy hosts --required" writes a file that refuses that.
 `, m.recipe)
-	// Of loopback addresses containerd itself knows whether they have TLS.
+	// For loopback addresses, containerd finds out itself whether they have TLS.
 	if registry != defaultRegistry && !isLoopback(registry) {
 		fmt.Fprintf(&b, "server = %q\n\n", "https://"+apiHost(registry))
 	}
 	m.settings(&b, "[host."+url+"]", "  ", ca)
-	// A machine that is gone is noticed soon. containerd knows this key from 2.1
-	// on, and passes over it before.
+	// With this bound, a machine that is gone delays a pull by seconds only. containerd
+	// knows the key from 2.1 on; older versions ignore it.
 	fmt.Fprint(&b, "  dial_timeout = \"5s\"\n")
 	return b.Bytes()
 }
@@ -157,7 +157,7 @@ func (m *mirror) settings(b *bytes.Buffer, head, indent string, ca bool) {
 	}
 }
 
-// apiHost is where a registry's API is.
+// apiHost returns the host of a registry's API.
 func apiHost(registry string) string {
 	if registry == "docker.io" {
 		return "registry-1.docker.io"

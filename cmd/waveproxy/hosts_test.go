@@ -109,17 +109,17 @@ func TestHosts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			args := append([]string{"hosts", "--recipe", "fusion", "--server", "https://wave.example.org/", "--dir", dir}, test.args...)
-			said := command(t, args...)
+			printed := command(t, args...)
 			if diff := cmp.Diff(test.want, treeOf(t, dir)); diff != "" {
 				t.Errorf("- want, + got:\n%s", diff)
 			}
 			for file := range test.want {
-				if !strings.Contains(said, "wrote "+filepath.Join(dir, file)+"\n") {
-					t.Errorf("it says %q, and has written %s", said, file)
+				if !strings.Contains(printed, "wrote "+filepath.Join(dir, file)+"\n") {
+					t.Errorf("printed %q, not that it wrote %s", printed, file)
 				}
 			}
-			if said := command(t, args...); said != "" {
-				t.Errorf("nothing was to do, and it says %q", said)
+			if printed := command(t, args...); printed != "" {
+				t.Errorf("all was up to date, and it printed %q", printed)
 			}
 			command(t, "hosts", "--remove", "--dir", dir)
 			if left := treeOf(t, dir); len(left) != 0 {
@@ -157,10 +157,10 @@ func TestHostsRefuses(t *testing.T) {
 			before := treeOf(t, dir)
 			var out, errs bytes.Buffer
 			if status := run(t.Context(), append([]string{"hosts", "--dir", dir}, test.args...), &out, &errs); status == 0 || !strings.Contains(errs.String(), test.says) {
-				t.Errorf("status %d, %q, want something about %s", status, errs.String(), test.says)
+				t.Errorf("status %d, %q, want text about %s", status, errs.String(), test.says)
 			}
 			if diff := cmp.Diff(before, treeOf(t, dir)); diff != "" || out.Len() > 0 {
-				t.Errorf("it says %q and has changed:\n%s", out.String(), diff)
+				t.Errorf("printed %q and has changed:\n%s", out.String(), diff)
 			}
 		})
 	}

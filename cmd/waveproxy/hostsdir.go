@@ -14,26 +14,26 @@ import (
 )
 
 const (
-	// writtenBy is the first line of every hosts.toml that is ours.
+	// writtenBy is the first line of every hosts.toml that this command writes.
 	writtenBy = "# Written by waveproxy hosts."
-	// hostsFile and caFile are in a directory by registry. containerd takes
-	// certificates by themselves from names that end in .crt only.
+	// hostsFile and caFile are the files in a registry's directory. containerd uses
+	// only certificates in *.crt without being told, so caFile has another ending.
 	hostsFile = "hosts.toml"
 	caFile    = "waveproxy-ca.pem"
 )
 
-// hostsTree is a directory of containerd's, with the registries in it that are to
-// be reached through a server. What others put there stays as it is.
+// hostsTree is containerd's config_path, with the registries in it that are reached
+// through a server. Files that someone else wrote stay as they are.
 type hostsTree struct {
 	mirror
 	dir        string
 	registries []string
-	force      bool                   // replace what others have written
-	readCA     func() ([]byte, error) // nil for no authority of the server's own
+	force      bool                   // replace files that someone else wrote
+	readCA     func() ([]byte, error) // the server's authority; nil bytes for none
 }
 
-// write makes the files what they are to be and prints those that were not. It
-// writes none if one of them cannot be ours.
+// write brings all files up to date and prints each one it changed. If any of them
+// belongs to someone else it writes none.
 func (t *hostsTree) write(out io.Writer) error {
 	ca, err := t.readCA()
 	if err != nil {
@@ -65,13 +65,13 @@ func (t *hostsTree) write(out io.Writer) error {
 	return nil
 }
 
-// vacant tells why the file of a registry must not be written.
+// vacant returns an error if the file of a registry must not be written.
 func (t *hostsTree) vacant(registry string) error {
 	// containerd looks for registry.local_5000_ before registry.local:5000.
 	if i := strings.LastIndexByte(registry, ':'); i > 0 {
-		before := filepath.Join(t.dir, registry[:i]+"_"+registry[i+1:]+"_")
-		if _, err := os.Stat(before); err == nil {
-			return fmt.Errorf("%s: containerd would read it instead of %s: remove it", before, registry)
+		preferred := filepath.Join(t.dir, registry[:i]+"_"+registry[i+1:]+"_")
+		if _, err := os.Stat(preferred); err == nil {
+			return fmt.Errorf("%s: containerd would read it instead of %s: remove it", preferred, registry)
 		}
 	}
 	dir := filepath.Join(t.dir, registry)
@@ -80,7 +80,7 @@ func (t *hostsTree) vacant(registry string) error {
 	case err == nil && (own || t.force):
 		return nil
 	case err == nil:
-		return fmt.Errorf("%s is not this command's: remove it, or replace it with --force", filepath.Join(dir, hostsFile))
+		return fmt.Errorf("%s was not written by this command: remove it, or replace it with --force", filepath.Join(dir, hostsFile))
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
@@ -91,15 +91,15 @@ func (t *hostsTree) vacant(registry string) error {
 	return nil
 }
 
-// isOwn tells whether the hosts.toml in a directory was written here. It fails
-// with fs.ErrNotExist where there is none.
+// isOwn reports whether this command wrote the hosts.toml in a directory. Without
+// one it fails with fs.ErrNotExist.
 func isOwn(dir string) (bool, error) {
 	data, err := os.ReadFile(filepath.Join(dir, hostsFile))
 	return bytes.HasPrefix(data, []byte(writtenBy)), err
 }
 
-// remove deletes what was written, and directories that are empty then: for
-// containerd an empty one stands before _default.
+// remove deletes the files that this command wrote, and then empty directories,
+// because containerd prefers an empty directory to _default.
 func (t *hostsTree) remove(out io.Writer) error {
 	registries := t.registries
 	if len(registries) == 0 {
@@ -133,13 +133,13 @@ func (t *hostsTree) remove(out io.Writer) error {
 	return failed
 }
 
-// watch writes the files, and again whatever is changed, until ctx ends. It fails
-// if they cannot be written at first; later on it says so, and tries again.
+// watch writes the files, and writes them again when they change, until ctx ends. It
+// fails if the first write does; it reports later failures once, and tries again.
 func (t *hostsTree) watch(ctx context.Context, tick <-chan time.Time, remove bool, out, errs io.Writer) error {
 	if err := t.write(out); err != nil {
 		return err
 	}
-	said := ""
+	reported := ""
 	for {
 		select {
 		case <-ctx.Done():
@@ -153,14 +153,14 @@ func (t *hostsTree) watch(ctx context.Context, tick <-chan time.Time, remove boo
 		if err := t.write(out); err != nil {
 			now = err.Error()
 		}
-		if now != said && now != "" {
+		if now != reported && now != "" {
 			fmt.Fprintf(errs, "waveproxy: %s\n", now)
 		}
-		said = now
+		reported = now
 	}
 }
 
-// replace writes a file unless it has these bytes.
+// replace writes a file unless it already has these bytes.
 func replace(out io.Writer, path string, data []byte) error {
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {
 		return nil

@@ -76,8 +76,8 @@ func inspectCommand() *cobra.Command {
 	return cmd
 }
 
-// inspect reads the image straight from its registry. That registry was named
-// by the person at the keyboard, so it may be at a private address.
+// inspect reads the image from its registry. The registry may be at a private
+// address, because the person at the keyboard has named it.
 func inspect(ctx context.Context, cfg *config.Config, ref reference.Named) (*inspection, error) {
 	host := reference.Domain(ref)
 	named := map[string]upstream.Registry{}
@@ -105,7 +105,7 @@ func inspect(ctx context.Context, cfg *config.Config, ref reference.Named) (*ins
 	return report, in.visit(ctx, root, report)
 }
 
-// isLoopback tells the hosts that Docker, too, reaches without TLS.
+// isLoopback reports whether a host is one that Docker, too, reaches without TLS.
 func isLoopback(host string) bool {
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
@@ -163,8 +163,8 @@ func (in inspector) visit(ctx context.Context, o augment.Object, report *inspect
 	return nil
 }
 
-// source asks a waveproxy server where it has a layer from. Other registries
-// are not asked.
+// source returns where a waveproxy server has a layer from. It returns "" for other
+// registries, without asking them.
 func (in inspector) source(ctx context.Context, l ocispec.Descriptor) (string, error) {
 	if !strings.HasPrefix(in.target.Repository, "wt/") {
 		return "", nil

@@ -51,10 +51,10 @@ func layerPackCommand() *cobra.Command {
 	return cmd
 }
 
-// tempPattern is what files are called while they are written.
+// tempPattern matches the names of files while they are written.
 const tempPattern = ".waveproxy-*"
 
-// writeFile writes a file that is either whole or not there.
+// writeFile writes a file whole or not at all.
 func writeFile(name string, data []byte) error {
 	return writeFrom(name, bytes.NewReader(data))
 }
@@ -106,7 +106,7 @@ func packLayer(ctx context.Context, spec string) ([]byte, augment.Layer, error) 
 	if info.IsDir() {
 		err = augment.Pack(&limitedWriter{w: &archive, left: maxInline}, os.DirFS(path), cmp.Or(target, "/"))
 	} else if target != "" {
-		err = errors.New("only a directory takes a target; an archive says itself where its files go")
+		err = errors.New("only a directory takes a target: an archive says itself where its files go")
 	} else {
 		err = readFile(&archive, path)
 	}
@@ -136,7 +136,7 @@ func checkArchive(ctx context.Context, data []byte) ([]byte, augment.Layer, erro
 	return data, layer, err
 }
 
-// splitTarget splits DIR:/target. A path that exists is taken as it is.
+// splitTarget splits DIR:/target. A path that exists is not split.
 func splitTarget(spec string) (path, target string) {
 	if _, err := os.Stat(spec); err == nil {
 		return spec, ""

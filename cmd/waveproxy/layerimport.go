@@ -27,11 +27,11 @@ const maxImport = 16 << 30
 func layerImportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import FILE|URL",
-		Short: "Fetch layers into a directory, for a server that cannot",
+		Short: "Fetch layers into a directory, for a server without the internet",
 		Long: "Fetch a layer archive, or a container config (.json) and the layers that it names, check\n" +
-			"them, and write them to a directory. It can be carried to a server without a way to\n" +
-			"the internet, whose configuration then names files instead of URLs: what to write\n" +
-			"there is printed. {arch} in the name of a container config stands for amd64 and arm64.",
+			"them, and write them to a directory. The directory can be carried to a server without\n" +
+			"the internet, whose configuration then names files instead of URLs: the lines for it\n" +
+			"are printed. {arch} in the name of a container config stands for amd64 and arm64.",
 		Example: "  waveproxy layer import 'https://fusionfs.seqera.io/releases/v2.6-{arch}.json' --dir fusion\n" +
 			"  waveproxy layer import https://example.org/agent.tar.gz --dir layers",
 		Args: cobra.ExactArgs(1),
@@ -57,7 +57,7 @@ func layerImportCommand() *cobra.Command {
 	return cmd
 }
 
-// fusionLayer is the name of a layer at a URL that tells servers what it is for.
+// fusionLayer matches the URL of a layer whose name tells servers its architecture.
 var fusionLayer = regexp.MustCompile(`/fusion-\w+\.tar\.gz$`)
 
 // importer writes layers to a directory, under their digests.
@@ -66,11 +66,11 @@ type importer struct {
 	log io.Writer
 }
 
-// documents imports documents with their layers, and prints what a recipe has to
-// say to use them. A document is written when all of its layers are there.
+// documents imports documents with their layers, and prints the line with which a
+// recipe uses them.
 func (in importer) documents(ctx context.Context, out io.Writer, source string) error {
 	if strings.Contains(source, containerconfig.AnyArch) && !strings.Contains(documentName(source), containerconfig.AnyArch) {
-		return fmt.Errorf("%s: %s is not in the name of the file, so the documents would take each other's place: import them one by one, each with a --dir of its own", redact(source), containerconfig.AnyArch)
+		return fmt.Errorf("%s: %s is not in the name of the file, so each document would overwrite the previous one: import them one by one, each with a --dir of its own", redact(source), containerconfig.AnyArch)
 	}
 	found, err := readDocuments(ctx, []string{source}, containerconfig.Architectures)
 	if err != nil {
@@ -85,7 +85,8 @@ func (in importer) documents(ctx context.Context, out io.Writer, source string) 
 	return err
 }
 
-// document imports the layers of a document, and then writes it.
+// document imports the layers of a document, and writes the document after them, so
+// that it never names a file that is missing.
 func (in importer) document(ctx context.Context, d containerconfig.Document) error {
 	for i, l := range d.Config.Layers {
 		if name := fusionLayer.FindString(l.Location); name != "" && d.Arch == "" && isURL(l.Location) {
@@ -155,7 +156,7 @@ func (l *limitedReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// archiveDir keeps archives as files that people can carry about.
+// archiveDir is a store of archives as files that people can carry to a server.
 type archiveDir string
 
 func fileOf(d digest.Digest) string { return d.Encoded() + ".tar.gz" }
@@ -164,7 +165,7 @@ func (dir archiveDir) Open(_ context.Context, d digest.Digest) (io.ReadSeekClose
 	return os.Open(filepath.Join(string(dir), fileOf(d)))
 }
 
-// Put writes an archive, in place of one that may have been damaged since.
+// Put writes an archive, also over a file of the same name, which may be damaged.
 func (dir archiveDir) Put(_ context.Context, d digest.Digest, r io.Reader) error {
 	return writeFrom(filepath.Join(string(dir), fileOf(d)), &verified{r, d.Verifier()})
 }

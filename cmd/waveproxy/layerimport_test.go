@@ -77,9 +77,9 @@ func TestLayerImport(t *testing.T) {
 		{url + "/v2.6-{arch}.json", first},
 		{"file:" + first + "/v2.6-{arch}.json", second},
 	} {
-		said := command(t, "layer", "import", step.source, "--dir", step.dir)
-		if want := "container_config_url: \"file:" + step.dir + "/v2.6-{arch}.json\"\n"; said != want {
-			t.Errorf("it says %q, want %q", said, want)
+		printed := command(t, "layer", "import", step.source, "--dir", step.dir)
+		if want := "container_config_url: \"file:" + step.dir + "/v2.6-{arch}.json\"\n"; printed != want {
+			t.Errorf("printed %q, want %q", printed, want)
 		}
 		files := treeOf(t, step.dir)
 		if len(files) != 4 {
@@ -123,14 +123,14 @@ func TestLayerImportArchive(t *testing.T) {
 		server.URL + "/agent.tar.gz?token=x",
 	} {
 		dir := t.TempDir()
-		said := command(t, "layer", "import", source, "--dir", dir)
+		printed := command(t, "layer", "import", source, "--dir", dir)
 		for name, text := range treeOf(t, dir) {
 			found, err := augment.Inspect(t.Context(), strings.NewReader(text), augment.DefaultLimits)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want := "layers:\n  - path: \"" + filepath.Join(dir, name) + "\"\n"; said != want {
-				t.Errorf("it says %q, want %q", said, want)
+			if want := "layers:\n  - path: \"" + filepath.Join(dir, name) + "\"\n"; printed != want {
+				t.Errorf("printed %q, want %q", printed, want)
 			}
 			if found.Compression != augment.Gzip || found.DiffID != layer.DiffID || name != found.Digest.Encoded()+".tar.gz" {
 				t.Errorf("%s has become %+v", source, found)
@@ -158,14 +158,14 @@ func TestLayerImportRefuses(t *testing.T) {
 		"inline": {"", func(_ string, c *containerconfig.Config) {
 			c.Layers[0] = containerconfig.Layer{Location: inline, GzipSize: 7}
 		}, "gzipSize"},
-		"nothing":      {"", func(_ string, c *containerconfig.Config) { *c = containerconfig.Config{} }, "adds nothing"},
-		"path":         {"http://127.0.0.1:1/{arch}/fusion.json", nil, "one by one"},
-		"one of two":   {"/v2.6-amd64.json", nil, "/fusion-amd64.tar.gz: a file"},
-		"absent":       {"/v2.7-{arch}.json", nil, "404"},
-		"no archive":   {"/v2.6-amd64.json?x=y#/a.tar", nil, "tar archive"},
-		"nobody there": {"http://127.0.0.1:1/secret.json?token=hidden", nil, "http://127.0.0.1:1/secret.json"},
-		"no file":      {"/no/such/layer.tar", nil, "/no/such/layer.tar"},
-		"a directory":  {"testdata", nil, ""},
+		"nothing":     {"", func(_ string, c *containerconfig.Config) { *c = containerconfig.Config{} }, "adds nothing"},
+		"path":        {"http://127.0.0.1:1/{arch}/fusion.json", nil, "one by one"},
+		"one of two":  {"/v2.6-amd64.json", nil, "/fusion-amd64.tar.gz: a file"},
+		"absent":      {"/v2.7-{arch}.json", nil, "404"},
+		"no archive":  {"/v2.6-amd64.json?x=y#/a.tar", nil, "tar archive"},
+		"no listener": {"http://127.0.0.1:1/secret.json?token=hidden", nil, "http://127.0.0.1:1/secret.json"},
+		"no file":     {"/no/such/layer.tar", nil, "/no/such/layer.tar"},
+		"a directory": {"testdata", nil, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			url, _ := releases(t, test.change)
@@ -178,7 +178,7 @@ func TestLayerImportRefuses(t *testing.T) {
 			}
 			var out, errs bytes.Buffer
 			if status := run(t.Context(), []string{"layer", "import", source, "--dir", dir}, &out, &errs); status == 0 || !strings.Contains(errs.String(), test.says) || strings.Contains(errs.String(), "hidden") {
-				t.Errorf("status %d, %q, want something about %s", status, errs.String(), test.says)
+				t.Errorf("status %d, %q, want text about %s", status, errs.String(), test.says)
 			}
 			if left := treeOf(t, dir); len(left) != 0 {
 				t.Errorf("left behind: %v", left)
@@ -215,9 +215,9 @@ func TestAugmentFusion(t *testing.T) {
 		"from a file": {[]string{"--container-config", imported + "/v2.6-{arch}.json", "--platform", "linux/amd64"}, []string{"data:H4sI"}, "/usr/bin/fusion"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			said := command(t, append([]string{"augment", "busybox", "--server", server.URL}, test.args...)...)
-			if said != "localhost:9090/wt/x/library/busybox\n" {
-				t.Errorf("it says %q", said)
+			printed := command(t, append([]string{"augment", "busybox", "--server", server.URL}, test.args...)...)
+			if printed != "localhost:9090/wt/x/library/busybox\n" {
+				t.Errorf("printed %q", printed)
 			}
 			c := asked.ContainerConfig
 			if len(c.Layers) != len(test.locations) || len(c.Entrypoint) != 1 || c.Entrypoint[0] != test.entrypoint {
@@ -243,7 +243,7 @@ func TestAugmentFusion(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var out, errs bytes.Buffer
 			if status := run(t.Context(), append([]string{"augment", "busybox", "--server", server.URL}, test.args...), &out, &errs); status == 0 || !strings.Contains(errs.String(), test.says) {
-				t.Errorf("status %d, %q, want something about %s", status, errs.String(), test.says)
+				t.Errorf("status %d, %q, want text about %s", status, errs.String(), test.says)
 			}
 		})
 	}
@@ -258,14 +258,14 @@ func TestHealth(t *testing.T) {
 		}
 	}))
 	defer server.Close()
-	if said := command(t, "health", "--server", server.URL+"/"); said != "ok\n" {
-		t.Errorf("it says %q", said)
+	if printed := command(t, "health", "--server", server.URL+"/"); printed != "ok\n" {
+		t.Errorf("printed %q", printed)
 	}
 	ready = false
 	for url, says := range map[string]string{server.URL: "not ready: storage", "http://127.0.0.1:1": "127.0.0.1:1"} {
 		var out, errs bytes.Buffer
 		if status := run(t.Context(), []string{"health", "--server", url}, &out, &errs); status != 1 || !strings.Contains(errs.String(), says) {
-			t.Errorf("status %d, %q, want something about %s", status, errs.String(), says)
+			t.Errorf("status %d, %q, want text about %s", status, errs.String(), says)
 		}
 	}
 }

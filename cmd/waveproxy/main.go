@@ -1,6 +1,3 @@
-// Command waveproxy is an OCI registry proxy that augments container images
-// while they are pulled. "waveproxy serve" is the server; the other commands
-// talk to one, or look at images and configuration.
 package main
 
 import (

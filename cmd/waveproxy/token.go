@@ -24,7 +24,7 @@ func tokenCommand() *cobra.Command {
 
 var tokenPattern = regexp.MustCompile(fmt.Sprintf(`(?:^|/)([a-z2-7]{%d})(?:$|/)`, auth.TokenLength))
 
-// findToken takes a token, or an image name with one in it.
+// findToken returns the token in an argument: a token, or an image name with one.
 func findToken(arg string) (auth.Token, error) {
 	m := tokenPattern.FindStringSubmatch(arg)
 	if m == nil {
@@ -36,7 +36,7 @@ func findToken(arg string) (auth.Token, error) {
 func tokenDecodeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "decode TOKEN|IMAGE",
-		Short: "Show what a token says, and what it stands for if its storage is here",
+		Short: "Show what is in a token, and its grant if the server's storage is here",
 		Args:  cobra.ExactArgs(1),
 	}
 	load := configFlag(cmd)
@@ -74,8 +74,7 @@ func tokenDecodeCommand() *cobra.Command {
 	return cmd
 }
 
-// hasStorage tells whether there is something to verify a token with. Looking
-// must not create a key.
+// hasStorage reports whether there is a key to verify a token with. It creates none.
 func hasStorage(cfg *config.Config) bool {
 	if len(cfg.Tokens.Keys) > 0 {
 		return true

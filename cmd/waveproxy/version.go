@@ -8,7 +8,7 @@ import (
 )
 
 // version is this release. Clients of the Wave API compare it as a semantic
-// version and want at least 1.31; the build metadata says whose it is.
+// version and want at least 1.31; the build metadata is waveproxy's own version.
 const version = "1.37.0+waveproxy.0.1"
 
 // commit is the revision the binary was built from, if the build recorded it.

@@ -17,8 +17,7 @@ import (
 	"oras.land/oras-go/v2/content"
 )
 
-// What Pull reads of one object: images larger than the demo's are not what it
-// is for.
+// Bounds of one object. Pull is for images as small as the demo's.
 const (
 	maxMetadata = 4 << 20   // bytes of a manifest or config
 	maxLayer    = 64 << 20  // bytes of a compressed layer

@@ -23,7 +23,8 @@ const (
 // of the files and links in it. os.Root refuses names and links that lead out
 // of the directory. Owners and devices are left out: they need privileges.
 func unpack(root *os.Root, archive []byte) ([]string, error) {
-	// First the whiteouts, wherever they are: they are about the layers below.
+	// Whiteouts come first, wherever they are in the archive, because they hide files
+	// of the layers below.
 	err := eachEntry(archive, func(name string, _ *tar.Header, _ io.Reader) error { return remove(root, name) })
 	if err != nil {
 		return nil, err
@@ -56,7 +57,7 @@ func eachEntry(archive []byte, do func(name string, h *tar.Header, content io.Re
 	}
 }
 
-// remove carries out the whiteout with this name, if it is one.
+// remove deletes what a whiteout of this name hides. It ignores other names.
 func remove(root *os.Root, name string) error {
 	dir, base := path.Split(name)
 	dir = path.Clean(dir)
@@ -76,7 +77,7 @@ func remove(root *os.Root, name string) error {
 	return nil
 }
 
-// put makes one entry in place of what has its name.
+// put makes one entry, in place of an older one of the same name.
 func put(root *os.Root, name string, h *tar.Header, content io.Reader) error {
 	if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
 		return err

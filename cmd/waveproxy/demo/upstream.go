@@ -18,7 +18,7 @@ import (
 )
 
 // StartRegistry starts a registry on a free port of 127.0.0.1, over plain HTTP,
-// that has the demo image as Repository:Tag and can only be read. It runs until
+// that has the demo image as Repository:Tag and takes no pushes. It runs until
 // stop is called or ctx ends; call stop in any case.
 func StartRegistry(ctx context.Context) (host string, stop func(), err error) {
 	if err := ctx.Err(); err != nil {
@@ -61,7 +61,7 @@ type part struct {
 	data []byte
 }
 
-// fill puts a part of the image on the shelf, and all that it names.
+// fill puts a part of the image on the shelf, and the parts that it names.
 func (s shelf) fill(ctx context.Context, image oras.ReadOnlyTarget, desc ocispec.Descriptor) error {
 	data, err := content.FetchAll(ctx, image, desc)
 	if err != nil {

@@ -1,0 +1,13 @@
+// Command waveproxy is an OCI registry proxy that augments container images
+// while they are pulled. "waveproxy serve" is the server; the other commands
+// talk to a server, or look at images and configuration.
+//
+// Files: main.go (the command line), serve.go (serve), wire.go (the server's parts),
+// wireauth.go (logins and upstreams), wirerecipes.go (recipes and reloading them),
+// wirestorage.go (tokens and the store), certificate.go (the TLS certificate),
+// configcmd.go (config), augment.go (augment), fusion.go (its documents), document.go
+// (reading documents), download.go (files and URLs), layer.go (layer pack),
+// layerimport.go (layer import), hosts.go and hostsdir.go (hosts), inspect.go
+// (inspect), token.go (token), demo.go (demo), health.go (health), version.go
+// (version).
+package main
