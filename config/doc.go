@@ -24,8 +24,8 @@
 // (UnmarshalText) and, if only some texts are allowed, the schema of that type in
 // schema.go. Set its default in Defaults. Check in check.go what no value can know
 // alone. Show it in config.example.yml, behind a # if it has no fixed default: a
-// test misses it there otherwise. Run "go generate ./config", which brings the
-// schema of the Helm chart up to date. Use the field in cmd/waveproxy/wire*.go.
+// test misses it there otherwise. Run "go test ./config -run TestChartSchema
+// -update", which brings the schema of the Helm chart up to date. Use the field in cmd/waveproxy/wire*.go.
 //
 // The package must never show a secret in an error or a printed value, and never
 // be imported by anything but cmd: other packages take options.
