@@ -66,7 +66,8 @@ func TestUpstreamBlob(t *testing.T) {
 	}
 }
 
-// TestHeadersDoNotPass: what a client or an upstream says is for us alone.
+// TestHeadersDoNotPass: headers of a client do not reach the upstream, nor headers
+// of the upstream the client.
 func TestHeadersDoNotPass(t *testing.T) {
 	f := newFixture(t)
 	resp, _, err := f.do(t, "GET", f.url(), "Authorization", "Bearer ours", "Cookie", "a=b", "X-Forwarded-For", "10.1.1.1", "Referer", "http://x", "Accept-Encoding", "gzip", "If-Match", "x")
@@ -87,8 +88,8 @@ func TestHeadersDoNotPass(t *testing.T) {
 	}
 }
 
-// TestBlobFailures: what the upstream answers becomes a clear error, and a body
-// that is cut never looks whole.
+// TestBlobFailures: a failure of the upstream becomes an error of the OCI
+// specification, without the body of the answer.
 func TestBlobFailures(t *testing.T) {
 	f := newFixture(t)
 	for name, test := range map[string]struct {
@@ -115,7 +116,7 @@ func TestBlobFailures(t *testing.T) {
 				t.Errorf("status %d, body %s; want %d, %s", resp.StatusCode, body, test.status, test.code)
 			}
 			if test.status == 429 && resp.Header.Get("Retry-After") != "77" {
-				t.Errorf("Retry-After %q, want what the upstream said", resp.Header.Get("Retry-After"))
+				t.Errorf("Retry-After %q, want the upstream's 77", resp.Header.Get("Retry-After"))
 			}
 			if strings.Contains(string(body), upstreamtest.ErrorBody) {
 				t.Error("the upstream's body reached the client")
@@ -127,6 +128,7 @@ func TestBlobFailures(t *testing.T) {
 	}
 }
 
+// TestCutBlob: a body that the upstream cuts, or makes too long, never looks whole.
 func TestCutBlob(t *testing.T) {
 	f := newFixture(t)
 	for name, answer := range map[string]http.HandlerFunc{
@@ -144,7 +146,7 @@ func TestCutBlob(t *testing.T) {
 			f.answerBlob(answer)
 			resp, body, err := f.do(t, "GET", f.url())
 			if err == nil {
-				t.Errorf("status %d, %d of %d bytes and no error: the client would think it has it all", resp.StatusCode, len(body), len(f.blob))
+				t.Errorf("status %d, %d of %d bytes and no error: the client would take them for the whole blob", resp.StatusCode, len(body), len(f.blob))
 			}
 		})
 	}
@@ -159,7 +161,7 @@ func TestCutBlob(t *testing.T) {
 	})
 }
 
-// TestRedirectedBlob: a redirect is followed here, without credentials.
+// TestRedirectedBlob: the server follows the upstream's redirect itself.
 func TestRedirectedBlob(t *testing.T) {
 	f := newFixture(t)
 	f.answerBlob(func(w http.ResponseWriter, r *http.Request) {
@@ -175,8 +177,8 @@ func TestRedirectedBlob(t *testing.T) {
 	}
 }
 
-// TestInjectedBlobSendsFile: nothing of ours may stand between the file and
-// the socket, or serving a layer costs twice as much.
+// TestInjectedBlobSendsFile: no wrapper may stand between the file and the socket,
+// because serving a layer would then cost twice as much.
 func TestInjectedBlobSendsFile(t *testing.T) {
 	f := newFixture(t)
 	w := &readerFrom{ResponseRecorder: httptest.NewRecorder()}
@@ -205,7 +207,7 @@ func (w *readerFrom) ReadFrom(r io.Reader) (int64, error) {
 	return io.Copy(w.ResponseRecorder, r)
 }
 
-// TestManifestIgnoresRange: containerd sends bytes=0- with everything.
+// TestManifestIgnoresRange: containerd sends bytes=0- with every request.
 func TestManifestIgnoresRange(t *testing.T) {
 	f := newFixture(t)
 	for _, ref := range []string{"1", f.grant.Root.Digest.String()} {

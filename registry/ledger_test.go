@@ -16,8 +16,8 @@ import (
 	"github.com/waveproxy/waveproxy/upstream/upstreamtest"
 )
 
-// TestNamedInterrupted: a server that was killed while it wrote its records, or
-// could not write them, has advertised nothing, and the next one writes them.
+// TestNamedInterrupted: a server that is killed before it has written all records,
+// or cannot write them, has advertised nothing. The next server writes them.
 func TestNamedInterrupted(t *testing.T) {
 	net := newNetwork(t)
 	net.PushIndex(t, "library/app", "1", "one", "amd64", "arm64")
@@ -59,8 +59,8 @@ func TestNamedInterrupted(t *testing.T) {
 	pull(t, "tools/library/app", "1", s)
 }
 
-// TestNamedLostRecords: the records that an image shares with older ones may go
-// with the key that those had.
+// TestNamedLostRecords: records that an image shares with older images may go with
+// their key. A server that learns the tag writes them anew.
 func TestNamedLostRecords(t *testing.T) {
 	net := newNetwork(t)
 	net.PushIndex(t, "library/app", "1", "one", "amd64")
@@ -91,8 +91,8 @@ func recordsOf(t *testing.T, net *network) string {
 	return dirs[0]
 }
 
-// TestNamedRecords: servers that write at the same time leave pointers that take
-// more than one step, and ends that are loops do not hang.
+// TestNamedRecords: servers that write at the same time may leave a pointer to a
+// pointer, which is followed. A circle of pointers is an error.
 func TestNamedRecords(t *testing.T) {
 	net := newNetwork(t)
 	s := net.start()
@@ -120,12 +120,12 @@ func TestNamedRecords(t *testing.T) {
 	}
 	point(three, two)
 	if img, err := s.server.named.ledger.imageOf(t.Context(), q, two); err == nil {
-		t.Errorf("records in a circle: %v, and no error", img)
+		t.Errorf("records in a circle lead to %v, and there is no error", img)
 	}
 }
 
-// TestNamedSharedRoot: an image that two tags lead to stays what it was first
-// known as, so that what is said about it does not change.
+// TestNamedSharedRoot: an image under two tags keeps the grant that was recorded
+// first, so that its provenance does not change.
 func TestNamedSharedRoot(t *testing.T) {
 	net := newNetwork(t)
 	docker := "application/vnd.docker.distribution.manifest.v2+json" // has no annotations that name the tag
@@ -144,7 +144,8 @@ func TestNamedSharedRoot(t *testing.T) {
 	}
 }
 
-// TestNamedMemory: what is kept is bounded, and nothing is lost by it.
+// TestNamedMemory: memory is bounded, and everything that leaves it is still
+// served.
 func TestNamedMemory(t *testing.T) {
 	net := newNetwork(t)
 	s := net.start()
@@ -170,6 +171,6 @@ func TestNamedMemory(t *testing.T) {
 		pull(t, "tools/library/app", root.String(), s)
 	}
 	if n.ledger.images.Len() > 2 || n.ledger.roots.Len() > 8 || n.tags.tags.Len() > 2 {
-		t.Error("more is kept than is allowed")
+		t.Error("the caches exceed their sizes")
 	}
 }

@@ -26,8 +26,7 @@ func basicAuth(user, password string) string {
 	return r.Header.Get("Authorization")
 }
 
-// TestPullLogin: what "docker login" stores is asked for on every path, before
-// anything else is said.
+// TestPullLogin: every path asks for a login before it tells anything else.
 func TestPullLogin(t *testing.T) {
 	f := newFixture(t)
 	f.server.options.Passwords = fixedPasswords{"ann": "hunter2"}
@@ -58,7 +57,7 @@ func TestPullLogin(t *testing.T) {
 	}
 }
 
-// TestPullLimit: all manifest requests of one pull are one, blobs are none.
+// TestPullLimit: all manifest requests of one pull count once, blobs do not count.
 func TestPullLimit(t *testing.T) {
 	f := newFixture(t)
 	f.server.options.Pulls = ratelimit.New(ratelimit.Rate{Events: 1, Per: time.Hour})
@@ -81,7 +80,7 @@ func TestPullLimit(t *testing.T) {
 		}
 	}
 	f.server.options.Pulls = ratelimit.New(ratelimit.Rate{Events: 1, Per: time.Hour})
-	f.server.options.Pulls.Take(front.ClientOf(t.Context())) // by nobody in particular
+	f.server.options.Pulls.Take(front.ClientOf(t.Context())) // outside a request the address is empty
 	f.server.options.Pulls.Take("127.0.0.1")
 	if resp := get("GET", manifest+"1"); resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") != "3600" {
 		t.Errorf("over the limit: %s, Retry-After %q", resp.Status, resp.Header.Get("Retry-After"))

@@ -24,7 +24,7 @@ func patterns(t *testing.T, texts ...string) []auth.Pattern {
 	return all
 }
 
-// TestNamedNames: what a path is about.
+// TestNamedNames holds which repository a path names.
 func TestNamedNames(t *testing.T) {
 	net := newNetwork(t)
 	s := net.start(func(o *Options) { o.Aliases["team"] = "quay.io" })
@@ -73,16 +73,16 @@ func TestNamedNames(t *testing.T) {
 	}
 }
 
-// TestNamedMirror is what containerd asks with override_path.
+// TestNamedMirror sends the requests of containerd with override_path.
 func TestNamedMirror(t *testing.T) {
 	net := newNetwork(t)
 	s := net.start()
 	net.PushIndex(t, "library/app", "1", "one", "amd64")
 	root := s.get("tools/library/app/manifests/1?ns=docker.io").digest()
 	if s.get("tools/library/app/manifests/"+root.String()+"?ns=docker.io").digest() != root || s.get(toolsApp+"1").digest() != root {
-		t.Error("the same image by its other name is another")
+		t.Error("the image differs by the name of its repository")
 	}
-	// ns is a name, not where to: the upstream's policy and dialer decide.
+	// ns is a name and not an address: the upstream's policy and dialer decide.
 	net.TakeRequests()
 	for _, ns := range []string{"127.0.0.1:1", "localhost:5000", "169.254.169.254"} {
 		if a := s.do("GET", "tools/library/app/manifests/1?ns="+ns); a.status != 403 {
@@ -117,9 +117,9 @@ func TestNamedRefusals(t *testing.T) {
 	}
 }
 
-// TestNoRecipes: while the configuration has no recipe, a short name is a token
-// that is unknown. A recipe that a reload brings is served at once, and is gone
-// with the reload that takes it away.
+// TestNoRecipes: while the configuration has no recipe, a short name is an unknown
+// token. A recipe is served from the reload that brings it to the one that removes
+// it.
 func TestNoRecipes(t *testing.T) {
 	net := newNetwork(t)
 	net.PushIndex(t, "library/app", "1", "one", "amd64")
@@ -129,7 +129,7 @@ func TestNoRecipes(t *testing.T) {
 	s := net.start()
 	for range 2 {
 		if a := s.do("GET", toolsApp+"1"); a.status != without.status || !bytes.Equal(a.body, without.body) || !strings.Contains(string(a.body), "unknown token") {
-			t.Errorf("status %d, %s; want the answer of a server that knows of no recipes: %d, %s", a.status, a.body, without.status, without.body)
+			t.Errorf("status %d, %s; want the answer of a server without Recipes: %d, %s", a.status, a.body, without.status, without.body)
 		}
 		net.setRecipe("tools", tools)
 		s.get(toolsApp + "1")
@@ -137,8 +137,8 @@ func TestNoRecipes(t *testing.T) {
 	}
 }
 
-// TestNamedTagServers: servers that share the store share what they learn, and
-// any of them serves what another one has advertised.
+// TestNamedTagServers: servers that share the store share what they learn about
+// tags, and each serves the digests that another one has advertised.
 func TestNamedTagServers(t *testing.T) {
 	net := newNetwork(t)
 	a, b := net.start(), net.start()
@@ -158,14 +158,14 @@ func TestNamedTagServers(t *testing.T) {
 	net.PushIndex(t, "library/app", "1", "two", "amd64", "arm64")
 	second := a.do("HEAD", toolsApp+"1").digest()
 	if second == first {
-		t.Fatal("the tag has moved, and the image is what it was")
+		t.Fatal("the tag has moved, and the image is still the previous one")
 	}
 	net.TakeRequests()
 	if got := b.do("HEAD", toolsApp+"1").digest(); got != second {
 		t.Errorf("the other server says %s", got)
 	}
 	net.WantAnyOrder(t)
-	// A is killed. Each digest can be asked for, of who has seen nothing.
+	// A is killed. A server that was just started serves each digest.
 	a.proxy.Close()
 	for _, root := range []string{first.String(), second.String()} {
 		for _, d := range pull(t, "tools/library/app", root, b) {
@@ -178,7 +178,8 @@ func TestNamedTagServers(t *testing.T) {
 	}
 }
 
-// TestNamedReload: a new recipe is used at once, and what the old one made stays.
+// TestNamedReload: a new recipe is used at once. Digests that the previous recipe
+// made stay good, while the new one is for their repository.
 func TestNamedReload(t *testing.T) {
 	net := newNetwork(t)
 	s := net.start()
@@ -189,7 +190,7 @@ func TestNamedReload(t *testing.T) {
 	recipe.Recipe = augment.Recipe{Env: []string{"A=2"}}
 	net.setRecipe("tools", recipe)
 	if s.get(toolsApp+"1").digest() == old {
-		t.Error("the tag is what the old recipe made of it")
+		t.Error("the tag still has the image of the previous recipe")
 	}
 	pull(t, "tools/library/app", old.String(), s, net.start())
 	net.setRecipe("tools", Recipe{Recipe: recipe.Recipe, Images: patterns(t, "quay.io/*"), Identity: recipe.Identity})

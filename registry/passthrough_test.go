@@ -18,8 +18,8 @@ import (
 	"github.com/waveproxy/waveproxy/upstream/upstreamtest"
 )
 
-// TestNamedPinned: a digest that is not ours is the upstream's, byte for byte,
-// and is asked for once.
+// TestNamedPinned: a digest that was not advertised is the upstream's, byte for
+// byte, and is fetched once.
 func TestNamedPinned(t *testing.T) {
 	net := newNetwork(t)
 	s := net.start()
@@ -44,14 +44,14 @@ func TestNamedPinned(t *testing.T) {
 			kind = "manifests/"
 		}
 		if a := s.get("tools/library/app/" + kind + o.Digest().String()); !bytes.Equal(a.body, o.Data) {
-			t.Errorf("%s is not what the upstream has", o.MediaType)
+			t.Errorf("%s differs from the upstream's", o.MediaType)
 		}
 	}
 	net.WantAnyOrder(t, "GET "+appManifests+child.Digest().String(), "GET /v2/library/app/blobs/"+config.Digest().String(), "GET /v2/library/app/blobs/"+layer.Digest().String())
 	if n := net.records.written(); n != 3 {
 		t.Errorf("%d records for a manifest of one layer, want 3", n)
 	}
-	// At another server, which has seen nothing.
+	// Another server, which has answered no request yet, has them, too.
 	other := net.start()
 	for _, path := range []string{"blobs/" + layer.Digest().String(), "blobs/" + config.Digest().String(), "manifests/" + child.Digest().String(), "manifests/" + root} {
 		if a := other.do("HEAD", "tools/library/app/"+path); a.status != 200 {
@@ -60,7 +60,7 @@ func TestNamedPinned(t *testing.T) {
 	}
 	net.WantAnyOrder(t)
 	if net.records.written() != 0 {
-		t.Error("what is recorded is recorded again")
+		t.Error("records were written again")
 	}
 
 	// Counted once for each document that was got, and only where something would
@@ -75,11 +75,11 @@ func TestNamedPinned(t *testing.T) {
 	}
 	s.proxy.Close() // and so every request has been observed
 	if untouched() != 4 || s.logged("untouched=true") != 4 {
-		t.Errorf("%d untouched manifests, %d in the log; want those of 3 and 1 GETs", untouched(), s.logged("untouched=true"))
+		t.Errorf("%d untouched manifests, %d in the log; want 4, from 3 GETs and 1 GET", untouched(), s.logged("untouched=true"))
 	}
 }
 
-// TestNamedPinnedArtifact: what is no image is passed on as well.
+// TestNamedPinnedArtifact: artifacts that are no images are passed on as well.
 func TestNamedPinnedArtifact(t *testing.T) {
 	net := newNetwork(t)
 	s := net.start()
@@ -96,8 +96,7 @@ func TestNamedPinnedArtifact(t *testing.T) {
 	}
 }
 
-// TestNamedHostile: what an upstream writes into manifests neither stops the
-// server nor fills its disk.
+// TestNamedHostile: hostile manifests neither stop the server nor fill its disk.
 func TestNamedHostile(t *testing.T) {
 	net := newNetwork(t)
 	s := net.start()
@@ -128,8 +127,8 @@ func TestNamedHostile(t *testing.T) {
 	}
 }
 
-// TestNamedUnknownDigests: digests that nobody has are answered from one record
-// that is not there, and manifests by one question, which is counted.
+// TestNamedUnknownDigests: an unknown blob costs one look for a record. An unknown
+// manifest costs one upstream request, which counts as a pull.
 func TestNamedUnknownDigests(t *testing.T) {
 	net := newNetwork(t)
 	s := net.start(limited(5))
@@ -166,9 +165,9 @@ func TestNamedUnknownDigests(t *testing.T) {
 	}
 	net.WantAnyOrder(t)
 	if n := net.records.written(); n != 0 {
-		t.Errorf("%d records about nothing", n)
+		t.Errorf("%d records, want none", n)
 	}
-	// Who may not pull more can end the pull that was begun.
+	// A client that is over its limit can finish the pull that it has begun.
 	if a := s.do("GET", "tools/library/app/blobs/"+net.layer.Digest.String()); a.status != 200 {
 		t.Errorf("status %d", a.status)
 	}
@@ -205,8 +204,8 @@ func TestNamedPinnedMeanwhile(t *testing.T) {
 	}
 }
 
-// TestNamedGroups: what one recipe, repository or identity has advertised is
-// nothing to others.
+// TestNamedGroups: a digest is served only for the recipe, repository and identity
+// for which it was advertised.
 func TestNamedGroups(t *testing.T) {
 	net := newNetwork(t)
 	s := net.start()
@@ -238,7 +237,8 @@ func TestNamedGroups(t *testing.T) {
 	pull(t, "tools/library/app", digests[0].String(), s)
 }
 
-// TestNamedZero: a recipe that adds nothing touches nothing, and says nothing.
+// TestNamedZero: a recipe that adds nothing serves the upstream's image, and neither
+// counts it as untouched nor has provenance for it.
 func TestNamedZero(t *testing.T) {
 	net := newNetwork(t)
 	net.setRecipe("plain", Recipe{Recipe: augment.Recipe{}, Identity: "recipe:plain"})
@@ -250,7 +250,7 @@ func TestNamedZero(t *testing.T) {
 	pull(t, "plain/library/app", "1", s, net.start())
 	s.proxy.Close()
 	if s.logged("untouched=true") != 0 {
-		t.Error("nothing was to be added, and that is reported")
+		t.Error("an image to which nothing was to be added is counted as untouched")
 	}
 	if a := net.start().do("GET", "plain/library/app/referrers/"+img.Index.Digest().String()); a.status != http.StatusOK || strings.Contains(string(a.body), inTotoType) {
 		t.Errorf("referrers %s", a.body)

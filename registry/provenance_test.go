@@ -19,7 +19,7 @@ import (
 	"github.com/waveproxy/waveproxy/auth"
 )
 
-// attested is a grant with everything that provenance tells of.
+// attested returns a grant that has everything that provenance names.
 func attested() auth.Grant {
 	return auth.Grant{
 		Image: "quay.io/biocontainers/samtools", Tag: "1.20",
@@ -38,8 +38,7 @@ func attested() auth.Grant {
 	}
 }
 
-// TestAttest holds provenance to exact bytes: those that were advertised must
-// stay the same.
+// TestAttest holds provenance to exact bytes, because its digests were advertised.
 func TestAttest(t *testing.T) {
 	subject := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageIndex, Digest: digest.Digest("sha256:" + strings.Repeat("b", 64)), Size: 1234}
 	a := attest(attested(), subject)
@@ -64,7 +63,7 @@ func TestAttest(t *testing.T) {
 		t.Errorf("manifest (-want +got):\n%s", diff)
 	}
 	if again := attest(attested(), subject); again.manifest.Digest != a.manifest.Digest {
-		t.Error("the same grant tells something else")
+		t.Error("the same grant has other provenance")
 	}
 	pinned := attested()
 	pinned.Tag = ""
@@ -75,8 +74,8 @@ func TestAttest(t *testing.T) {
 
 func jsonOf(t *testing.T, v any) string { return string(encode(t, v)) }
 
-// discover is what "oras discover" does: it returns the provenance of a manifest,
-// read and verified.
+// discover returns the provenance of a manifest, read and verified as "oras
+// discover" does.
 func discover(t *testing.T, host, repository string, subject ocispec.Descriptor) (statement, ocispec.Descriptor) {
 	t.Helper()
 	repo, err := remote.NewRepository(host + "/" + repository)
@@ -132,8 +131,8 @@ func discover(t *testing.T, host, repository string, subject ocispec.Descriptor)
 	return s, desc
 }
 
-// TestNamedReferrers: every manifest of an augmented image has its provenance,
-// which any server finds, also after an upgrade.
+// TestNamedReferrers: every manifest of an augmented image has provenance, which
+// every server finds, also after an upgrade.
 func TestNamedReferrers(t *testing.T) {
 	net := newNetwork(t)
 	s := net.start()
@@ -160,13 +159,13 @@ func TestNamedReferrers(t *testing.T) {
 	}
 	upgraded := net.start(func(o *Options) { o.Resolver.(*assemble.Resolver).Builder.Version = "2.0.0" })
 	for _, subject := range subjects {
-		// What one server lists, the other one has: without having listed it.
+		// A server that has not listed the provenance serves it.
 		if a := net.start().do("GET", "tools/library/app/manifests/"+listed[subject.Digest].String()); a.status != 200 {
 			t.Errorf("status %d, %s", a.status, a.body)
 		}
 		told, desc := discover(t, strings.TrimPrefix(upgraded.proxy.URL, "http://"), "wt/tools/library/app", subject)
 		if desc.Digest != listed[subject.Digest] || told.Predicate.RunDetails.Builder.Version["waveproxy"] != "1.2.3" {
-			t.Error("an upgrade has changed what is said")
+			t.Error("an upgrade has changed the provenance")
 		}
 	}
 	net.WantAnyOrder(t)
@@ -203,8 +202,8 @@ func TestReferrersFilter(t *testing.T) {
 	}
 }
 
-// TestTokenReferrers: the same for an image that a token stands for, and for
-// nobody who has another token.
+// TestTokenReferrers: the image of a token has provenance, which no other token
+// gives access to.
 func TestTokenReferrers(t *testing.T) {
 	f := newFixture(t)
 	host := strings.TrimPrefix(f.proxy.URL, "http://")
@@ -217,7 +216,7 @@ func TestTokenReferrers(t *testing.T) {
 		}
 		return string(body)
 	}
-	// A grant of an older version says nothing of who made it.
+	// Grants of older versions do not name a builder.
 	if body := list(); !strings.Contains(body, `"manifests":[]`) {
 		t.Errorf("an old grant has provenance: %s", body)
 	}
@@ -266,7 +265,7 @@ func TestTokenReferrers(t *testing.T) {
 			t.Errorf("%s by another token: status %d", path, got)
 		}
 	}
-	// Its image is somebody else's.
+	// The grant of another image.
 	f.grant.Recipe.Env = []string{"A=1"}
 	f.server.tokens.loaded.Purge()
 	if got := status("/v2/" + repository + "/manifests/" + desc.Digest.String()); got != 404 {
@@ -277,8 +276,8 @@ func TestTokenReferrers(t *testing.T) {
 	}
 }
 
-// TestAttestationsAreDropped: what the upstream's builder says of the base image
-// is not said of ours, by tag; it is there for who asks for its digest.
+// TestAttestationsAreDropped: attestations of the base image are not in the index
+// of the augmented image, because they are not about it.
 func TestAttestationsAreDropped(t *testing.T) {
 	net := newNetwork(t)
 	s := net.start()

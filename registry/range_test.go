@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// FuzzRange compares the parts that are sent with those that http.ServeContent
-// sends, which serves the blobs of the store and of the cache.
+// FuzzRange compares byteRange with http.ServeContent, which serves the blobs of the
+// store and of the cache.
 func FuzzRange(f *testing.F) {
 	for _, header := range []string{"", "bytes=0-", "bytes=5-9", "bytes=-4", "bytes=-0", "bytes=9-5", "bytes=100-", "bytes=0-0,2-3", "items=0-1", "bytes=99999999999999999999-", "bytes=1-99999999999999999999", "bytes= 1-2", "bytes=-100", "bytes=-101", "bytes=99-99", "bytes=99-100", "bytes=100-100"} {
 		f.Add(header, int64(100))
@@ -58,7 +58,7 @@ func FuzzRange(f *testing.F) {
 	})
 }
 
-// sized is a content of so many bytes of which none is read.
+// sized is a content of that many bytes, which cannot be read.
 type sized int64
 
 func (s sized) Read([]byte) (int, error) { return 0, io.EOF }

@@ -23,7 +23,7 @@ import (
 	"github.com/waveproxy/waveproxy/ratelimit"
 )
 
-// replica is a server of the world, with its own memory.
+// replica is a server of the network, with its own memory.
 type replica struct {
 	net    *network
 	server *Server
@@ -80,7 +80,7 @@ type answer struct {
 
 func (a answer) digest() digest.Digest { return digest.Digest(a.header.Get("Docker-Content-Digest")) }
 
-// do asks for what is below /v2/wt/.
+// do sends a request for a path below /v2/wt/.
 func (r *replica) do(method, path string) answer {
 	r.net.t.Helper()
 	a, err := r.try(r.net.t.Context(), method, path)
@@ -104,7 +104,7 @@ func (r *replica) try(ctx context.Context, method, path string) (answer, error) 
 	return answer{resp.StatusCode, resp.Header, body}, err
 }
 
-// get expects 200 and bytes that have the digest that the answer or path names.
+// get is do for GET. It expects 200 and bytes with the digest in the header.
 func (r *replica) get(path string) answer {
 	r.net.t.Helper()
 	a := r.do("GET", path)
@@ -114,8 +114,8 @@ func (r *replica) get(path string) answer {
 	return a
 }
 
-// pull gets everything that the manifest or index of a path leads to, the
-// manifests and blobs from the servers in turn, and returns all digests.
+// pull gets the manifest or index, and all manifests and blobs below it, from the
+// servers in turn. It returns all digests.
 func pull(t *testing.T, repository, ref string, servers ...*replica) []digest.Digest {
 	t.Helper()
 	turn := 0

@@ -20,7 +20,7 @@ const (
 	toolsApp     = "tools/library/app/manifests/"
 )
 
-// TestNamedTagRequests holds what is asked of the upstream about a tag.
+// TestNamedTagRequests holds the upstream requests that a tag costs.
 func TestNamedTagRequests(t *testing.T) {
 	net := newNetwork(t)
 	s := net.start()
@@ -59,7 +59,7 @@ func TestNamedTagRequests(t *testing.T) {
 	two := net.PushIndex(t, "library/app", "1", "two", "amd64")
 	net.advance(tagTTL)
 	if a := s.get(toolsApp + "1"); a.digest() == first.digest() {
-		t.Error("the tag has moved, and the image is what it was")
+		t.Error("the tag has moved, and the image is still the previous one")
 	}
 	net.WantAnyOrder(t, "HEAD "+appManifests+"1", "GET "+appManifests+"1",
 		"GET "+appManifests+two.Images[0].Manifest.Digest().String(), "GET /v2/library/app/blobs/"+two.Images[0].Config.Digest().String())
@@ -67,8 +67,8 @@ func TestNamedTagRequests(t *testing.T) {
 	pull(t, "tools/library/app", first.digest().String(), s)
 }
 
-// TestNamedTagWithoutHead: registries that do not know HEAD, or do not say what
-// they have, are asked with GET.
+// TestNamedTagWithoutHead: a registry that does not know HEAD, or answers it without
+// a digest, is asked with GET.
 func TestNamedTagWithoutHead(t *testing.T) {
 	for name, head := range map[string]http.HandlerFunc{
 		"405":       upstreamtest.Status(405),
@@ -91,7 +91,7 @@ func TestNamedTagWithoutHead(t *testing.T) {
 				_, _ = w.Write(moved.Data)
 			})
 			if a := s.get(toolsApp + "1"); name == "no digest" && a.digest() == first {
-				t.Error("the tag has moved, and the image is what it was")
+				t.Error("the tag has moved, and the image is still the previous one")
 			}
 			if asked := net.TakeLines(); asked[0] != "HEAD "+appManifests+"1" {
 				t.Errorf("asked %v", asked)
@@ -100,7 +100,8 @@ func TestNamedTagWithoutHead(t *testing.T) {
 	}
 }
 
-// TestNamedTagOnce: many clients are one question, whoever of them leaves.
+// TestNamedTagOnce: concurrent clients share one look-up, even if the one that
+// started it leaves.
 func TestNamedTagOnce(t *testing.T) {
 	net := newNetwork(t)
 	s := net.start()
@@ -137,8 +138,8 @@ func TestNamedTagOnce(t *testing.T) {
 	}
 }
 
-// TestNamedTagStale: a tag that was pulled before can be pulled while the
-// upstream is down or busy, which is asked and logged now and then.
+// TestNamedTagStale: while the upstream is down or busy, the last known tag is
+// served, and the upstream is asked again after each pause, with a line in the log.
 func TestNamedTagStale(t *testing.T) {
 	for name, test := range map[string]struct {
 		answer  http.HandlerFunc
@@ -198,7 +199,7 @@ func TestNamedTagStale(t *testing.T) {
 	}
 }
 
-// TestNamedTagRefused: what the upstream says is never hidden by what it said.
+// TestNamedTagRefused: an older answer never hides a refusal of the upstream.
 func TestNamedTagRefused(t *testing.T) {
 	for name, test := range map[string]struct {
 		upstream, status int
@@ -220,7 +221,7 @@ func TestNamedTagRefused(t *testing.T) {
 				}
 			}
 			net.WantAnyOrder(t, "HEAD "+appManifests+"1")
-			// Nor when the upstream is down afterwards, and at no other server.
+			// Not even when the upstream is down afterwards, at any server.
 			net.Answer(upstreamtest.Status(503, "Retry-After", "3600"))
 			net.advance(refusedTTL)
 			for _, r := range []*replica{s, other, net.start()} {
@@ -234,14 +235,14 @@ func TestNamedTagRefused(t *testing.T) {
 			net.Answer(nil)
 			net.advance(maxPause)
 			if a := s.get(toolsApp + "1"); a.digest() != want {
-				t.Error("the tag is back, and is something else")
+				t.Error("the tag is back with another image")
 			}
 		})
 	}
 }
 
-// TestNamedTagUncached: without anything to fall back on, the message says what
-// is wrong, and the upstream is left alone for a moment.
+// TestNamedTagUncached: for a tag that was never pulled, the answer tells the
+// upstream's failure, and the upstream is asked once.
 func TestNamedTagUncached(t *testing.T) {
 	for name, test := range map[string]struct {
 		upstream   http.HandlerFunc
@@ -267,8 +268,8 @@ func TestNamedTagUncached(t *testing.T) {
 	}
 }
 
-// TestNamedTagRefusedElsewhere: a refusal counts for servers that have another
-// recipe in force, too, as in the middle of a reload.
+// TestNamedTagRefusedElsewhere: a refusal also ends the tag for servers that have
+// another recipe in force, as in the middle of a reload.
 func TestNamedTagRefusedElsewhere(t *testing.T) {
 	net := newNetwork(t)
 	net.PushIndex(t, "library/app", "1", "one", "amd64")
@@ -292,12 +293,11 @@ func TestNamedTagRefusedElsewhere(t *testing.T) {
 	net.start().do("GET", toolsApp+"1")
 	net.start().do("GET", toolsApp+"never")
 	if n := net.records.written(); n != 0 {
-		t.Errorf("%d records about nothing", n)
+		t.Errorf("%d records, want none", n)
 	}
 }
 
-// TestNamedTagUnfit: an image that this server does not take is not asked for
-// again at once.
+// TestNamedTagUnfit: an image that cannot be served is not read again at once.
 func TestNamedTagUnfit(t *testing.T) {
 	net := newNetwork(t)
 	s := net.start()
@@ -313,8 +313,8 @@ func TestNamedTagUnfit(t *testing.T) {
 	net.WantAnyOrder(t, "GET "+appManifests+"1", "GET /v2/library/app/blobs/"+config.Digest().String())
 }
 
-// TestNamedTagMovesInside: a tag may move to a manifest of the index that it named
-// before, whose digests are known as that index's.
+// TestNamedTagMovesInside: a tag may move to a manifest of the index that it named.
+// The manifest's digest is recorded as the index's then, and is not its image.
 func TestNamedTagMovesInside(t *testing.T) {
 	net := newNetwork(t)
 	s := net.start()
@@ -328,7 +328,7 @@ func TestNamedTagMovesInside(t *testing.T) {
 			t.Errorf("%s: the tag is %s, a %s", name, a.digest(), a.header.Get("Content-Type"))
 		}
 		if again := s.get(toolsApp + index.digest().String()); !bytes.Equal(again.body, index.body) {
-			t.Errorf("%s: the index is not what it was", name)
+			t.Errorf("%s: the index has changed", name)
 		}
 	}
 }
