@@ -64,8 +64,8 @@ func (l *Layers) Inline(ctx context.Context, staged blobstore.Store, data []byte
 
 // Remote takes the layer at an http or https URL. A URL that was verified once
 // to hold a digest is not fetched again for it, even when the origin is gone.
-// The URL counts, not the digest alone: knowing a digest is no permission to
-// use a layer that somebody else brought.
+// The URL counts, not the digest alone: knowing a digest is no permission to use a
+// layer that another client brought.
 func (l *Layers) Remote(ctx context.Context, url string, want Expected) (augment.Layer, error) {
 	if want.Digest == "" {
 		return l.fetch(ctx, url, want)
@@ -173,8 +173,8 @@ func keep(ctx context.Context, store blobstore.Store, r io.ReadSeeker, want Expe
 		return augment.Layer{}, fmt.Errorf("read layer: %w", err)
 	}
 	found, err := augment.Inspect(ctx, r, augment.DefaultLimits)
-	// What the bytes are is told before what is wrong with them: a layer that
-	// is not an archive is most often one that is not what was meant.
+	// Report "not an archive" before a digest mismatch: the usual cause is a wrong URL,
+	// not damaged bytes.
 	if err != nil {
 		return augment.Layer{}, err
 	}

@@ -52,14 +52,14 @@ type ImageRequest struct {
 	Recipe    augment.Recipe
 	Named     string // the recipe's name, if it has one
 	Platforms []ocispec.Platform
-	// Staged has those of the recipe's layers that are not in the store yet.
-	// They are moved there when the image turns out to be good.
+	// Staged has the layers of the recipe that are not in the store yet. They are
+	// moved there once the image can be made.
 	Staged blobstore.Store
 }
 
 // Resolve pins the image that the reference names now, applies the recipe, and
-// returns the grant for the result, of which every byte that is ours is then
-// in the store. It costs one upstream request for the manifest, and for each
+// returns the grant for the result. By then every byte that we serve for it is
+// stored. It costs one upstream request for the manifest, and for each
 // platform one for its config and, below an index, one for its manifest, unless
 // another submission has just read them.
 // Errors are *upstream.Error, *augment.Error, or those of the stores.
@@ -96,8 +96,8 @@ func (r *Resolver) Resolve(ctx context.Context, req ImageRequest) (auth.Grant, e
 	return grant, nil
 }
 
-// Digest asks what a tag names now, without reading it. It is empty if the
-// registry does not say. Resolve then reads no older answer.
+// Digest returns what a tag names now, without reading it, or nothing if the registry
+// does not say. Resolve then reads no older answer.
 func (r *Resolver) Digest(ctx context.Context, target auth.Target, tag string) (digest.Digest, error) {
 	d, err := r.bases.client.Repository(target).Digest(ctx, tag)
 	key := baseKey{target, tag}
@@ -107,6 +107,8 @@ func (r *Resolver) Digest(ctx context.Context, target auth.Target, tag string) (
 	return d, err
 }
 
+// Source returns a repository as Resolve reads it: from memory, or with one request
+// for all concurrent callers.
 func (r *Resolver) Source(target auth.Target) augment.Source { return r.bases.repository(target) }
 
 // locate returns where an image is and what to ask for there: its tag, latest
@@ -124,8 +126,8 @@ func (r *Resolver) locate(identity string, ref reference.Named) (target auth.Tar
 	return target, tag, tag
 }
 
-// keep stores the image before anyone can learn its digests, so that what is
-// advertised can be served, by this process or another.
+// keep stores the image before a client can learn its digests, so that this process
+// and every other one can serve what is advertised.
 func (r *Resolver) keep(ctx context.Context, image *augment.Image, staged blobstore.Store) error {
 	for _, l := range image.Layers {
 		f, err := staged.Open(ctx, l.Digest)

@@ -20,8 +20,8 @@ import (
 // bases reads base images for any number of submissions at once: a workflow
 // asks for one image in hundreds of tasks within seconds. What a tag names is
 // trusted for tagTTL, objects by digest as long as they are remembered.
-// Everything is kept per identity and repository, for what one may read is no
-// matter of others.
+// Entries are keyed by identity and repository, because access differs between
+// identities.
 type bases struct {
 	client  *upstream.Client
 	tags    *expirable.LRU[baseKey, augment.Object]
@@ -74,8 +74,8 @@ func (s baseSource) Layer(ctx context.Context, d ocispec.Descriptor) (io.ReadClo
 	return s.repo.Layer(ctx, d)
 }
 
-// read answers from memory, or once for everybody who asks meanwhile. The
-// request goes on when the one who made it leaves.
+// read returns an object from memory, or from one request that all concurrent callers
+// share. The request continues when the caller that started it goes away.
 func (s baseSource) read(ctx context.Context, what, ref string, fetch func(context.Context) (augment.Object, error)) (augment.Object, error) {
 	key := baseKey{s.target, ref}
 	cache := s.objects

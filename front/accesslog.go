@@ -13,20 +13,21 @@ import (
 	"github.com/waveproxy/waveproxy/auth"
 )
 
-// record is what handlers note about a request for its one log line.
+// Record is what handlers add to the one log line of a request.
 type Record struct {
 	Err    error
 	Kind   string // what was asked for, of few words
 	Source string // where a blob came from
 	client netip.Addr
-	User   string // who logged in, if anybody had to
+	User   string // the user that logged in, if a login is required
 
 	Untouched bool // an image pinned by digest, through a recipe that would add to it
 }
 
 type recordKey struct{}
 
-// note returns the request's record. Outside Front it is a throw-away.
+// RecordOf returns the request's record. Outside Front it is a new one, which is not
+// logged.
 func RecordOf(ctx context.Context) *Record {
 	if rec, ok := ctx.Value(recordKey{}).(*Record); ok {
 		return rec
@@ -56,8 +57,8 @@ func (f Front) Handler(next http.Handler) http.Handler {
 		counted := &response{ResponseWriter: w, status: http.StatusOK, stall: f.Stall}
 		counted.extend()
 		if r.ContentLength != 0 {
-			// Who reads the body gives it more time. A body that nobody reads must not
-			// hold the connection.
+			// A handler that reads the body gives it more time. A body that is not read
+			// must not hold the connection.
 			_ = http.NewResponseController(w).SetReadDeadline(start.Add(unreadTimeout))
 		}
 		finished := false
@@ -105,19 +106,20 @@ func (f Front) Handler(next http.Handler) http.Handler {
 type Request struct {
 	Kind      string // "ping", "manifest", "blob", "tags", "referrers", "other" or "api"
 	Source    string // of a blob: "injected", "upstream", "redirect" or "cache"
-	Untouched bool   // a manifest that a recipe left as it is, for it was got by its upstream's digest
+	Untouched bool   // the manifest was requested by its upstream digest, so the recipe was not applied
 	Status    int    // 499 if the client left before there was one
 	Bytes     int64  // of the body
 	Took      time.Duration
 }
 
-// statusLeft is nginx's for clients that do not wait for an answer.
+// statusLeft is the status that nginx logs when a client leaves before its answer.
 const statusLeft = 499
 
-// unreadTimeout is how long a request's body may take that nobody asked for.
+// unreadTimeout is how long a request's body may take when no handler reads it.
 const unreadTimeout = 10 * time.Second
 
-// isFailure tells what an operator should look at from what a client did.
+// isFailure reports whether an operator should look at the request. What a client did
+// wrong is no failure.
 func isFailure(err error) bool {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return false

@@ -11,12 +11,12 @@ import (
 )
 
 // Proxies are the addresses of the reverse proxies in front of this server.
-// Only what they say about who is behind them is believed.
+// Their X-Forwarded-For is believed, and no other.
 type Proxies []netip.Prefix
 
-// Client is the address of who sent the request: of the connection or, if that
-// is a proxy's, the last one in X-Forwarded-For that is not. The addresses
-// before that one are what the client says, and anybody can say anything.
+// Client returns the address of the client: the connection's or, if that is a
+// proxy's, the last one in X-Forwarded-For that is not. The addresses before that one
+// come from the client, so they prove nothing.
 func (p Proxies) Client(r *http.Request) netip.Addr {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
@@ -49,6 +49,6 @@ func (p Proxies) contain(a netip.Addr) bool {
 	return slices.ContainsFunc(p, func(prefix netip.Prefix) bool { return prefix.Contains(a) })
 }
 
-// ClientOf names the client of a request that came through Front, as limits
-// count clients.
+// ClientOf returns the name under which limits count the client of a request that
+// came through Front.
 func ClientOf(ctx context.Context) string { return ratelimit.AddressKey(RecordOf(ctx).client) }

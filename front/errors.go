@@ -44,9 +44,9 @@ func Refuse(status int, code Code, format string, args ...any) *Refusal {
 }
 
 // ProblemOf maps every error to what the client may know of it. It is the one
-// place that decides statuses: 404 only for what an upstream or we know not to
-// exist, 403 for what the person must act on, 502 and 504 for upstreams that
-// fail. Errors that nobody mapped are 500 without their text.
+// place that decides statuses: 404 only for what an upstream or this server knows not
+// to exist, 403 for what the person must act on, 502 and 504 for upstreams that fail.
+// Any other error is 500 without its text.
 func ProblemOf(err error) Problem {
 	if p, ok := errors.AsType[*Refusal](err); ok {
 		return Problem{Status: p.status, Code: code(p.code), Message: p.message, RetryAfter: p.retryAfter}

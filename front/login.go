@@ -25,7 +25,7 @@ func Busy(wait time.Duration, format string, args ...any) error {
 }
 
 // Guesses limits wrong logins by the client's address. Each client has its own
-// allowance, so one that guesses locks nobody else out.
+// allowance, so a client that guesses locks no other client out.
 type Guesses struct{ limiter *ratelimit.Limiter }
 
 // NewGuesses allows each client that many wrong logins.
@@ -69,5 +69,5 @@ func BasicLogin(w http.ResponseWriter, r *http.Request, passwords Passwords, gue
 	return user, nil
 }
 
-// SetUser notes for the access log who sent the request.
+// SetUser adds the user that sent the request to its log line.
 func SetUser(ctx context.Context, user string) { RecordOf(ctx).User = user }

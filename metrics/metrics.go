@@ -1,7 +1,7 @@
 // Package metrics counts what the server does, for Prometheus.
 //
 // Labels have few values: no image, client, token or upstream host may become
-// one, for those are chosen by who asks, and the counts are kept for ever.
+// one, because clients choose those, and the counts are kept for ever.
 package metrics
 
 import (

@@ -1,5 +1,5 @@
-// Package ratelimit counts what clients do, each by itself, and says how long
-// one that does too much has to wait.
+// Package ratelimit counts what each client does, and says how long a client that
+// does too much has to wait.
 //
 // It must never block, start a goroutine, or grow with the number of clients.
 package ratelimit
@@ -143,8 +143,8 @@ func (l *Limiter) bucket(client string) *rate.Limiter {
 	return fresh
 }
 
-// AddressKey is the client that an address stands for: whoever has one IPv6
-// address has the /64 around it.
+// AddressKey returns the name of the client behind an address. An IPv6 address stands
+// for the /64 around it, because a client that has one of them has them all.
 func AddressKey(a netip.Addr) string {
 	a = a.Unmap().WithZone("")
 	if a.Is6() {

@@ -19,7 +19,7 @@ type givenKey struct{}
 // CheckLogin asks a registry, by its host as in image names, whether it accepts
 // a user's password. It is false only when the registry, or the login service
 // it names, refused them; that it could not be asked is an *Error. A registry
-// that asks nobody to log in accepts everything.
+// that wants no login accepts everything.
 func (c *Client) CheckLogin(ctx context.Context, host, username, password string) (bool, error) {
 	// An identity of its own keeps the login apart from every other.
 	r := c.Repository(auth.Target{Identity: "login check " + rand.Text(), Registry: host})

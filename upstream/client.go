@@ -40,7 +40,7 @@ type Registry struct {
 // Options are what a Client is made of.
 type Options struct {
 	Registries map[string]Registry // by host as in image names: "docker.io", "registry.local:5000"
-	Keychain   auth.Keychain       // nil asks everybody anonymously
+	Keychain   auth.Keychain       // nil: all requests are anonymous
 	UserAgent  string
 	// Allow and Deny are patterns of the repositories that may be read. Deny
 	// wins, and an empty Allow allows all. A registry that Deny covers as a whole
@@ -50,8 +50,8 @@ type Options struct {
 	Redirect bool
 	// StallTimeout is how long nothing of a body may arrive. 0 is a minute.
 	StallTimeout time.Duration
-	// Permit tells, with the error for who asked, which repositories an identity
-	// may have read for it. Nil permits all.
+	// Permit returns the error for the client if the repository may not be read for
+	// the identity. Nil permits all.
 	Permit func(auth.Target) error
 	// Concurrency bounds the requests to one host that wait for its answer at a
 	// time, without those whose body is being read. 0 is 64.
@@ -82,7 +82,7 @@ type Client struct {
 	answerTimeout, idleTimeout time.Duration
 }
 
-// New returns a Client. It reads the CA files and connects to nobody.
+// New returns a Client. It reads the CA files and opens no connection.
 func New(o Options) (*Client, error) {
 	if o.Concurrency < 0 {
 		return nil, fmt.Errorf("concurrency %d: want a positive number, or 0 for %d", o.Concurrency, defaultConcurrency)
@@ -181,7 +181,7 @@ func addCA(pool *x509.CertPool, file string) (*x509.CertPool, error) {
 }
 
 // Repository returns the target's repository. The target is trusted to hold
-// parts of a name that was parsed, and nobody is asked yet.
+// parts of a name that was parsed. No request is made yet.
 func (c *Client) Repository(t auth.Target) *Repository {
 	host := strings.ToLower(t.Registry)
 	base, ok := c.registries[host]
@@ -191,8 +191,8 @@ func (c *Client) Repository(t auth.Target) *Repository {
 	return &Repository{client: c, target: t, base: base, redirect: c.redirect[host]}
 }
 
-// ForgetLogins has all logins made anew, for the keychain may answer otherwise
-// now. One that is being made stays.
+// ForgetLogins drops all logins, because the keychain may answer otherwise now. A
+// login that is being made stays.
 func (c *Client) ForgetLogins() { c.tokens.logins.Purge() }
 
 // CloseIdleConnections closes connections that wait for another request.

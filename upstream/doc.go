@@ -1,12 +1,13 @@
 // Package upstream is everything waveproxy says to other registries: reading
 // manifests, configs and blobs, fetching layers from URLs, logging in.
 //
-// Who is asked is chosen by whoever sends us an image name, so every host is a
-// stranger until the configuration lists it. One request to a registry may grow
+// Clients choose the host with the image name, so every host is a stranger until the
+// configuration lists it. One request to a registry may grow
 // into several, through redirects, logins and retries; each of them passes the
 // same chain, from the outside in:
 //
 //	repository.go  a registry's answers as checked objects
+//	stream.go      a part of a blob, made of as many answers as it takes
 //	fetch.go       a layer at a URL
 //	checklogin.go  whether a registry accepts a password
 //	client.go      what is configured
@@ -21,7 +22,7 @@
 //	errors.go      what went wrong, told to people; cause.go finds it out
 //	transient.go   which errors leave an earlier answer good
 //
-// The package must never ask anybody about a repository that the configuration
+// The package must never ask a registry about a repository that the configuration
 // denies, connect an unlisted host at an address that is not public, follow one
 // to a listed host at such an address, send a credential to another origin than
 // the one that it was asked for, give one identity's token to another, call

@@ -10,7 +10,7 @@ import (
 	"github.com/waveproxy/waveproxy/auth"
 )
 
-// Kind is what went wrong, as far as it matters to who asked.
+// Kind is what went wrong, as far as it matters to the client.
 type Kind int
 
 const (
@@ -22,7 +22,7 @@ const (
 	Unresolvable                 // the host has no address that DNS knows of
 	Unreachable                  // no connection, or it broke
 	Timeout                      // no answer in time
-	Untrusted                    // no TLS, or a certificate that nobody vouches for
+	Untrusted                    // no TLS, or a certificate that no trusted CA signed
 	Failed                       // any other status, or a login that went wrong
 	Invalid                      // an answer that cannot be used: too big, cut off, not what its digest says
 )

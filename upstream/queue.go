@@ -18,9 +18,9 @@ const defaultConcurrency = 64
 // hops of a call no slot is held: one that needs a token from the same host
 // cannot wait for itself.
 //
-// Who waits is served in turns among the targets, so that a pipeline with a
-// thousand requests does not hold up another, and in order of arrival within
-// one. Waiting costs the waiter's memory and no goroutine; a host without
+// Waiting requests are served in turns among the targets, so that a pipeline with a
+// thousand requests does not hold up another, and in order of arrival within one
+// target. Waiting costs the waiter's memory and no goroutine; a host without
 // requests costs nothing.
 type queue struct {
 	limit int
@@ -88,7 +88,7 @@ func (q *queue) abandon(host string, t auth.Target, place *list.Element) {
 	}
 }
 
-// pass hands a slot to who is next.
+// pass hands a slot to the next waiter, if there is one.
 func (q *queue) pass(host string) {
 	l := q.hosts[host]
 	if l.next() {

@@ -33,7 +33,7 @@ var _ augment.Source = (*Repository)(nil)
 // manifests (OCI distribution specification, "Pushing Manifests").
 const maxObject = 4 << 20
 
-// accept is the same for every client, for what is fetched is kept for others.
+// accept is the same for every client, because one answer serves them all.
 // Schema 1 comes last: nothing can be done with it, but a registry that has
 // nothing else would say 404, which is a worse explanation.
 var accept = strings.Join([]string{

@@ -25,9 +25,9 @@ func (s Span) end() int64 { return s.Offset + s.Length }
 // that ends without an error is as long as it should be, but its bytes are not
 // verified, and ctx bounds it.
 //
-// If the registry is one with Redirect, the caller allows it, and the registry
-// sends those who ask for the blob to another place that anybody may go to, there
-// is no body, and location is that place.
+// With Redirect for the registry and from the caller, the registry may send clients of
+// the blob to another place that they can reach themselves. Then there is no body, and
+// location is that place.
 //
 // Errors, those of reading included, are *Error, or the context's.
 func (r *Repository) Stream(ctx context.Context, d ocispec.Descriptor, span Span, redirect bool) (location string, body io.ReadCloser, err error) {
@@ -40,7 +40,7 @@ func (r *Repository) Stream(ctx context.Context, d ocispec.Descriptor, span Span
 	}
 	location, err = s.open(redirect && r.redirect)
 	if e, ok := errors.AsType[*Error](err); ok && e.Kind == Invalid {
-		// The next one may be right. There is no third: nobody has a byte yet, and
+		// The next one may be right. There is no third: the client has no byte yet, and
 		// engines ask again by themselves.
 		location, err = s.open(redirect && r.redirect)
 	}
@@ -253,9 +253,8 @@ func isRedirect(resp *http.Response) bool {
 	return false
 }
 
-// passOn reports whether a redirect is for whoever asks, and not for us alone:
-// at its own origin the registry may want the login again, and from https to
-// http clients do not follow.
+// passOn reports whether the client may follow the redirect itself. At its own origin
+// the registry may want the login again, and clients do not follow from https to http.
 func passOn(to, from *url.URL) bool {
 	return (to.Scheme != from.Scheme || to.Host != from.Host) && to.User == nil &&
 		(to.Scheme == "https" || from.Scheme == "http" && to.Scheme == "http")

@@ -39,11 +39,9 @@ type tokenCache struct {
 // and the one action is pull. Registries that challenge with a scope of their
 // own (GHCR's placeholder) would miss the cache each time.
 //
-// Realm and service are not either. They are the host's own words about where
-// to get what it will accept, and they come only with a refusal, too late for
-// finding a login to send first. When they change, the host refuses the login
-// that it no longer takes, and a refused login is never found again: the call
-// logs in where the new words say.
+// Realm and service are not part of the key either. The host names them only when it
+// refuses a request, which is too late to choose a cached login. If they change, the
+// host refuses the old login and the call logs in at the new realm.
 type loginKey struct {
 	target auth.Target
 	host   string
@@ -96,8 +94,8 @@ func (t *tokenCache) GetToken(ctx context.Context, host string, scheme orasauth.
 	return l.token, nil
 }
 
-// Set logs in, unless someone else did since the call's token was refused. The
-// login goes on when its first caller leaves, for the others.
+// Set logs in, unless another call did since this call's token was refused. The
+// login goes on when its first caller leaves, because others may wait for it.
 func (t *tokenCache) Set(ctx context.Context, host string, scheme orasauth.Scheme, _ string, fetch func(context.Context) (string, error)) (string, error) {
 	c := callOf(ctx)
 	key, refused := loginKey{c.target, host}, c.token
@@ -109,7 +107,7 @@ func (t *tokenCache) Set(ctx context.Context, host string, scheme orasauth.Schem
 		token, err := fetch(context.WithValue(ctx, pendingKey{}, &p))
 		l := login{scheme, token, p.credential, t.now().Add(p.life)}
 		if _, given := ctx.Value(givenKey{}).(auth.Credential); err == nil && !given {
-			t.logins.Add(key, l) // nobody asks again for the login of a CheckLogin
+			t.logins.Add(key, l) // the login of a CheckLogin serves no other call
 		}
 		return &l, err
 	})

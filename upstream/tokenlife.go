@@ -41,8 +41,8 @@ func tokenLife(h http.Header, answer []byte) time.Duration {
 	}
 	// A token may come from the server's own cache, and be older than the answer.
 	// Both times are the server's: compared with each other they tell the age,
-	// however wrong its clock is. Nobody hands out what has expired, so a greater
-	// age is a mistake.
+	// however wrong its clock is. An age beyond the token's life is a mistake,
+	// because a server hands out no expired token.
 	issued, err := time.Parse(time.RFC3339, a.IssuedAt)
 	sent, dateErr := http.ParseTime(h.Get("Date"))
 	if age := sent.Sub(issued); err == nil && dateErr == nil && age > 0 && age < life {

@@ -71,7 +71,7 @@ type hopError struct {
 func (e *hopError) Error() string { return e.host + ": " + e.err.Error() }
 func (e *hopError) Unwrap() error { return e.err }
 
-// policyError is why we do not go where a registry sends us.
+// policyError is why a redirect or a realm is not followed.
 type policyError struct {
 	kind   Kind
 	reason string
@@ -104,8 +104,8 @@ func (h *hops) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	switch p, ok := req.Context().Value(pendingKey{}).(*pending); {
 	case resp.StatusCode == http.StatusUnauthorized:
-		// Every login begins with a 401, whose body nobody reads, and closing it
-		// unread would close the connection.
+		// Every login begins with a 401. Closing its body unread would close the
+		// connection.
 		readAhead(resp, maxErrorBody)
 	case ok && resp.StatusCode == http.StatusOK:
 		p.life = tokenLife(resp.Header, readAhead(resp, maxTokenAnswer))
@@ -126,9 +126,9 @@ func (h *hops) send(transport http.RoundTripper, req *http.Request) (*http.Respo
 	return transport.RoundTrip(req)
 }
 
-// transport keeps strangers from sending us to a listed host, where all of its
-// paths would be open to them: what they could have streamed to themselves as a
-// blob need not be one.
+// transport returns a transport whose dialer cannot reach listed hosts when the call began at
+// an unlisted one. Otherwise a hostile registry could redirect us to any path of an
+// internal host and read the answer as a "blob".
 func (h *hops) transport(req *http.Request) http.RoundTripper {
 	if !callOf(req.Context()).listed {
 		return h.public
@@ -149,7 +149,7 @@ func (h *hops) CloseIdleConnections() {
 
 // readAhead returns the beginning of the body, which stays in the response.
 func readAhead(resp *http.Response, limit int64) []byte {
-	ahead, _ := io.ReadAll(io.LimitReader(resp.Body, limit)) // who reads on meets the error again
+	ahead, _ := io.ReadAll(io.LimitReader(resp.Body, limit)) // reading on meets the error again
 	resp.Body = struct {
 		io.Reader
 		io.Closer
