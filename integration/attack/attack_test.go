@@ -16,13 +16,7 @@ import (
 	"github.com/waveproxy/waveproxy/integration/harness"
 )
 
-// The tests called TestAttack do what an enemy would, as a client, as a
-// registry, or as the owner of a domain. Each proves that the attack was
-// refused and that the place it was aimed at saw nothing, and each has a
-// control: the same thing works when it is allowed. This file has what they
-// share; attacknet_test.go has a network of their own.
-
-// canary is a place where nobody may be led to.
+// canary is a server that no request may lead to. It counts connections.
 type canary struct {
 	Host, URL string
 	touched   atomic.Int64
@@ -49,7 +43,7 @@ func newCanary(t *testing.T) *canary {
 	return d
 }
 
-// wantUntouched fails if anybody came.
+// wantUntouched fails if the canary saw a connection.
 func (d *canary) wantUntouched(t *testing.T) {
 	t.Helper()
 	if n := d.touched.Load(); n != 0 {
@@ -112,7 +106,7 @@ func wantMemory(t *testing.T, pid, limit int) {
 	}
 }
 
-// wantAlive wants an image augmented and pulled, as if nothing had happened.
+// wantAlive wants the server to augment an image and serve it, as before the attack.
 func wantAlive(t *testing.T, p *harness.Proxy, image string) {
 	t.Helper()
 	harness.Verify(t, p.Augment(t, harness.Request{ContainerImage: image, ContainerConfig: harness.Greeter(t)}).TargetImage)

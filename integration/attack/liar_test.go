@@ -10,8 +10,8 @@ import (
 	"github.com/waveproxy/waveproxy/integration/harness"
 )
 
-// liar is a registry that sends whoever asks to somewhere else: the first part
-// of a repository's name says how, the second which of the targets it is.
+// liar is a registry that sends the server to other hosts. The first part of a
+// repository's name says how, the second is the index of the target.
 type liar struct {
 	tinyImage
 	self    string // its URL

@@ -23,13 +23,13 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// network is everything that can be connected to in a network of its own: any
-// address at ports 80 and 443.
+// network answers for every address at ports 80 and 443, in a network of its own,
+// and for DNS.
 type network struct {
 	CA string // PEM file that vouches for all hosts
 
 	mu      sync.Mutex
-	hosts   map[netip.Addr]http.Handler // those that may be connected to
+	hosts   map[netip.Addr]http.Handler // may be connected to
 	visited map[netip.AddrPort]int      // every other place that saw a connection
 	names   map[string]func() []string  // DNS: the addresses of a name, asked each time
 }
@@ -91,7 +91,7 @@ func (l *countedListener) Accept() (net.Conn, error) {
 	return conn, err
 }
 
-// host puts a host into the world that may be connected to.
+// host adds a host that may be connected to.
 func (w *network) host(addr string, h http.Handler) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -105,7 +105,7 @@ func (w *network) name(name string, addresses ...string) {
 	w.names[name] = func() []string { return addresses }
 }
 
-// rebind has DNS give a name one address first and another ever after.
+// rebind has DNS answer with the address first once, and with then after that.
 func (w *network) rebind(name, first, then string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -208,7 +208,7 @@ func (w *network) certify(t *testing.T) tls.Certificate {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "everybody"},
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "example"},
 		DNSNames:  []string{"*.example.com", "*.example.net"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,

@@ -11,8 +11,8 @@ import (
 	"github.com/waveproxy/waveproxy/integration/harness"
 )
 
-// TestAttackRebinding uses names whose address is public when somebody checks
-// it and private when somebody connects. Whoever looked a name up twice for one
+// TestAttackRebinding uses names whose address is public when it is checked and
+// private when it is connected to. A server that looked a name up twice for one
 // connection would be led to the second address.
 func TestAttackRebinding(t *testing.T) {
 	t.Parallel()
@@ -68,8 +68,8 @@ func TestAttackRebinding(t *testing.T) {
 	t.Run("several addresses", func(t *testing.T) { attackSeveralAddresses(t, w, p) })
 }
 
-// attackSeveralAddresses gives a name a public address where nobody answers,
-// and a private one to try next.
+// attackSeveralAddresses gives a name a public address that does not answer, and a
+// private one to try next.
 func attackSeveralAddresses(t *testing.T, w *network, p *harness.Proxy) {
 	came := make(chan string, 100)
 	for _, address := range []string{"127.0.0.1:999", "10.0.0.1:999", "[::1]:999"} {
@@ -102,7 +102,7 @@ func attackSeveralAddresses(t *testing.T, w *network, p *harness.Proxy) {
 		if len(came) != 0 {
 			t.Errorf("BREACH: %v: %d connections more", addresses, len(came))
 		}
-		// The same with somebody there: a public address among private ones is used.
+		// The same with a host that answers: a public address among private ones is used.
 		submitting(t, p, map[string]any{"containerConfig": layerAt("http://" + host + "/l.tar.gz")})
 		if in := w.intruded(t); len(in) != 0 {
 			t.Errorf("BREACH: %v: connections were seen at %v", addresses, in)

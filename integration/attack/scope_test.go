@@ -89,7 +89,7 @@ func TestAttackForeignDigests(t *testing.T) {
 			reg.Reset()
 			for whose, other := range images {
 				for form := range 2 {
-					// Nobody's token opens another name, whatever the digest.
+					// No token opens another name, whatever the digest.
 					if other.name != own.name {
 						for _, resource := range []string{"manifests/" + other.TargetDigest, "manifests/1", "blobs/" + other.blobs[0], "tags/list", "referrers/" + other.TargetDigest} {
 							harness.WantRegistryError(t, whose+" by its name", harness.Do(t, http.MethodGet, own.as(p, form, other.name, resource)), http.StatusForbidden, "DENIED")
@@ -148,8 +148,8 @@ func wantStatus(t *testing.T, what string, r harness.Response, status int) {
 	}
 }
 
-// TestAttackKnownDigest: who knows the digest of a layer that somebody else
-// brought does not get it into an image of theirs that way.
+// TestAttackKnownDigest: a tenant that knows the digest of another tenant's layer
+// does not get the layer into an image by it.
 func TestAttackKnownDigest(t *testing.T) {
 	t.Parallel()
 	reg := upstream.Registry(t)

@@ -14,8 +14,7 @@ import (
 	"github.com/waveproxy/waveproxy/integration/upstream"
 )
 
-// The tests of TestPrivate* that are here and in private*_test.go pull images
-// whose layers no other test has: an engine that has a layer asks nobody for it.
+// The tests of this package pull images whose layers no other test has, because an engine does not ask for a layer that it has.
 
 // ownPuller may pull team/app and nothing else that exists.
 func ownPuller(label string) upstream.User {

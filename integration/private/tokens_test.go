@@ -16,8 +16,8 @@ import (
 	"github.com/waveproxy/waveproxy/integration/upstream"
 )
 
-// startTokenPull is a registry with an image of n layers, and a proxy that has made
-// an augmented image of it, with one token.
+// startTokenPull starts a registry with an image of n layers and a server that has
+// made an augmented image of it, with one token.
 func startTokenPull(t *testing.T, n int, lifetime time.Duration) (*upstream.Private, upstream.User, *harness.Proxy, harness.Answer) {
 	t.Helper()
 	user := ownPuller("tokens")
@@ -121,7 +121,7 @@ func layersOf(t *testing.T, p *harness.Proxy, a harness.Answer) []string {
 }
 
 // TestPrivateTokenRequests counts what the token server is asked for: a token
-// serves until it is refused, and those who are refused together share a new one.
+// serves until it is refused, and requests that are refused together share a new one.
 func TestPrivateTokenRequests(t *testing.T) {
 	reg, user, p, a := startTokenPull(t, 5, time.Hour)
 	layers := layersOf(t, p, a)
@@ -156,7 +156,7 @@ func TestPrivateTokenRequests(t *testing.T) {
 			if arrived.Add(1) == int64(rounds*len(layers)) {
 				close(all)
 			}
-		case r.URL.Path == "/token": // waits until everybody wants one
+		case r.URL.Path == "/token": // waits until all requests want one
 			select {
 			case <-all:
 			case <-r.Context().Done():

@@ -79,8 +79,8 @@ func fetchBlob(ctx context.Context, p *harness.Proxy, a harness.Answer, d digest
 	return nil
 }
 
-// TestColdPulls: however many pull an image that nobody has pulled before, the
-// registry sends each of its blobs once; and never again, by the next server.
+// TestColdPulls: however many clients pull a new image at once, the registry sends
+// each of its blobs once. After a restart it sends none.
 func TestColdPulls(t *testing.T) {
 	reg := upstream.Registry(t)
 	layers := pushRandom(t, reg, "cold:1", 2<<20, 8)
@@ -164,9 +164,9 @@ func cacheFiles(t *testing.T, dir string, each func(path string)) (size int64) {
 	return size
 }
 
-// TestCachedBlobsArePrivate: that a blob is in the cache is no permission. Who
-// could not read it from its registry does not get it, though the digest belongs
-// to an image that they may pull.
+// TestCachedBlobsArePrivate: a blob in the cache is no permission. A client whose
+// credential can no longer read it from its registry does not get it, although the
+// digest belongs to an image that the client may pull.
 func TestCachedBlobsArePrivate(t *testing.T) {
 	push, pull := harness.Pusher(), harness.Puller("cache")
 	reg := upstream.TokenRegistry(t, push, pull)

@@ -15,7 +15,8 @@ import (
 	"github.com/waveproxy/waveproxy/integration/upstream"
 )
 
-// flakyTags stands before a registry and can have enough of it, or be gone.
+// flakyTags stands before a registry. It passes requests on, refuses them, or breaks
+// connections off, as its state says.
 type flakyTags struct {
 	*httptest.Server
 	state atomic.Int32
@@ -93,7 +94,7 @@ func TestRecipeTagsOutliveTheUpstream(t *testing.T) {
 			}
 			resp := harness.Do(t, http.MethodGet, tag+"oci")
 			if resp.Status != step.status {
-				t.Errorf("a tag that nobody has pulled: status %d, want %d", resp.Status, step.status)
+				t.Errorf("a tag that was never pulled: status %d, want %d", resp.Status, step.status)
 			}
 			for _, text := range step.says {
 				if !strings.Contains(resp.Body, text) {
