@@ -56,7 +56,7 @@ func TestCallerLogin(t *testing.T) {
 		status int
 		want   string // whose call it is
 	}{
-		"nobody has to":           {func(*Options) {}, "", plain, 200, ""},
+		"without login":           {func(*Options) {}, "", plain, 200, ""},
 		"a Platform token":        {func(*Options) {}, "Bearer x", plain, 200, "platform:2d711642b726b044"},
 		"a password":              {withPasswords, basic("ann", "hunter2"), plain, 200, "ann"},
 		"another's password":      {withPasswords, basic("ann", "hunter3"), plain, 401, ""},
@@ -111,7 +111,7 @@ func TestEveryEndpointThatWorksWantsALogin(t *testing.T) {
 	}
 }
 
-// TestNoBodyIsReadWithoutALogin: 32 MiB from everybody is what a login is to
+// TestNoBodyIsReadWithoutALogin: 32 MiB from every address is what a login is to
 // prevent.
 func TestNoBodyIsReadWithoutALogin(t *testing.T) {
 	_, h := newAPI(withPasswords)
@@ -150,7 +150,7 @@ func TestPolicy(t *testing.T) {
 		"another platform":      {"ann", `{"containerImage": "a", "containerPlatform": "linux/s390x"}`, 403, 0},
 		"a lifetime":            {"ann", `{"containerImage": "a", "ttl": "60m"}`, 200, 2},
 		"too long a lifetime":   {"ann", `{"containerImage": "a", "ttl": "61m"}`, 403, 0},
-		"nobody's platform":     {"bob", `{"containerImage": "a", "containerPlatform": "linux/s390x", "ttl": "2h"}`, 200, 1},
+		"unlisted platform":     {"bob", `{"containerImage": "a", "containerPlatform": "linux/s390x", "ttl": "2h"}`, 200, 1},
 		"everything by default": {"bob", `{"containerImage": "a"}`, 200, 0},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -231,11 +231,11 @@ func TestWork(t *testing.T) {
 	if w.Code != http.StatusOK {
 		t.Fatal(w.Body)
 	}
-	const who = "platform:1a7674eb4ee78df7" // sha256 of tok
+	const identity = "platform:1a7674eb4ee78df7" // sha256 of tok
 	want := []string{
-		"remote https://host/l.tar.gz", "inline", "image " + who + " " + blob,
-		"include " + who + " docker.io/library/b linux/arm64", "include " + who + " quay.io/c/d:2 linux/arm64",
-		"resolve " + who + " docker.io/library/a:1", "mint",
+		"remote https://host/l.tar.gz", "inline", "image " + identity + " " + blob,
+		"include " + identity + " docker.io/library/b linux/arm64", "include " + identity + " quay.io/c/d:2 linux/arm64",
+		"resolve " + identity + " docker.io/library/a:1", "mint",
 	}
 	if diff := cmp.Diff(want, f.calls); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

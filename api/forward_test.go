@@ -146,7 +146,7 @@ func TestForwardUnreachable(t *testing.T) {
 		t.Fatal(err)
 	}
 	host := l.Addr().String()
-	l.Close() // nobody listens there any more
+	l.Close() // nothing listens there any more
 	_, h := newAPI(func(o *Options) { o.Forward = &url.URL{Scheme: "http", Host: host} })
 	checkError(t, call(h, "POST", container, `{"freeze":true}`), http.StatusBadGateway, host)
 }

@@ -135,13 +135,13 @@ func TestDelete(t *testing.T) {
 	}
 }
 
-// TestDeleteWithoutAdmins: the token is everybody's who made the request, so
+// TestDeleteWithoutAdmins: all callers of the same request share its token, so
 // having it is no permission to end it.
 func TestDeleteWithoutAdmins(t *testing.T) {
 	f, h := newAPI()
 	w := call(h, "DELETE", "/container-token/"+string(token), "", "Authorization", basic("", ""))
 	checkError(t, w, http.StatusForbidden, "configure api.admins")
 	if len(f.calls) != 0 || w.Header().Get("WWW-Authenticate") != "" {
-		t.Errorf("went on to %q, or asked for a login that nobody has", f.calls)
+		t.Errorf("went on to %q, or asked for a login though there are no admins", f.calls)
 	}
 }
