@@ -1,0 +1,161 @@
+package budget
+
+import (
+	"math"
+	"sync"
+	"time"
+)
+
+// window is how long it takes until what was spent is forgiven.
+const window = time.Minute
+
+// busyRetry is when held resources may be free again.
+const busyRetry = 5 * time.Second
+
+// Ledger keeps the accounts of all clients. It is safe for concurrent use and
+// keeps only clients that hold something or have spent something lately.
+type Ledger struct {
+	limits Limits
+	now    func() time.Time
+
+	mu       sync.Mutex
+	accounts map[string]*account
+	all      account
+	swept    time.Time
+}
+
+// account is what a client, or all of them, hold and have spent.
+type account struct {
+	held  [heldKinds]int64
+	spent [kinds]float64
+	at    time.Time // up to when spent was forgiven
+}
+
+// NewLedger returns a Ledger with these limits.
+func NewLedger(limits Limits) *Ledger {
+	return &Ledger{limits: limits, now: time.Now, accounts: map[string]*account{}}
+}
+
+// Held returns what all requests together hold of a kind, for metrics.
+func (l *Ledger) Held(k Kind) int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.held[k]
+}
+
+// Limits returns the limits, for metrics and messages.
+func (l *Ledger) Limits() Limits { return l.limits }
+
+func (l *Ledger) account(client string) *account {
+	a, ok := l.accounts[client]
+	if !ok {
+		a = &account{at: l.now()}
+		l.accounts[client] = a
+	}
+	return a
+}
+
+// hold charges the client and all. held is what the request holds already. The
+// last quarter of all is for clients that have no other request which holds
+// anything.
+func (l *Ledger) hold(client string, k Kind, n, held int64) error {
+	limit := l.limits[k]
+	if limit.Request > 0 && held+n > limit.Request {
+		return &Exceeded{Kind: k, Scope: OfRequest, Limit: limit.Request}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sweep()
+	a := l.account(client)
+	if limit.Client > 0 && a.held[k]+n > limit.Client {
+		return &Exceeded{Kind: k, Scope: OfClient, Limit: limit.Client, RetryAfter: busyRetry}
+	}
+	if limit.All > 0 {
+		free := limit.All - l.all.held[k]
+		if a.held[k] > held { // the client has other requests under way
+			free -= limit.All / 4
+		}
+		if n > free {
+			return &Exceeded{Kind: k, Scope: OfAll, Limit: limit.All, RetryAfter: busyRetry}
+		}
+	}
+	a.held[k] += n
+	l.all.held[k] += n
+	return nil
+}
+
+func (l *Ledger) release(client string, k Kind, n int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.account(client).held[k] -= n
+	l.all.held[k] -= n
+}
+
+// spend charges the client and all with what does not come back. spent is what
+// the request has spent already.
+func (l *Ledger) spend(client string, k Kind, n, spent int64) error {
+	limit := l.limits[k]
+	if limit.Request > 0 && spent+n > limit.Request {
+		return &Exceeded{Kind: k, Scope: OfRequest, Limit: limit.Request}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sweep()
+	a := l.account(client)
+	for _, of := range []struct {
+		*account
+		scope Scope
+		limit int64
+	}{{a, OfClient, limit.Client}, {&l.all, OfAll, limit.All}} {
+		of.forgive(l.now(), &l.limits, of.scope)
+		if over := of.spent[k] + float64(n) - float64(of.limit); of.limit > 0 && over > 0 {
+			wait := time.Duration(math.Ceil(over / float64(of.limit) * float64(window)))
+			return &Exceeded{Kind: k, Scope: of.scope, Limit: of.limit, RetryAfter: min(wait, window)}
+		}
+	}
+	a.spent[k] += float64(n)
+	l.all.spent[k] += float64(n)
+	return nil
+}
+
+// forgive takes off what the time since the last look forgives.
+func (a *account) forgive(now time.Time, limits *Limits, scope Scope) {
+	passed := now.Sub(a.at)
+	if passed <= 0 {
+		return
+	}
+	a.at = now
+	for k := range kinds {
+		limit := limits[k].Client
+		if scope == OfAll {
+			limit = limits[k].All
+		}
+		a.spent[k] = max(0, a.spent[k]-float64(limit)*passed.Seconds()/window.Seconds())
+	}
+}
+
+// sweep forgets clients that hold nothing and whose spending is forgiven. It
+// looks at most once in a window, so it costs little beside the requests.
+func (l *Ledger) sweep() {
+	now := l.now()
+	if now.Sub(l.swept) < window {
+		return
+	}
+	l.swept = now
+	for client, a := range l.accounts {
+		a.forgive(now, &l.limits, OfClient)
+		if a.held == [heldKinds]int64{} && a.idle(&l.limits) {
+			delete(l.accounts, client)
+		}
+	}
+}
+
+// idle reports whether everything that counts is forgiven.
+func (a *account) idle(limits *Limits) bool {
+	for k := range kinds {
+		if limits[k].Client > 0 && a.spent[k] > 0 {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,93 @@
+package budget
+
+import (
+	"context"
+	"sync"
+)
+
+// Budget is what one request may cost. It is safe for concurrent use: the work
+// of a request may be spread over goroutines, and some of it outlives the request
+// in a shared flight. The zero Budget and nil have no limits.
+type Budget struct {
+	ledger *Ledger
+
+	mu     sync.Mutex
+	client string
+	held   [heldKinds]int64
+	spent  [kinds]int64
+}
+
+// Open returns the Budget of a request of the client.
+func (l *Ledger) Open(client string) *Budget { return &Budget{ledger: l, client: client} }
+
+// SetClient names the client anew, once a login has told who sent the request.
+// What the request holds already stays with the name under which it was charged.
+func (b *Budget) SetClient(client string) {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.client = client
+}
+
+// Client is the client's name, for queues that take clients in turns.
+func (b *Budget) Client() string {
+	if b == nil {
+		return ""
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.client
+}
+
+// Hold charges n of a kind that comes back: release gives it back, and may be
+// called more than once. An error is *Exceeded, and then nothing is held.
+func (b *Budget) Hold(k Kind, n int64) (release func(), err error) {
+	if b == nil || b.ledger == nil || n == 0 {
+		return func() {}, nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	client := b.client
+	if err := b.ledger.hold(client, k, n, b.held[k]); err != nil {
+		return nil, err
+	}
+	b.held[k] += n
+	return sync.OnceFunc(func() {
+		b.mu.Lock()
+		b.held[k] -= n
+		b.mu.Unlock()
+		b.ledger.release(client, k, n)
+	}), nil
+}
+
+// Spend charges n of a kind that does not come back. An error is *Exceeded, and
+// then nothing is charged.
+func (b *Budget) Spend(k Kind, n int64) error {
+	if b == nil || b.ledger == nil || n == 0 {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	err := b.ledger.spend(b.client, k, n, b.spent[k])
+	if err == nil {
+		b.spent[k] += n
+	}
+	return err
+}
+
+type contextKey struct{}
+
+// Key is what a context returns the Budget for. Contexts that carry more than a
+// Budget answer it themselves.
+var Key any = contextKey{}
+
+// With returns a context that carries the Budget.
+func With(ctx context.Context, b *Budget) context.Context { return context.WithValue(ctx, Key, b) }
+
+// From returns the Budget of the context, or nil, which has no limits.
+func From(ctx context.Context) *Budget {
+	b, _ := ctx.Value(Key).(*Budget)
+	return b
+}

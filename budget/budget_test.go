@@ -1,0 +1,175 @@
+package budget
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+)
+
+func refusal(t *testing.T, err error) *Exceeded {
+	t.Helper()
+	e, ok := errors.AsType[*Exceeded](err)
+	if !ok {
+		t.Fatalf("want a refusal, got %v", err)
+	}
+	return e
+}
+
+// TestHold: what is held counts for the request, the client and all, and is free
+// again when it is released.
+func TestHold(t *testing.T) {
+	l := NewLedger(Limits{Memory: {Request: 40, Client: 50, All: 100}})
+	first := l.Open("a")
+	release, err := first.Hold(Memory, 40)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := first.Hold(Memory, 1); refusal(t, err).Scope != OfRequest {
+		t.Errorf("a request over its limit: %v", err)
+	}
+	if _, err := l.Open("a").Hold(Memory, 11); refusal(t, err).Scope != OfClient {
+		t.Errorf("a client over its limit: %v", err)
+	}
+	for range 2 {
+		release()
+	}
+	if l.Held(Memory) != 0 || l.all.held[Memory] != 0 {
+		t.Errorf("%d are held after all was released", l.Held(Memory))
+	}
+	if _, err := first.Hold(Memory, 40); err != nil {
+		t.Errorf("after the release: %v", err)
+	}
+}
+
+// TestShares: clients that hold much never refuse the first request of another.
+func TestShares(t *testing.T) {
+	l := NewLedger(Limits{Memory: {Request: 25, Client: 25, All: 100}})
+	for _, client := range []string{"a", "b", "c"} {
+		for {
+			if _, err := l.Open(client).Hold(Memory, 1); err != nil {
+				break
+			}
+		}
+	}
+	if _, err := l.Open("d").Hold(Memory, 25); err != nil {
+		t.Errorf("three greedy clients refuse the first request of a fourth: %v", err)
+	}
+	if _, err := l.Open("e").Hold(Memory, 1); refusal(t, err).Scope != OfAll {
+		t.Errorf("all is held, and one more is told %v", err)
+	}
+	l = NewLedger(Limits{Memory: {All: 100}})
+	for range 80 {
+		_, _ = l.Open("a").Hold(Memory, 1)
+	}
+	if held := l.Held(Memory); held != 75 {
+		t.Errorf("a client with many requests holds %d of 100, want 75", held)
+	}
+	piecemeal := l.Open("b")
+	for range 25 {
+		if _, err := piecemeal.Hold(Memory, 1); err != nil {
+			t.Fatalf("the only request of a client: %v", err)
+		}
+	}
+}
+
+// TestSpend: what is spent is refused above the limits and forgiven evenly.
+func TestSpend(t *testing.T) {
+	l := NewLedger(Limits{Files: {Request: 10, Client: 60, All: 100}})
+	now := time.Unix(1e9, 0)
+	l.now = func() time.Time { return now }
+	if err := l.Open("a").Spend(Files, 11); refusal(t, err).Scope != OfRequest {
+		t.Errorf("a request over its limit: %v", err)
+	}
+	for range 6 {
+		if err := l.Open("a").Spend(Files, 10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if e := refusal(t, l.Open("a").Spend(Files, 5)); e.Scope != OfClient || e.RetryAfter != 5*time.Second {
+		t.Errorf("a client over its limit: %+v", e)
+	}
+	now = now.Add(5 * time.Second)
+	if err := l.Open("a").Spend(Files, 5); err != nil {
+		t.Errorf("after the wait: %v", err)
+	}
+	for range 4 {
+		if err := l.Open("b").Spend(Files, 10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if e := refusal(t, l.Open("c").Spend(Files, 10)); e.Scope != OfAll || e.RetryAfter <= 0 {
+		t.Errorf("all over the limit: %+v", e)
+	}
+}
+
+// TestForgotten: clients that hold and owe nothing cost no memory.
+func TestForgotten(t *testing.T) {
+	l := NewLedger(Limits{Files: {Client: 10}, Memory: {All: 1 << 30}})
+	now := time.Unix(1e9, 0)
+	l.now = func() time.Time { return now }
+	for i := range 1000 {
+		b := l.Open(fmt.Sprint(i))
+		if err := b.Spend(Files, 1); err != nil {
+			t.Fatal(err)
+		}
+		release, err := b.Hold(Memory, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		release()
+	}
+	_, _ = l.Open("held").Hold(Memory, 1)
+	now = now.Add(2 * window)
+	_ = l.Open("new").Spend(Files, 1)
+	if len(l.accounts) != 2 {
+		t.Errorf("%d accounts are kept, want 2", len(l.accounts))
+	}
+}
+
+// TestNone: without a budget nothing is counted.
+func TestNone(t *testing.T) {
+	for _, b := range []*Budget{From(context.Background()), {}} {
+		if release, err := b.Hold(Memory, 1<<60); err != nil {
+			t.Error(err)
+		} else {
+			release()
+		}
+		if err := b.Spend(Files, 1<<60); err != nil {
+			t.Error(err)
+		}
+	}
+	b := NewLedger(Limits{}).Open("a")
+	if From(With(t.Context(), b)) != b || b.Client() != "a" {
+		t.Error("the context has lost its budget")
+	}
+	b.SetClient("user ann")
+	if b.Client() != "user ann" {
+		t.Error("the client keeps its old name")
+	}
+}
+
+// TestConcurrent: the sum is exact whatever happens at once.
+func TestConcurrent(t *testing.T) {
+	l := NewLedger(Limits{Memory: {Client: 8, All: 20}})
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			for range 200 {
+				b := l.Open(fmt.Sprint(i % 4))
+				if release, err := b.Hold(Memory, 1+int64(i%3)); err == nil {
+					if l.Held(Memory) > 20 {
+						t.Error("more is held than all may hold")
+					}
+					release()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if l.Held(Memory) != 0 {
+		t.Errorf("%d are held in the end", l.Held(Memory))
+	}
+}

@@ -1,0 +1,20 @@
+// Package budget counts what requests cost before the cost arises, per request,
+// per client and in all, and refuses what goes beyond a limit.
+//
+// A Ledger belongs to the process. Each request opens a Budget in the name of its
+// client and carries it in its context. Code that is about to spend something
+// takes the Budget from the context and charges it: Hold for what comes back when
+// the request or the work has ended (bytes in memory, downloads, processes), Spend
+// for what does not (bytes unpacked, documents read, files written). What a client
+// has spent is forgiven evenly over a minute.
+//
+// Shares: a client holds at most the client's limit, a quarter of all by default,
+// and the last quarter of all is only for clients that hold nothing yet. So the
+// use of one client, or of three, never refuses another client's first request.
+//
+// A context without a Budget is charged nothing: that is the command line, and
+// work that the operator ordered.
+//
+// Files: account.go (Ledger, accounts of clients), budget.go (Budget, contexts),
+// limits.go (kinds, limits, Exceeded).
+package budget
