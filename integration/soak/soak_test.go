@@ -1,0 +1,195 @@
+package soak
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/crypto/bcrypt"
+)
+
+var (
+	length  = flag.Duration("length", 3*time.Second, "how long each attack takes, and the honest work before it")
+	only    = flag.String("only", "", "run only the attacks whose name contains this")
+	program = flag.String("binary", "", "the server to test; it is built when this is empty")
+)
+
+const (
+	// maxMemory is what the server may have in memory at most, and maxHelpers how
+	// many credential helpers may run at once.
+	maxMemory  = 400 << 20
+	maxHelpers = 16
+	// maxSlower is how many times longer honest clients may wait during an attack.
+	// noise is what a busy machine of two cores adds to any wait.
+	maxSlower = 2
+	noise     = 150 * time.Millisecond
+)
+
+// soak is what honest clients and attackers know.
+type soak struct {
+	server     *server
+	good, evil *registry
+	token      string // the path of the honest clients' image
+	layers     []ocispec.Descriptor
+	secret     map[digest.Digest]int64 // layers of a tenant's own image, and their sizes
+	cacheSize  int64
+	foreign    atomic.Int64
+
+	mu        sync.Mutex
+	submitted int
+	helpers   int
+}
+
+// TestSoak prints the table and fails if the server dies, an honest client fails
+// or waits too long, memory grows too far, or somebody's bytes reach another.
+func TestSoak(t *testing.T) {
+	s := start(t)
+	fmt.Printf("%-32s %15s %15s %7s %9s %6s %7s %8s\n", "attack", "before p50/p99", "during p50/p99", "failed", "peak MiB", "files", "open", "foreign")
+	for _, a := range attacks() {
+		if !strings.Contains(a.name, *only) {
+			continue
+		}
+		t.Run(a.name, func(t *testing.T) { s.round(t, a) })
+		if !s.server.alive() {
+			t.Fatalf("the server has died during %q: %s", a.name, tail(s.server.log.Name()))
+		}
+	}
+}
+
+func (s *soak) round(t *testing.T, a attack) {
+	s.evil.forget()
+	before := s.work(t.Context(), *length)
+	s.server.resetPeak()
+	stored := s.server.files()
+	s.foreign.Store(0)
+	ctx, cancel := context.WithTimeout(t.Context(), *length+2*time.Second)
+	defer cancel()
+	var attacking sync.WaitGroup
+	attacking.Go(func() { a.run(ctx, s) })
+	time.Sleep(time.Second)
+	during := s.work(t.Context(), *length)
+	open := s.server.descriptors()
+	attacking.Wait()
+	peak := s.server.peakMemory()
+	fmt.Printf("%-32s %7d/%-7d %7d/%-7d %7d %9d %6d %7d %8d\n", a.name,
+		before.percentile(50).Milliseconds(), before.percentile(99).Milliseconds(),
+		during.percentile(50).Milliseconds(), during.percentile(99).Milliseconds(),
+		len(during.failed), peak>>20, s.server.files()-stored, open, s.foreign.Load())
+	for _, err := range append(before.failed, during.failed...) {
+		t.Errorf("an honest client: %v", err)
+	}
+	if n := s.foreign.Load(); n > 0 {
+		t.Errorf("the attacker got %d bytes of another tenant", n)
+	}
+	if peak > maxMemory {
+		t.Errorf("the server took %d MiB, more than %d", peak>>20, int64(maxMemory)>>20)
+	}
+	if b, d := before.percentile(99), during.percentile(99); d > maxSlower*b+noise {
+		t.Errorf("honest clients waited %s, and %s without the attack", d, b)
+	}
+	if s.helpers > maxHelpers {
+		t.Errorf("%d credential helpers ran at once", s.helpers)
+	}
+}
+
+func tail(file string) string {
+	data, _ := os.ReadFile(file)
+	return string(data[max(0, len(data)-2000):])
+}
+
+// start builds the binary, starts it with registries, and has the honest clients'
+// images made.
+func start(t *testing.T) *soak {
+	t.Helper()
+	binary := *program
+	if binary == "" {
+		binary = filepath.Join(t.TempDir(), "waveproxy")
+		if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/waveproxy").CombinedOutput(); err != nil {
+			t.Fatalf("build: %v\n%s", err, out)
+		}
+	}
+	s := &soak{secret: map[digest.Digest]int64{}, cacheSize: 64 << 20}
+	var err error
+	if s.good, err = startRegistry("127.0.0.1", 20*time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.good.close)
+	if s.evil, err = startRegistry("127.0.0.2", 0); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.evil.close)
+	s.layers = []ocispec.Descriptor{s.good.layerOf("team/app", 300<<10), s.good.layerOf("team/app", 1<<20)}
+	s.good.publish("team/app", "1", "honest", s.layers...)
+	private := s.good.layerOf("tenant/private", 500<<10)
+	s.secret[private.Digest] = private.Size
+	s.good.publish("tenant/private", "1", "private", private)
+	dir := t.TempDir()
+	if s.server, err = startServer(binary, dir, s.config(t, dir)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.server.stop)
+	c := newClient("127.0.1.1", s.server.url, "honest0")
+	defer c.CloseIdleConnections()
+	if s.token, err = c.submit(t.Context(), submission(s.good.host+"/team/app:1", "HONEST=1")); err != nil {
+		t.Fatal(err)
+	}
+	tenant, err := c.submit(t.Context(), submission(s.good.host+"/tenant/private:1", "TENANT=1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, repository := range []string{s.token, tenant} {
+		if err := c.pull(t.Context(), repository, "1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s
+}
+
+// config asks everybody for a login to pull, and has a cache, recipes, and a
+// credential helper that takes its time.
+func (s *soak) config(t *testing.T, dir string) string {
+	t.Helper()
+	var users strings.Builder
+	for _, user := range []string{"honest0", "honest1", "honest2", "honest3", "mallory"} {
+		hash, err := bcrypt.GenerateFromPassword([]byte(user+"'s password"), 8)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&users, "%s:%s\n", user, hash)
+	}
+	write := func(name, text string, mode os.FileMode) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	helper := "#!/bin/sh\nsleep 0.3\necho '{\"Username\":\"u\",\"Secret\":\"p\"}'\n"
+	write("docker-credential-soak", helper, 0o755)
+	dockerConfig := write("docker.json", `{"credHelpers":{"`+s.good.host+`":"soak"}}`, 0o600)
+	return string(encode(map[string]any{
+		"log":      map[string]any{"level": "warn"},
+		"registry": map[string]any{"auth": "basic", "htpasswd": write("htpasswd", users.String(), 0o600)},
+		"registries": map[string]any{
+			s.good.host: map[string]any{"plain_http": true, "alias": "good.test"},
+			s.evil.host: map[string]any{"plain_http": true, "alias": "evil.test"},
+		},
+		"cache":       map[string]any{"size": fmt.Sprint(s.cacheSize), "dir": filepath.Join(dir, "cache")},
+		"credentials": map[string]any{"helped": map[string]any{"docker_config": dockerConfig}},
+		"recipes": map[string]any{
+			"tools":  map[string]any{"env": []string{"TOOLS=1"}},
+			"helped": map[string]any{"env": []string{"HELPED=1"}, "credentials": []string{"helped"}},
+		},
+		"limits": map[string]any{"pulls": "0", "submits": "0"},
+	}))
+}
