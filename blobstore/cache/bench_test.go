@@ -49,7 +49,7 @@ func BenchmarkHit(b *testing.B) {
 	up := newUpstream(b, false)
 	c := openCache(b, b.TempDir(), 3*benchSize)
 	for _, d := range up.blobs {
-		blob, err := c.Open(b.Context(), d, up.fetch(d))
+		blob, err := c.Open(b.Context(), reader, d, up.fetch(d))
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -70,7 +70,7 @@ func BenchmarkOpen(b *testing.B) {
 	d := descriptor(src.data)
 	b.ReportAllocs()
 	for b.Loop() {
-		blob, err := c.Open(b.Context(), d, noFetch)
+		blob, err := c.Open(b.Context(), reader, d, noFetch)
 		if err != nil {
 			b.Fatal(err)
 		}

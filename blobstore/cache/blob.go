@@ -23,6 +23,7 @@ type Blob struct {
 	offset int64
 	file   *os.File      // at the offset, unless body is read
 	fill   *fill         // that writes file; nil if the blob was stored
+	leave  func()        // the fill
 	body   io.ReadCloser // from fetch, at the offset, after the disk has failed
 	part   io.LimitedReader
 }
@@ -119,6 +120,10 @@ func (b *Blob) Seek(offset int64, whence int) (int64, error) {
 // Close implements io.Closer.
 func (b *Blob) Close() error {
 	b.dropBody()
+	if b.leave != nil {
+		b.leave()
+		b.leave = nil
+	}
 	return b.file.Close()
 }
 

@@ -34,6 +34,25 @@ const restAfterFailure = 30 * time.Second
 // no progress.
 type Fetch func(ctx context.Context, offset int64) (io.ReadCloser, error)
 
+// Reader says in whose name a blob is opened. The cache is never a permission: it
+// gives bytes to readers of the registry that sent them, and only to those that
+// may read them there.
+type Reader struct {
+	// Registry is the base URL of the registry that the blob is asked of.
+	Registry string
+	// Access names what decides over access at the registry: identity and
+	// repository. Readers with the same Access may read the same blobs there.
+	Access string
+	// Proven says that the registry has lately let this Access read the blob.
+	Proven bool
+	// Client is the party whose running fills are counted together.
+	Client string
+}
+
+// ErrUnproven says that the cache has the blob, or is getting it, and that the
+// reader has to show first that the registry lets it read the blob.
+var ErrUnproven = errors.New("access to the blob is not proven")
+
 // Cache is safe for concurrent use.
 //
 // One process at a time uses the directory. A second process gets a Cache that
@@ -53,13 +72,14 @@ type Cache struct {
 	mu     sync.Mutex
 	owned  bool // this process has the directory and has scanned it
 	closed bool
-	blobs  map[digest.Digest]*list.Element
-	recent *list.List // of *entry, the most recently opened first
-	fills  map[digest.Digest]*fill
-	// kept and filling are the bytes of stored blobs and of running fills,
-	// together never more than max.
+	blobs  map[string]*list.Element // by file name
+	recent *list.List               // of *entry, the most recently opened first
+	fills  map[string]*fill         // by the file name that they get
+	// kept and filling are the bytes of stored blobs and the bytes that running
+	// fills have got so far, together never more than max.
 	kept, filling int64
 	rest          time.Time // no fill begins before this time
+	waits         waits
 }
 
 // Open returns the cache in the directory, which it makes if need be and which
@@ -71,9 +91,10 @@ type Cache struct {
 func Open(dir string, max int64, log *slog.Logger) (*Cache, error) {
 	c := &Cache{
 		dir: dir, max: max, log: log,
-		blobs:  map[digest.Digest]*list.Element{},
+		blobs:  map[string]*list.Element{},
 		recent: list.New(),
-		fills:  map[digest.Digest]*fill{},
+		fills:  map[string]*fill{},
+		waits:  defaultWaits,
 	}
 	err := os.MkdirAll(dir, 0o700)
 	if err == nil {
@@ -98,7 +119,7 @@ func (c *Cache) Close() error {
 	c.mu.Lock()
 	c.closed = true
 	for _, f := range c.fills {
-		f.cancel()
+		f.cancel(errClosed)
 	}
 	c.mu.Unlock()
 	c.fillers.Wait()
@@ -117,15 +138,15 @@ func (c *Cache) Close() error {
 // room.
 //
 // Reads of the Blob that have to wait end with ctx. The caller closes the Blob.
-func (c *Cache) Open(ctx context.Context, d ocispec.Descriptor, fetch Fetch) (*Blob, error) {
-	b, err := c.open(ctx, d, fetch)
+func (c *Cache) Open(ctx context.Context, r Reader, d ocispec.Descriptor, fetch Fetch) (*Blob, error) {
+	b, err := c.open(ctx, r, d, fetch)
 	if err != nil {
 		return nil, fmt.Errorf("open blob %s: %w", d.Digest, err)
 	}
 	return b, nil
 }
 
-func (c *Cache) open(ctx context.Context, d ocispec.Descriptor, fetch Fetch) (*Blob, error) {
+func (c *Cache) open(ctx context.Context, r Reader, d ocispec.Descriptor, fetch Fetch) (*Blob, error) {
 	if err := d.Digest.Validate(); err != nil {
 		return nil, err
 	}
@@ -133,9 +154,12 @@ func (c *Cache) open(ctx context.Context, d ocispec.Descriptor, fetch Fetch) (*B
 		return nil, fmt.Errorf("negative size %d", d.Size)
 	}
 	b := &Blob{ctx: ctx, desc: d, fetch: fetch}
-	first, err := c.find(b, d)
-	if err != nil || b.fill == nil {
-		return b, err
+	first, err := c.find(b, r)
+	if err != nil {
+		return nil, err
+	}
+	if b.fill == nil {
+		return b, nil
 	}
 	if _, err = b.fill.wait(ctx, -1); err == nil {
 		return b, nil
@@ -149,14 +173,15 @@ func (c *Cache) open(ctx context.Context, d ocispec.Descriptor, fetch Fetch) (*B
 
 // find gives b the stored file, or the fill to follow and its growing file. It
 // reports whether b is the first reader, whose fetch the fill uses.
-func (c *Cache) find(b *Blob, d ocispec.Descriptor) (first bool, err error) {
+func (c *Cache) find(b *Blob, r Reader) (first bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return false, errClosed
 	}
+	name := nameOf(r.Registry, b.desc.Digest)
 	if err = c.own(); err == nil {
-		b.file, err = c.lookup(d)
+		b.file, err = c.lookup(name, b.desc.Size, r.Proven)
 	}
 	if err != nil {
 		return false, unavailable(err)
@@ -164,26 +189,33 @@ func (c *Cache) find(b *Blob, d ocispec.Descriptor) (first bool, err error) {
 	if b.file != nil {
 		return false, nil
 	}
-	f, ok := c.fills[d.Digest]
-	if !ok {
-		if f, err = c.begin(b.ctx, d, b.fetch); err != nil {
+	f, running := c.fills[name]
+	switch {
+	case !running:
+		if f, err = c.begin(b.ctx, name, r, b.desc, b.fetch); err != nil {
 			return false, unavailable(err)
 		}
-	}
-	if f.size != d.Size {
-		return false, fmt.Errorf("%w: being fetched with a size of %d bytes, not %d", ErrUnavailable, f.size, d.Size)
+	case !r.Proven && f.access != r.Access:
+		return false, ErrUnproven
+	case f.size != b.desc.Size:
+		return false, fmt.Errorf("%w: being fetched with a size of %d bytes, not %d", ErrUnavailable, f.size, b.desc.Size)
 	}
 	// Under the lock, a fill in the map still has its temporary name. Every reader
 	// opens the file by itself, because sendfile needs an offset of its own.
 	if b.file, err = os.Open(f.file.Name()); err != nil {
+		if !running {
+			c.orphaned(f)
+		}
 		return false, unavailable(err)
 	}
 	b.fill = f
-	return !ok, nil
+	b.leave = func() { c.leave(f) }
+	c.join(f)
+	return !running, nil
 }
 
 func unavailable(err error) error {
-	if err == nil || errors.Is(err, ErrUnavailable) {
+	if err == nil || errors.Is(err, ErrUnavailable) || errors.Is(err, ErrUnproven) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
@@ -192,16 +224,18 @@ func unavailable(err error) error {
 // Available returns how many bytes of a blob can be read without waiting: all of
 // a stored blob, the bytes so far of a running fill, otherwise 0. A caller that
 // wants a range far beyond may rather ask the upstream.
-func (c *Cache) Available(d digest.Digest) int64 {
+func (c *Cache) Available(registry string, d digest.Digest) int64 {
+	if d.Validate() != nil {
+		return 0
+	}
+	name := nameOf(registry, d)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if e, ok := c.blobs[d]; ok {
+	if e, ok := c.blobs[name]; ok {
 		return e.Value.(*entry).size
 	}
-	if f, ok := c.fills[d]; ok {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		return max(f.avail, 0)
+	if f, ok := c.fills[name]; ok {
+		return max(f.available(), 0)
 	}
 	return 0
 }

@@ -33,7 +33,7 @@ func TestFillThenHit(t *testing.T) {
 			}
 			c.Close()
 			c = openCache(t, dir, int64(size))
-			if got := c.Available(d.Digest); got != int64(size) {
+			if got := c.Available(reader.Registry, d.Digest); got != int64(size) {
 				t.Errorf("%d bytes available, want %d", got, size)
 			}
 			b = open(t, c, d, noFetch)
@@ -62,7 +62,7 @@ func TestReadersShareFill(t *testing.T) {
 	if n, err := first.Read(one); n != 1 || err != nil || one[0] != data[0] {
 		t.Fatalf("read %d bytes, error %v; want the first", n, err)
 	}
-	if got := c.Available(d.Digest); got != 1 {
+	if got := c.Available(reader.Registry, d.Digest); got != 1 {
 		t.Errorf("%d bytes available, want 1", got)
 	}
 
@@ -91,7 +91,7 @@ func TestFillGoesOnAlone(t *testing.T) {
 	data := storetest.Bytes(200_000, "alone")
 	fetch, fetched := hand()
 	ctx, cancel := context.WithCancel(t.Context())
-	b, err := c.Open(ctx, descriptor(data), fetch)
+	b, err := c.Open(ctx, reader, descriptor(data), fetch)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +152,7 @@ func TestFetchFails(t *testing.T) {
 	asked, answer := make(chan bool), make(chan bool)
 	errs := make(chan error, 2)
 	go func() {
-		_, err := c.Open(t.Context(), descriptor(data), func(context.Context, int64) (io.ReadCloser, error) {
+		_, err := c.Open(t.Context(), reader, descriptor(data), func(context.Context, int64) (io.ReadCloser, error) {
 			close(asked)
 			<-answer
 			return nil, refused
@@ -162,7 +162,7 @@ func TestFetchFails(t *testing.T) {
 	<-asked
 	waiting := &signalContext{Context: t.Context(), waits: make(chan bool)}
 	go func() {
-		_, err := c.Open(waiting, descriptor(data), noFetch)
+		_, err := c.Open(waiting, reader, descriptor(data), noFetch)
 		errs <- err
 	}()
 	<-waiting.waits
@@ -199,7 +199,7 @@ func (c *signalContext) Done() <-chan struct{} {
 func TestOpenEndsWithContext(t *testing.T) {
 	c := openCache(t, t.TempDir(), 1<<20)
 	ctx, cancel := context.WithCancel(t.Context())
-	_, err := c.Open(ctx, descriptor([]byte("x")), func(fill context.Context, _ int64) (io.ReadCloser, error) {
+	_, err := c.Open(ctx, reader, descriptor([]byte("x")), func(fill context.Context, _ int64) (io.ReadCloser, error) {
 		cancel()
 		<-fill.Done() // when the cache is closed
 		return nil, fill.Err()
@@ -239,7 +239,7 @@ func TestClose(t *testing.T) {
 	wantRest(t, follower, data[500:])
 	wantFiles(t, dir, stored)
 	for _, b := range [][]byte{data, stored} {
-		if _, err := c.Open(t.Context(), descriptor(b), noFetch); !errors.Is(err, cache.ErrUnavailable) {
+		if _, err := c.Open(t.Context(), reader, descriptor(b), noFetch); !errors.Is(err, cache.ErrUnavailable) {
 			t.Errorf("open after close: %v", err)
 		}
 	}
@@ -252,7 +252,7 @@ func TestOneProcess(t *testing.T) {
 	fetch, fetched := hand()
 	b := open(t, c1, descriptor(data), fetch)
 	c2 := openCache(t, dir, 1<<20)
-	if _, err := c2.Open(t.Context(), descriptor(data), noFetch); !errors.Is(err, cache.ErrUnavailable) {
+	if _, err := c2.Open(t.Context(), reader, descriptor(data), noFetch); !errors.Is(err, cache.ErrUnavailable) {
 		t.Errorf("open beside another process: %v", err)
 	}
 	upstream := fetched()

@@ -52,7 +52,7 @@ func TestBadDescriptor(t *testing.T) {
 		{Digest: "md5:8d777f385d3dfec8815d20f7496026dc", Size: 4},
 		{},
 	} {
-		if _, err := c.Open(t.Context(), d, noFetch); err == nil {
+		if _, err := c.Open(t.Context(), reader, d, noFetch); err == nil {
 			t.Errorf("descriptor %v: no error", d)
 		}
 	}
@@ -60,7 +60,7 @@ func TestBadDescriptor(t *testing.T) {
 	b := open(t, c, good, fetch)
 	other := good
 	other.Size++
-	if _, err := c.Open(t.Context(), other, noFetch); !errors.Is(err, cache.ErrUnavailable) {
+	if _, err := c.Open(t.Context(), reader, other, noFetch); !errors.Is(err, cache.ErrUnavailable) {
 		t.Errorf("open with another size: %v", err)
 	}
 	upstream := fetched()

@@ -3,18 +3,21 @@ package cache
 import (
 	"cmp"
 	"container/list"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 const (
@@ -31,18 +34,49 @@ const (
 
 // entry is a blob in the directory.
 type entry struct {
-	digest  digest.Digest
+	name    string
 	size    int64
 	touched time.Time // the modification time of its file
 }
 
 func (c *Cache) path(name string) string { return filepath.Join(c.dir, name) }
 
-// blobPath returns the path of a blob. The digest is valid, which keeps the path
-// in the directory.
-func (c *Cache) blobPath(d digest.Digest) string {
-	return c.path(d.Algorithm().String() + "-" + d.Encoded())
+// nameOf returns what a blob goes by: algorithm and hex digits of a valid digest,
+// which keep the path in the directory, and what stands for the registry.
+func nameOf(registry string, d digest.Digest) string {
+	sum := sha256.Sum256([]byte(registry))
+	return d.Algorithm().String() + "-" + d.Encoded() + "-" + hex.EncodeToString(sum[:8])
 }
+
+// file is the blob's file: its name and the size that was stored, so that damage
+// shows after a restart, too.
+func (e *entry) file() string { return e.name + "-" + strconv.FormatInt(e.size, 10) }
+
+// parseFile reads a file's name as an entry.
+func parseFile(file string) (e entry, ok bool) {
+	i := strings.LastIndexByte(file, '-')
+	parts := strings.Split(file, "-")
+	if len(parts) != 4 || !registryPattern.MatchString(parts[2]) || !isDigest(parts[0], parts[1]) {
+		return e, false
+	}
+	e.name = file[:i]
+	var err error
+	e.size, err = strconv.ParseInt(parts[3], 10, 64)
+	return e, err == nil && e.file() == file
+}
+
+// isOldFile reports whether older versions kept blobs in such files. They did not
+// note the registry, so no reader may have them.
+func isOldFile(file string) bool {
+	algorithm, hex, _ := strings.Cut(file, "-")
+	return isDigest(algorithm, hex)
+}
+
+func isDigest(algorithm, hex string) bool {
+	return digest.NewDigestFromEncoded(digest.Algorithm(algorithm), hex).Validate() == nil
+}
+
+var registryPattern = regexp.MustCompile(`^[0-9a-f]{16}$`)
 
 // own takes the directory for this process, unless it has it. The caller has
 // locked c.mu.
@@ -71,25 +105,28 @@ func (c *Cache) scan() error {
 	}
 	var found []*entry
 	for _, e := range names {
-		if strings.HasPrefix(e.Name(), tempPrefix) {
+		if !e.Type().IsRegular() {
+			continue
+		}
+		blob, isBlob := parseFile(e.Name())
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		damaged := isBlob && info.Size() != blob.size
+		if strings.HasPrefix(e.Name(), tempPrefix) || isOldFile(e.Name()) || damaged {
 			if err := os.Remove(c.path(e.Name())); err != nil {
 				return err
 			}
 			continue
 		}
-		algorithm, hex, _ := strings.Cut(e.Name(), "-")
-		d := digest.NewDigestFromEncoded(digest.Algorithm(algorithm), hex)
-		if d.Validate() != nil || !e.Type().IsRegular() {
-			continue
+		if isBlob {
+			blob.touched = info.ModTime()
+			found = append(found, &blob)
 		}
-		info, err := e.Info()
-		if err != nil {
-			return err
-		}
-		found = append(found, &entry{d, info.Size(), info.ModTime()})
 	}
 	slices.SortFunc(found, func(a, b *entry) int {
-		return cmp.Or(a.touched.Compare(b.touched), strings.Compare(string(a.digest), string(b.digest)))
+		return cmp.Or(a.touched.Compare(b.touched), strings.Compare(a.name, b.name))
 	})
 	c.recent.Init() // an earlier scan may have failed
 	clear(c.blobs)
@@ -102,27 +139,36 @@ func (c *Cache) scan() error {
 
 // add counts a stored blob as the most recently used.
 func (c *Cache) add(e *entry) {
-	c.blobs[e.digest] = c.recent.PushFront(e)
+	c.blobs[e.name] = c.recent.PushFront(e)
 	c.kept += e.size
 }
 
 // lookup opens a stored blob. It returns nil if there is none, or if it dropped
-// the blob because the file was damaged.
-func (c *Cache) lookup(d ocispec.Descriptor) (*os.File, error) {
-	el, ok := c.blobs[d.Digest]
+// the blob because the file was damaged: it has another size than when it was
+// stored. A size that only the reader's descriptor claims drops nothing, because
+// a stranger may have written it.
+func (c *Cache) lookup(name string, size int64, proven bool) (*os.File, error) {
+	el, ok := c.blobs[name]
 	if !ok {
 		return nil, nil
 	}
-	path := c.blobPath(d.Digest)
+	e := el.Value.(*entry)
+	if !proven {
+		return nil, ErrUnproven
+	}
+	if size != e.size {
+		return nil, fmt.Errorf("%w: stored with %d bytes, not %d", ErrUnavailable, e.size, size)
+	}
+	path := c.path(e.file())
 	f, err := os.Open(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err // a fault of the process (too many open files) rather than of the blob
 	}
 	if err == nil {
 		info, err := f.Stat()
-		if err == nil && info.Size() == d.Size {
+		if err == nil && info.Size() == e.size {
 			c.recent.MoveToFront(el)
-			if e, now := el.Value.(*entry), time.Now(); now.Sub(e.touched) > touchAfter {
+			if now := time.Now(); now.Sub(e.touched) > touchAfter {
 				e.touched = now
 				os.Chtimes(path, now, now) // if it fails, a later process evicts the blob too early
 			}
@@ -130,18 +176,18 @@ func (c *Cache) lookup(d ocispec.Descriptor) (*os.File, error) {
 		}
 		f.Close()
 	}
-	c.log.Warn("cached blob is missing or has another size, fetching it again", "digest", d.Digest)
+	c.log.Warn("cached blob is missing or has another size, fetching it again", "blob", name)
 	return nil, c.drop(el)
 }
 
 // drop removes a stored blob. A file that cannot be removed still counts.
 func (c *Cache) drop(el *list.Element) error {
 	e := el.Value.(*entry)
-	if err := os.Remove(c.blobPath(e.digest)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(c.path(e.file())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	c.recent.Remove(el)
-	delete(c.blobs, e.digest)
+	delete(c.blobs, e.name)
 	c.kept -= e.size
 	return nil
 }

@@ -3,8 +3,42 @@ package cache
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
+
+// File returns where a blob is stored.
+func File(dir string, r Reader, d ocispec.Descriptor) string {
+	e := entry{name: nameOf(r.Registry, d.Digest), size: d.Size}
+	return filepath.Join(dir, e.file())
+}
+
+// SetWaits replaces the waits for fills without readers and below the minimal rate.
+func (c *Cache) SetWaits(idle, rest, period time.Duration, minimum int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waits = waits{idle, rest, period, minimum}
+}
+
+// Alone reports whether the reader has left the fill for its own fetch function.
+func (b *Blob) Alone() bool { return b.body != nil }
+
+// Fills returns how many fills run.
+func (c *Cache) Fills() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.fills)
+}
+
+// WaitFills returns when at most n fills run.
+func (c *Cache) WaitFills(n int) {
+	for c.Fills() > n {
+		time.Sleep(time.Millisecond)
+	}
+}
 
 // Wait returns when every fill has ended, its last sync included.
 func (c *Cache) Wait() { c.fillers.Wait() }
@@ -37,7 +71,7 @@ func (c *Cache) Check() error {
 		kept += el.Value.(*entry).size
 	}
 	for _, f := range c.fills {
-		filling += f.size
+		filling += f.counted
 	}
 	if kept != c.kept || filling != c.filling || files > kept+filling || kept+filling > c.max ||
 		temps != len(c.fills) || len(c.blobs) != c.recent.Len() || len(names)-1 != temps+len(c.blobs) {

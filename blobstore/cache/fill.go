@@ -16,16 +16,30 @@ import (
 	"github.com/waveproxy/waveproxy/internal/durable"
 )
 
-// errClosed ends fills when the cache is closed.
-var errClosed = fmt.Errorf("%w: it is closed", ErrUnavailable)
+// These end fills that the disk has not failed. Readers go on by themselves.
+var (
+	errClosed = fmt.Errorf("%w: it is closed", ErrUnavailable)
+	errIdle   = fmt.Errorf("%w: the fill had no readers", ErrUnavailable)
+	errSlow   = fmt.Errorf("%w: the fill was too slow", ErrUnavailable)
+	errNoRoom = fmt.Errorf("%w: running fills take all the room", ErrUnavailable)
+)
 
 // fill is one running download. One goroutine writes its file, and every reader
 // that opens the blob meanwhile reads it.
 type fill struct {
-	digest digest.Digest
-	size   int64
-	file   *os.File // gets the blob's name when it is complete
-	cancel context.CancelFunc
+	name             string // of the blob
+	registry, client string
+	access           string // of the reader whose fetch it is
+	digest           digest.Digest
+	size             int64
+	file             *os.File // gets the blob's name when it is complete
+	cancel           context.CancelCauseFunc
+
+	// The cache's mutex guards these.
+	readers int
+	counted int64       // bytes in Cache.filling
+	idle    *time.Timer // while there are no readers
+	slow    *time.Timer // until the next look at the rate
 
 	mu       sync.Mutex
 	avail    int64         // bytes that readers may have; -1 until the upstream has answered
@@ -93,27 +107,34 @@ func (f *fill) wake() {
 	}
 }
 
-// begin makes room for a blob and starts to fill it. The caller has locked c.mu.
-func (c *Cache) begin(ctx context.Context, d ocispec.Descriptor, fetch Fetch) (*fill, error) {
+// available is how many bytes readers may have, -1 before the upstream's answer.
+func (f *fill) available() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.avail
+}
+
+// begin starts to fill a blob for its first reader. Room is made when bytes
+// arrive, because a size is only what a descriptor claims. The caller has locked
+// c.mu.
+func (c *Cache) begin(ctx context.Context, name string, r Reader, d ocispec.Descriptor, fetch Fetch) (*fill, error) {
 	if time.Now().Before(c.rest) {
 		return nil, fmt.Errorf("the disk failed within the last %s", restAfterFailure)
 	}
-	if d.Size > c.max-c.filling {
-		return nil, fmt.Errorf("no room for %d bytes: of %d, running fills take %d", d.Size, c.max, c.filling)
+	if d.Size > c.max {
+		return nil, fmt.Errorf("no room for %d bytes, the cache has %d", d.Size, c.max)
 	}
-	var file *os.File
-	err := c.evict(c.max - c.filling - d.Size)
-	if err == nil {
-		file, err = os.CreateTemp(c.dir, tempPrefix+"*")
+	if err := c.mayBegin(r); err != nil {
+		return nil, err
 	}
+	file, err := os.CreateTemp(c.dir, tempPrefix+"*")
 	if err != nil {
 		c.diskFailed(d.Digest, err)
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	f := &fill{digest: d.Digest, size: d.Size, file: file, cancel: cancel, avail: -1}
-	c.fills[d.Digest] = f
-	c.filling += d.Size
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	f := &fill{name: name, registry: r.Registry, client: r.Client, access: r.Access, digest: d.Digest, size: d.Size, file: file, cancel: cancel, avail: -1}
+	c.fills[name] = f
 	c.fillers.Go(func() { c.run(ctx, f, fetch) })
 	return f, nil
 }
@@ -121,14 +142,17 @@ func (c *Cache) begin(ctx context.Context, d ocispec.Descriptor, fetch Fetch) (*
 // run fills f and stores the blob, or leaves nothing. It tells readers of a
 // failure after the fill is gone, so that an Open that follows starts a new one.
 func (c *Cache) run(ctx context.Context, f *fill, fetch Fetch) {
-	defer f.cancel()
+	defer f.cancel(nil)
 	defer f.file.Close()
-	err := f.download(ctx, fetch)
+	c.watch(f, -1)
+	err := c.download(ctx, f, fetch)
 	if err == nil {
 		f.end(nil) // readers do not wait for the disk
-		err = unavailable(f.file.Sync())
+		if err = f.file.Sync(); err != nil {
+			err = diskError{err}
+		}
 	} else if ctx.Err() != nil {
-		err = errClosed
+		err = context.Cause(ctx)
 	}
 	if err = c.settle(f, err); err != nil {
 		f.end(err)
@@ -140,9 +164,14 @@ func (c *Cache) run(ctx context.Context, f *fill, fetch Fetch) {
 	}
 }
 
+// diskError is a failure of the disk that keeps new fills from beginning.
+type diskError struct{ error }
+
+func (e diskError) Unwrap() []error { return []error{ErrUnavailable, e.error} }
+
 // download writes the upstream's bytes to the file and lets readers have them,
 // except for the last ones. The error is ErrUnavailable if the disk failed.
-func (f *fill) download(ctx context.Context, fetch Fetch) error {
+func (c *Cache) download(ctx context.Context, f *fill, fetch Fetch) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	body, err := fetch(ctx, 0)
@@ -164,8 +193,11 @@ func (f *fill) download(ctx context.Context, fetch Fetch) error {
 		if int64(len(p)) > f.size-written {
 			return fmt.Errorf("%w: more than %d bytes", blobstore.ErrMismatch, f.size)
 		}
+		if err := c.room(f, int64(len(p))); err != nil {
+			return err
+		}
 		if _, err := f.file.Write(p); err != nil {
-			return unavailable(err)
+			return diskError{err}
 		}
 		written += int64(len(p))
 		if written < f.size {
@@ -191,16 +223,23 @@ func (f *fill) download(ctx context.Context, fetch Fetch) error {
 func (c *Cache) settle(f *fill, err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.fills, f.digest)
-	c.filling -= f.size
-	if err == nil {
-		if err = unavailable(os.Rename(f.file.Name(), c.blobPath(f.digest))); err == nil {
-			c.add(&entry{f.digest, f.size, time.Now()})
-			return nil
+	delete(c.fills, f.name)
+	c.filling -= f.counted
+	for _, timer := range []*time.Timer{f.idle, f.slow} {
+		if timer != nil {
+			timer.Stop()
 		}
 	}
+	if err == nil {
+		e := &entry{f.name, f.size, time.Now()}
+		if err = os.Rename(f.file.Name(), c.path(e.file())); err == nil {
+			c.add(e)
+			return nil
+		}
+		err = diskError{err}
+	}
 	os.Remove(f.file.Name()) // if that fails too, the next process does it
-	if err != errClosed && errors.Is(err, ErrUnavailable) {
+	if _, ofDisk := errors.AsType[diskError](err); ofDisk {
 		c.diskFailed(f.digest, err)
 	}
 	return err

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -48,6 +47,9 @@ func openCache(t testing.TB, dir string, max int64) *cache.Cache {
 	t.Cleanup(func() { c.Close() })
 	return c
 }
+
+// reader is a reader that may read everything its registry has.
+var reader = cache.Reader{Registry: "https://registry.example.org", Access: "app", Proven: true}
 
 func descriptor(data []byte) ocispec.Descriptor {
 	return ocispec.Descriptor{Digest: digest.FromBytes(data), Size: int64(len(data))}
@@ -92,7 +94,7 @@ func noFetch(context.Context, int64) (io.ReadCloser, error) {
 
 func open(t testing.TB, c *cache.Cache, d ocispec.Descriptor, fetch cache.Fetch) *cache.Blob {
 	t.Helper()
-	b, err := c.Open(t.Context(), d, fetch)
+	b, err := c.Open(t.Context(), reader, d, fetch)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,12 +145,12 @@ func wantFiles(t testing.TB, dir string, blobs ...[]byte) {
 }
 
 func file(dir string, blob []byte) string {
-	return filepath.Join(dir, strings.Replace(digest.FromBytes(blob).String(), ":", "-", 1))
+	return cache.File(dir, reader, descriptor(blob))
 }
 
 // serve is a handler that has only the cache.
 func serve(t testing.TB, c *cache.Cache, w http.ResponseWriter, r *http.Request, d ocispec.Descriptor, fetch cache.Fetch) {
-	b, err := c.Open(r.Context(), d, fetch)
+	b, err := c.Open(r.Context(), reader, d, fetch)
 	if err != nil {
 		t.Error(err)
 		return

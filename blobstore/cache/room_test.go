@@ -1,9 +1,12 @@
 package cache_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -87,25 +90,37 @@ func TestNoRoom(t *testing.T) {
 	b := kilobytes(3)
 	fillAll(t, c, b[0])
 	large := storetest.Bytes(2501, "large")
-	if _, err := c.Open(t.Context(), descriptor(large), noFetch); !errors.Is(err, cache.ErrUnavailable) {
+	if _, err := c.Open(t.Context(), reader, descriptor(large), noFetch); !errors.Is(err, cache.ErrUnavailable) {
 		t.Errorf("open what is larger than the cache: %v", err)
 	}
 	wantFiles(t, dir, b[0]) // not evicted for a blob that does not fit
 
+	// What descriptors claim evicts nothing, however much they claim together.
 	fetch1, fetched1 := hand()
 	fetch2, fetched2 := hand()
-	r1 := open(t, c, descriptor(b[1]), fetch1)
+	two := storetest.Bytes(2000, "two")
+	r1 := open(t, c, descriptor(two), fetch1)
 	r2 := open(t, c, descriptor(b[2]), fetch2)
-	if _, err := c.Open(t.Context(), descriptor(b[0]), noFetch); !errors.Is(err, cache.ErrUnavailable) {
-		t.Errorf("open beside fills that take all the room: %v", err)
-	}
+	up1, up2 := fetched1(), fetched2()
+	up1.Write(two[:1400])
+	wantStart(t, r1, two[:1400])
 	if err := c.Check(); err != nil {
 		t.Error(err)
 	}
-	up1, up2 := fetched1(), fetched2()
-	up1.Write(b[1])
+	wantUnfinished(t, dir, 2, b[0])
+
+	// Bytes that have arrived do, and where running fills take all the room the
+	// readers go on by themselves.
+	up1.Write(two[1400:])
 	up1.Close()
-	wantRest(t, r1, b[1])
+	wantRest(t, r1, two[1400:])
+	c.WaitFills(1)
+	wantUnfinished(t, dir, 1, two)
+	src := &source{data: b[1]}
+	third := open(t, c, descriptor(b[1]), src.fetch)
+	up2.Write(b[2][:900])
+	wantStart(t, r2, b[2][:900])
+	wantRest(t, third, b[1])
 	up2.CloseWithError(errors.New("gone"))
 	if _, err := r2.Read(make([]byte, 1)); err == nil {
 		t.Error("no error from a fill that failed")
@@ -113,4 +128,26 @@ func TestNoRoom(t *testing.T) {
 	c.Wait()
 	fillAll(t, c, b[0])
 	wantFiles(t, dir, b[0], b[1])
+}
+
+func wantStart(t *testing.T, r io.Reader, want []byte) {
+	t.Helper()
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(r, got); err != nil || !bytes.Equal(got, want) {
+		t.Fatalf("read: %v", err)
+	}
+}
+
+// wantUnfinished checks that the blobs are stored and that n fills run.
+func wantUnfinished(t *testing.T, dir string, n int, blobs ...[]byte) {
+	t.Helper()
+	temps, err := filepath.Glob(filepath.Join(dir, ".tmp-*"))
+	if err != nil || len(temps) != n {
+		t.Errorf("%d unfinished files, want %d: %v", len(temps), n, err)
+	}
+	for _, b := range blobs {
+		if _, err := os.Stat(file(dir, b)); err != nil {
+			t.Error(err)
+		}
+	}
 }
