@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -11,10 +12,13 @@ import (
 
 	"github.com/hashicorp/golang-lru/v2/expirable"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore/cache"
 	"github.com/waveproxy/waveproxy/front"
+	"github.com/waveproxy/waveproxy/internal/flight"
 	"github.com/waveproxy/waveproxy/upstream"
 )
 
@@ -23,29 +27,33 @@ import (
 type cachedBlobs struct {
 	cache  *cache.Cache
 	client *upstream.Client
-	// readable has the blobs that a target was allowed to read. A blob that came
-	// for another identity or repository is first asked for with HEAD, because its
+	// readable has the blobs that their registry lately let a target read. Their
 	// presence in the cache is no permission.
 	readable *expirable.LRU[readableKey, struct{}]
+	proofs   *singleflight.Group
 }
 
 type readableKey struct {
-	target auth.Target
-	digest digest.Digest
+	registry string // base URL, which a new configuration may change
+	target   auth.Target
+	digest   digest.Digest
 }
 
 const (
-	readableTTL  = time.Hour
+	// readableTTL is how long a withdrawn credential goes on reading cached blobs.
+	readableTTL  = 5 * time.Minute
 	maxReadables = 1 << 16
 
 	// skipAhead is how many bytes a range may begin after the part of a blob that
 	// has arrived. A range farther on is read from the upstream by itself, because
 	// waiting for it would take too long.
 	skipAhead = 16 << 20
+
+	proofTimeout = time.Minute
 )
 
 func newCachedBlobs(c *cache.Cache, client *upstream.Client) cachedBlobs {
-	return cachedBlobs{c, client, expirable.NewLRU[readableKey, struct{}](maxReadables, nil, readableTTL)}
+	return cachedBlobs{c, client, expirable.NewLRU[readableKey, struct{}](maxReadables, nil, readableTTL), new(singleflight.Group)}
 }
 
 func (b cachedBlobs) serveBlob(w http.ResponseWriter, r *http.Request, img *image, d digest.Digest) error {
@@ -53,26 +61,12 @@ func (b cachedBlobs) serveBlob(w http.ResponseWriter, r *http.Request, img *imag
 	if !ok {
 		return errDecline
 	}
-	available := b.cache.Available(d)
+	repo := b.client.Repository(img.target)
 	part, err := rangeOf(r, desc.Size)
-	if r.Method == http.MethodHead || err != nil || part.Offset > available+skipAhead {
+	if r.Method == http.MethodHead || err != nil || part.Offset > b.cache.Available(repo.Host(), d)+skipAhead {
 		return errDecline
 	}
-	repo := b.client.Repository(img.target)
-	key := readableKey{img.target, d}
-	if _, known := b.readable.Get(key); !known && available > 0 {
-		if _, err := repo.BlobHead(r.Context(), desc); err != nil {
-			return err
-		}
-		b.readable.Add(key, struct{}{})
-	}
-	blob, err := b.cache.Open(r.Context(), desc, func(ctx context.Context, offset int64) (io.ReadCloser, error) {
-		_, body, err := repo.Stream(ctx, desc, upstream.Span{Offset: offset, Length: desc.Size - offset}, false)
-		if err == nil {
-			b.readable.Add(key, struct{}{})
-		}
-		return body, err
-	})
+	blob, err := b.open(r.Context(), repo, img.target, desc)
 	if errors.Is(err, cache.ErrUnavailable) {
 		return errDecline
 	}
@@ -89,6 +83,45 @@ func (b cachedBlobs) serveBlob(w http.ResponseWriter, r *http.Request, img *imag
 		abort(r.Context(), clientError(r.Context(), err))
 	}
 	return nil
+}
+
+// open opens the blob for a target. Where the cache has the blob already, and the
+// target has not read it lately, the registry is asked first whether it may.
+func (b cachedBlobs) open(ctx context.Context, repo *upstream.Repository, target auth.Target, desc ocispec.Descriptor) (*cache.Blob, error) {
+	key := readableKey{repo.Host(), target, desc.Digest}
+	reader := cache.Reader{
+		Registry: key.registry, Access: fmt.Sprintf("%q %q %q", target.Identity, target.Registry, target.Repository),
+		Client: front.ClientOf(ctx),
+	}
+	_, reader.Proven = b.readable.Get(key)
+	fetch := func(ctx context.Context, offset int64) (io.ReadCloser, error) {
+		_, body, err := repo.Stream(ctx, desc, upstream.Span{Offset: offset, Length: desc.Size - offset}, false)
+		if err == nil {
+			b.readable.Add(key, struct{}{})
+		}
+		return body, err
+	}
+	blob, err := b.cache.Open(ctx, reader, desc, fetch)
+	if !errors.Is(err, cache.ErrUnproven) {
+		return blob, err
+	}
+	if err := b.prove(ctx, repo, key, desc); err != nil {
+		return nil, err
+	}
+	reader.Proven = true
+	return b.cache.Open(ctx, reader, desc, fetch)
+}
+
+// prove asks the registry with HEAD, once for all requests that need the answer.
+func (b cachedBlobs) prove(ctx context.Context, repo *upstream.Repository, key readableKey, desc ocispec.Descriptor) error {
+	_, err := flight.Do(ctx, b.proofs, fmt.Sprintf("%q %+q %s", key.registry, []string{key.target.Identity, key.target.Registry, key.target.Repository}, key.digest), proofTimeout, func(ctx context.Context) (struct{}, error) {
+		_, err := repo.BlobHead(ctx, desc)
+		if err == nil {
+			b.readable.Add(key, struct{}{})
+		}
+		return struct{}{}, err
+	})
+	return err
 }
 
 // clientError marks an error that the client caused, by going away or by not
