@@ -10,7 +10,8 @@
 // The test needs root for the cgroup. Its -length says how long each attack
 // takes, -only which kinds to run.
 //
-// Files: attacks.go (bodies and documents), attackcache.go (blobs), attacklogin.go
-// (logins, queues, helpers), honest.go (honest clients), images.go (images),
-// registry.go (registries), server.go (the server in its cgroup).
+// Files: attacks_test.go (bodies and documents), attackcache_test.go (blobs),
+// attacklogin_test.go (logins, queues, helpers), honest_test.go (honest clients),
+// images_test.go (images), registry_test.go (registries), server_test.go (the
+// server in its cgroup), soak_test.go (the table).
 package soak

@@ -34,7 +34,11 @@ var allowed = map[string][]string{
 	"auth/oidc":                     {"auth", "augment", "internal/flight"},
 	"ratelimit":                     {},
 	"internal/durable":              {},
+	"internal/fairqueue":            {},
 	"internal/flight":               {},
+	"internal/jsonlimit":            {},
+	"internal/sizedlru":             {},
+	"budget":                        {},
 	"internal/yamlstrict":           {},
 	"front":                         {"auth", "augment", "ratelimit", "upstream", "internal/flight"},
 	"assemble":                      {"auth", "augment", "blobstore", "internal/flight", "upstream"},
@@ -69,6 +73,7 @@ var allowed = map[string][]string{
 	"integration/pull":        {},
 	"integration/recipes":     {},
 	"integration/replicas":    {},
+	"integration/soak":        {},
 	"integration/upstream":    {},
 }
 
