@@ -3,6 +3,4 @@
 // Each folder has one theme and says in its doc.go what it tests. Package harness
 // starts the binary and looks for secrets in everything it leaves behind. The
 // tests must never reach beyond loopback.
-//
-// Files: docs_test.go (tests that docs/security.md names).
 package integration
