@@ -35,7 +35,7 @@
 //
 // Files: cache.go (opening a blob: a hit, a fill to follow, or a new one),
 // disk.go (the directory: its blobs, room, eviction), fill.go (the one download
-// that all readers of a blob follow), ahead.go (reading the body while earlier
-// bytes are written), blob.go (a reader of one blob, and its answer to an HTTP
-// request).
+// that all readers of a blob follow), bounds.go (how long and how slow a fill may
+// be), ahead.go (reading the body while earlier bytes are written), blob.go (a
+// reader of one blob, and its answer to an HTTP request).
 package cache
