@@ -24,10 +24,13 @@ check-deploy: ## what is in deploy/, with Helm, nginx, haproxy and systemd's own
 bench: ## us beside nginx and distribution; needs root and nginx, about 25 minutes
 	go run ./bench
 
-lint:
-	test -z "$$(gofmt -l .)"
-	go vet ./...
-	staticcheck ./...
+# The linters and the reason for each are in .golangci.yml.
+golangci := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+lint: ## formatting, modules, linters
+	test -z "$$(gofmt -l . | tee /dev/stderr)"
+	go mod tidy -diff
+	$(golangci) run ./...
 
 demo:
 	go run ./cmd/waveproxy demo

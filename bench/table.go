@@ -156,7 +156,7 @@ func spread(values map[int]float64) string {
 
 // number formats a value with about three digits.
 func number(v float64) string {
-	text := ""
+	var text string
 	switch abs := max(v, -v); {
 	case abs >= 99.5:
 		return fmt.Sprintf("%.0f", v)

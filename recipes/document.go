@@ -70,7 +70,7 @@ func (l Loader) read(ctx context.Context, d *containerconfig.Document) error {
 	case errors.Is(missing, fs.ErrNotExist):
 		return err
 	case missing != nil:
-		return fmt.Errorf("%w; its stored copy: %v", err, missing)
+		return fmt.Errorf("%w; its stored copy: %v", err, missing) //nolint:errorlint // that there is no copy must not look as if the document did not exist
 	}
 	if broken := d.Parse(kept); broken != nil {
 		return err

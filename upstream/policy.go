@@ -77,7 +77,7 @@ func spellings(host string) []string {
 // permitted is the one place that applies the policy: to a call's target, or to
 // the URL of a call that has none.
 func (c *Client) permitted(cl *call, u *url.URL) error {
-	reason := ""
+	var reason string
 	if t := cl.target; t.Registry != "" {
 		reason = c.policy.refusal(t.Registry, t.Repository)
 	} else {
