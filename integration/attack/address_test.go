@@ -10,8 +10,8 @@ import (
 	"github.com/waveproxy/waveproxy/integration/harness"
 )
 
-// forbiddenHosts are addresses that no stranger may lead to, and names for
-// them, as they are written in URLs.
+// forbiddenHosts are the addresses that an unlisted host must not lead the server
+// to, and names of these addresses, as written in URLs.
 var forbiddenHosts = []string{
 	"127.0.0.1", "127.8.8.8", "10.0.0.1", "10.255.255.254", "172.16.0.1", "192.168.1.1", "169.254.169.254", "169.254.170.2",
 	"100.64.0.1", "100.100.100.200", "168.63.129.16", "192.0.2.1", "198.51.100.1", "240.0.0.1", "0.0.0.0",
@@ -32,23 +32,24 @@ var forbiddenNames = map[string][]string{
 }
 
 // oddHosts are spellings that some resolvers and parsers take for a private
-// address. They may be refused as anything, so long as nobody connects.
+// address. Any refusal will do, as long as no connection is made.
 var oddHosts = []string{
 	"2130706433", "0x7f000001", "0x7f.1", "017700000001", "0177.0.0.1", "127.1", "10.1", "0", "2852039166", "0xa9fea9fe",
 	"127.0.0.1.", "localhost.", "127%2e0.0.1", "%31%32%37.0.0.1", "127。0。0。1", "①②⑦.⓪.⓪.①", "127.0.0.1%00.example.com",
 	"[::1%25lo]", "[fe80::1%25lo]", "good.example.com@127.0.0.1", "127.0.0.1%23.example.com", `127.0.0.1\.example.com`, "127.0.0.1%2f.example.com",
 }
 
-// TestAttackAddresses names forbidden addresses in every place that takes a
-// host, in every spelling, and has a stranger and a listed registry lead there
-// in every way that they can.
+// TestAttackAddresses names forbidden addresses, in every spelling, in every
+// place that takes a host. An unlisted and a listed registry also lead there in
+// every way they can.
 func TestAttackAddresses(t *testing.T) {
 	t.Parallel()
 	if !inOwnNetwork(t) {
 		return
 	}
 	w, image := newNetwork(t), newTinyImage(t)
-	// What a stranger and a listed registry may lead to, and what only the latter may.
+	// Both registries may lead to the first target, only the listed one to the
+	// second, and neither to the others.
 	targets := slices.Concat([]string{"good.example.com", "10.9.9.9"}, forbiddenHosts)
 	stranger := liar{image, "https://stranger.example.com", targets}
 	listed := liar{image, "http://listed.example.net", targets}
@@ -67,7 +68,7 @@ func TestAttackAddresses(t *testing.T) {
 		w.name(name, addresses...)
 	}
 	p := harness.StartProxy(t, "", map[string]string{
-		"SSL_CERT_FILE": w.CA, "WAVEPROXY_UPSTREAMS_BLOBS": "stream", // so that the server goes where blobs are
+		"SSL_CERT_FILE": w.CA, "WAVEPROXY_UPSTREAMS_BLOBS": "stream", // so that the server itself follows the redirects
 		"WAVEPROXY_REGISTRIES": `{listed.example.net: {plain_http: true}, "10.9.9.9:80": {plain_http: true}, "10.9.9.9": {}}`,
 	})
 	for how, try := range direct(p, image) {
@@ -81,12 +82,12 @@ func TestAttackAddresses(t *testing.T) {
 			}
 		})
 	}
-	for who, l := range map[string]liar{"stranger": stranger, "listed registry": listed} {
-		t.Run(who, func(t *testing.T) {
+	for registry, l := range map[string]liar{"stranger": stranger, "listed registry": listed} {
+		t.Run(registry, func(t *testing.T) {
 			for n, host := range targets {
 				for how, try := range led(p, l, n) {
 					r, what := try(t, host), how+" to "+host
-					if n == 0 || n == 1 && who != "stranger" {
+					if n == 0 || n == 1 && registry != "stranger" {
 						wantAllowed(t, r, what)
 					} else {
 						wantForbidden(t, w, r, what, http.StatusForbidden)
@@ -96,16 +97,16 @@ func TestAttackAddresses(t *testing.T) {
 		})
 	}
 	if in := w.intruded(t); len(in) != 0 {
-		t.Errorf("BREACH: in the end, connections were seen at %v", in)
+		t.Errorf("BREACH: after the last request, the forbidden addresses %v saw connections", in)
 	}
 	t.Run("listed", func(t *testing.T) { wantReachable(t, w) })
 	t.Run("offered", func(t *testing.T) { attackOffers(t, w, image) })
 }
 
-// attackOffers has a registry send clients to forbidden addresses, when they
-// are told where blobs are instead of getting them. What a name resolves to
-// where the client is, nobody can know; what is an address, or is one to some
-// resolvers, and what is the client's own machine is not passed on.
+// attackOffers has a registry redirect clients to forbidden addresses. The server
+// cannot know what a name resolves to at the client. It passes no redirect on to
+// an address, to a name that some resolvers take for an address, or to the
+// client's own machine.
 func attackOffers(t *testing.T, w *network, image tinyImage) {
 	hosts := slices.Concat([]string{"good.example.com"}, forbiddenHosts, oddHosts)
 	l := liar{image, "https://offers.example.com", hosts}
@@ -115,7 +116,7 @@ func attackOffers(t *testing.T, w *network, image tinyImage) {
 	for n, host := range hosts {
 		r := led(p, l, n)["redirect of a blob that is pulled"](t, host)
 		if in := w.visitors(); len(in) != 0 {
-			t.Errorf("BREACH: %s: connections were seen at %v", host, in)
+			t.Errorf("BREACH: %s: the forbidden addresses %v saw connections", host, in)
 		}
 		if r.Status == http.StatusForbidden || r.Status == http.StatusBadGateway {
 			continue
@@ -134,7 +135,7 @@ func attackOffers(t *testing.T, w *network, image tinyImage) {
 func wantAllowed(t *testing.T, r harness.Response, what string) {
 	t.Helper()
 	if r.Status != http.StatusOK {
-		t.Errorf("%s is allowed, and got status %d: %s", what, r.Status, r.Body)
+		t.Errorf("%s is allowed, but got status %d: %s", what, r.Status, r.Body)
 	}
 }
 
@@ -147,12 +148,12 @@ func wantForbidden(t *testing.T, w *network, r harness.Response, what string, st
 		t.Errorf("%s: the refusal does not say why: %s", what, r.Body)
 	}
 	if in := w.visitors(); len(in) != 0 {
-		t.Errorf("BREACH: %s: connections were seen at %v", what, in)
+		t.Errorf("BREACH: %s: the forbidden addresses %v saw connections", what, in)
 	}
 }
 
-// wantReachable is the control: the addresses that nothing was seen at are
-// there, and are connected to when they are listed.
+// wantReachable is the control: the server does connect to the forbidden
+// addresses once they are listed.
 func wantReachable(t *testing.T, w *network) {
 	hosts := []string{"127.0.0.1", "10.0.0.1", "169.254.169.254", "[::1]", "loopback.example.com", "mapped.example.com", "[64:ff9b::7f00:1]"}
 	settings := ""
@@ -163,7 +164,7 @@ func wantReachable(t *testing.T, w *network) {
 	for _, host := range hosts {
 		submitting(t, p, map[string]any{"containerImage": host + ":443/a:b"})
 		if in := w.intruded(t); len(in) == 0 {
-			t.Errorf("%s is listed, and nothing was seen at it", host)
+			t.Errorf("%s is listed, but saw no connection", host)
 		}
 	}
 }

@@ -16,7 +16,8 @@ import (
 	"github.com/waveproxy/waveproxy/integration/harness"
 )
 
-// gzipped compresses text so often, as so many members of one stream.
+// gzipped returns a stream of the given number of gzip members, each of which
+// holds text.
 func gzipped(t *testing.T, times int, text []byte) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -57,7 +58,7 @@ func zstdFrame(log, n int) []byte {
 	return frame
 }
 
-// tarOf is an uncompressed archive that need not be a good one.
+// tarOf returns an uncompressed archive, which may be a bad one.
 func tarOf(t *testing.T, headers ...tar.Header) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -66,7 +67,7 @@ func tarOf(t *testing.T, headers ...tar.Header) []byte {
 		if err := w.WriteHeader(&headers[i]); err != nil {
 			t.Fatal(err)
 		}
-		_ = w.Flush() // what a header promises does not follow
+		_ = w.Flush() // may fail: the content that the header announces is missing
 	}
 	return append(b.Bytes(), make([]byte, 1024)...)
 }
@@ -88,8 +89,8 @@ func deflated(t *testing.T, archive []byte) string {
 	return "gzip:" + base64.StdEncoding.EncodeToString(b.Bytes())
 }
 
-// TestAttackArchives brings layers that no engine should be handed, in every
-// way that layers come. None is kept.
+// TestAttackArchives submits layers that no engine should receive, in every way
+// that layers can be given. None is kept.
 func TestAttackArchives(t *testing.T) {
 	t.Parallel()
 	h := newHostile(t)
@@ -137,7 +138,7 @@ func TestAttackArchives(t *testing.T) {
 	members := func(l harness.Layer) map[string]any {
 		return map[string]any{"containerImage": image, "containerConfig": harness.Config{Layers: []harness.Layer{l}}}
 	}
-	// by sends an archive in every way.
+	// by returns one submission of the archive for each way to give a layer.
 	by := func(t *testing.T, archive, plain []byte) map[string]map[string]any {
 		layer := h.Layer
 		layer.Archive, layer.GzipDigest, layer.GzipSize, layer.TarDigest = archive, harness.Sum(archive), len(archive), harness.Sum(plain)
@@ -164,7 +165,7 @@ func TestAttackArchives(t *testing.T) {
 				}
 				harness.WantMessage(t, r.Body)
 				if after := harness.Stored(t, p.Dir); after != before {
-					t.Errorf("by %s: it left something:\n%s", way, after)
+					t.Errorf("by %s: the refused layer left files in the storage:\n%s", way, after)
 				}
 			}
 		})

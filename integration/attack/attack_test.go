@@ -16,7 +16,8 @@ import (
 	"github.com/waveproxy/waveproxy/integration/harness"
 )
 
-// canary is a server that no request may lead to. It counts connections.
+// canary is a server that the server under test must not connect to. It counts
+// connections.
 type canary struct {
 	Host, URL string
 	touched   atomic.Int64
@@ -51,8 +52,8 @@ func (d *canary) wantUntouched(t *testing.T) {
 	}
 }
 
-// Raw sends bytes as they are and reads one response. A connection closed
-// without any is the status 0.
+// raw sends bytes as they are and reads one response. A connection closed without
+// a response has the status 0.
 func raw(t *testing.T, host, text string) harness.Response {
 	t.Helper()
 	conn, err := net.Dial("tcp", host)
@@ -79,8 +80,8 @@ func raw(t *testing.T, host, text string) harness.Response {
 	return harness.Response{Status: resp.StatusCode, Header: resp.Header, Body: string(body)}
 }
 
-// peak is the most memory that the process has held, in MiB, since it started
-// or since forgetPeak.
+// peak returns the largest amount of memory, in MiB, that the process has held
+// since it started or since forgetPeak.
 func peak(t *testing.T, pid int) int {
 	t.Helper()
 	status, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
@@ -96,7 +97,7 @@ func peak(t *testing.T, pid int) int {
 	return kib / 1024
 }
 
-// wantMemory fails when the process ever held more than limit MiB.
+// wantMemory fails the test if the process ever held more than limit MiB.
 func wantMemory(t *testing.T, pid, limit int) {
 	t.Helper()
 	if got := peak(t, pid); got > limit {

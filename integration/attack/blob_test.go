@@ -14,10 +14,9 @@ import (
 	"github.com/waveproxy/waveproxy/integration/harness"
 )
 
-// TestAttackLyingBlobs has a registry send layers that are not as long as its
-// manifest says, when an image is pulled. What is wrong is told, or the
-// connection breaks; in no case does the client get a whole answer that is not
-// the length it should be.
+// TestAttackLyingBlobs pulls an image from a registry whose layers are not as
+// long as its manifest says. The server refuses the pull or breaks the
+// connection. The client never gets a complete answer of a wrong length.
 func TestAttackLyingBlobs(t *testing.T) {
 	t.Parallel()
 	h := newHostile(t)
@@ -39,7 +38,7 @@ func TestAttackLyingBlobs(t *testing.T) {
 	type attack struct {
 		blob   http.HandlerFunc
 		status int
-		whole  bool // whether the client must get all of it
+		whole  bool // whether the client must get the complete layer
 	}
 	attacks := map[string]attack{}
 	for name, test := range map[string]attack{
@@ -78,7 +77,7 @@ func TestAttackLyingBlobs(t *testing.T) {
 			h.tinyImage.ServeHTTP(w, r)
 		})
 	}
-	// All at once, so that what is asked for again does not add up.
+	// All at once, because each case waits for retries.
 	results, wg := map[string]*received{}, sync.WaitGroup{}
 	for name := range attacks {
 		a := p.Augment(t, map[string]any{"containerImage": h.host() + "/" + repositoryOf(name) + ":x", "containerConfig": harness.Config{Env: []string{"A=b"}}})
@@ -92,25 +91,25 @@ func TestAttackLyingBlobs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := results[name]
 			if r.Status == 0 && !test.whole && test.status == http.StatusOK {
-				return // it broke before the first byte
+				return // the connection broke before the first byte
 			}
 			if r.Status != test.status {
 				t.Errorf("BREACH: status %d, want %d: %.80q, %v", r.Status, test.status, r.Body, r.err)
 			}
 			whole := r.err == nil && len(r.Body) == size
 			if r.Status == http.StatusOK && (r.length != int64(size) || r.err == nil && !whole || test.whole && !whole) {
-				t.Errorf("BREACH: %d bytes of %d (%v), and the layer has %d", len(r.Body), r.length, r.err, size)
+				t.Errorf("BREACH: got %d bytes of an announced %d (%v), want %d", len(r.Body), r.length, r.err, size)
 			}
 			if r.Status == http.StatusOK && r.Header.Get("Docker-Content-Digest") != h.Layer.GzipDigest {
 				t.Errorf("digest %q", r.Header.Get("Docker-Content-Digest"))
 			}
 			for header := range r.Header {
 				if strings.Contains(r.Header.Get(header), "evil") || r.Header.Get("Content-Type") == "text/html" {
-					t.Errorf("BREACH: the registry's header came through: %s: %s", header, r.Header.Get(header))
+					t.Errorf("BREACH: the server passed on the registry's header %s: %s", header, r.Header.Get(header))
 				}
 			}
 			if _, taken := h.result(t, repositoryOf(name)); taken > harness.MiB+10*kernelHolds(t) {
-				t.Errorf("BREACH: %d bytes were taken", taken)
+				t.Errorf("BREACH: the server read %d bytes", taken)
 			}
 		})
 	}
@@ -120,7 +119,7 @@ func TestAttackLyingBlobs(t *testing.T) {
 // received is an answer that may have broken off.
 type received struct {
 	harness.Response
-	length int64 // as the headers say
+	length int64 // as announced in the headers
 	err    error
 }
 
@@ -135,8 +134,8 @@ func (r *received) get(url string) {
 	*r = received{harness.Response{Status: resp.StatusCode, Header: resp.Header, Body: string(body)}, resp.ContentLength, err}
 }
 
-// TestAttackLyingRanges has a registry send other parts of a layer than it was
-// asked for.
+// TestAttackLyingRanges has a registry send other parts of a layer than the
+// server requested.
 func TestAttackLyingRanges(t *testing.T) {
 	t.Parallel()
 	h := newHostile(t)
@@ -175,8 +174,8 @@ func TestAttackLyingRanges(t *testing.T) {
 	}
 }
 
-// TestAttackBaseLayers has base images whose bottom layer, which is read for
-// the links in it, never ends.
+// TestAttackBaseLayers has base images whose bottom layer never ends. The server
+// reads that layer for its links.
 func TestAttackBaseLayers(t *testing.T) {
 	t.Parallel()
 	h := newHostile(t)
@@ -209,9 +208,10 @@ func TestAttackBaseLayers(t *testing.T) {
 			if r.Status != http.StatusOK && r.Status != http.StatusBadRequest && r.Status != http.StatusBadGateway {
 				t.Errorf("status %d: %s", r.Status, r.Body)
 			}
-			// The limit is 256 MiB unpacked, and nothing is packed worse than it is.
+			// The limit is 256 MiB unpacked, and no packing here makes the data
+			// larger.
 			if _, taken := h.result(t, repository); taken > 260*harness.MiB+kernelHolds(t) {
-				t.Errorf("BREACH: %d bytes were taken", taken)
+				t.Errorf("BREACH: the server read %d bytes", taken)
 			}
 		})
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/waveproxy/waveproxy/integration/harness"
 )
 
-// TestAttackBombs brings layers that are small and unpack to more than anybody
-// wants to read, or take more memory than they should.
+// TestAttackBombs submits small layers that unpack to more than the limit, or
+// whose decoder takes much memory.
 func TestAttackBombs(t *testing.T) {
 	t.Parallel()
 	h := newHostile(t)
@@ -23,12 +23,12 @@ func TestAttackBombs(t *testing.T) {
 	entries := bytes.Repeat(entry, 10_000)
 	for name, test := range map[string]struct {
 		layer  harness.Layer
-		remote []byte // what is at its location, if that is a URL
+		remote []byte // the content at the layer's location, if that is a URL
 		limit  time.Duration
 		memory int // MiB
 		says   string
 	}{
-		// The limit is 16 GiB unpacked, which take 15 s.
+		// The limit is 16 GiB unpacked, which takes 15 s.
 		"17 GiB of zeros":              {harness.Layer{Location: "URL"}, gzipped(t, 17<<8, zeros), time.Minute, 256, "limit"},
 		"17 GiB of a file":             {harness.Layer{Location: "URL"}, append(gzipped(t, 1, file), gzipped(t, 17<<8, zeros)...), time.Minute, 256, "limit"},
 		"10,000,000 entries":           {harness.Layer{Location: inlined(gzipped(t, 1000, entries))}, nil, 4 * patience, 256, "1000000 entries"},
@@ -59,8 +59,8 @@ func TestAttackBombs(t *testing.T) {
 	}
 }
 
-// TestAttackWindows has many layers at a time ask for the most memory that
-// unpacking one can take.
+// TestAttackWindows submits many layers at a time, each with the largest window
+// that the decoder accepts.
 func TestAttackWindows(t *testing.T) {
 	t.Parallel()
 	h := newHostile(t)
@@ -76,13 +76,13 @@ func TestAttackWindows(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	// Few windows at a time, and the garbage of those before them: 680 MiB were
-	// seen. All twelve at once took 3,400.
+	// The server unpacks few at a time, and the garbage of earlier windows
+	// remains: 680 MiB were measured. All twelve at once took 3,400 MiB.
 	wantMemory(t, pid, 1024)
 }
 
-// TestAttackLayerSizes has layers at URLs that are not as long as somebody
-// says, or as anything.
+// TestAttackLayerSizes has layers at URLs whose length differs from what the
+// request or the headers announce, or that never end.
 func TestAttackLayerSizes(t *testing.T) {
 	t.Parallel()
 	h := newHostile(t)
@@ -102,7 +102,7 @@ func TestAttackLayerSizes(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		location http.HandlerFunc
-		size     int // as the request says; 0 is nothing
+		size     int // in the request; 0 is left out
 		status   int
 	}{
 		"honest":                      {sized(len(archive), archive), len(archive), 200},

@@ -15,14 +15,14 @@ import (
 	"github.com/waveproxy/waveproxy/integration/harness"
 )
 
-// patience is how much of a processor's time a request may take that was made
-// to keep the server busy: several times what each takes when its cost grows
-// with its size alone, at most 0.7 s. Processor time, unlike a clock's, does not
-// depend on what else the machine does.
+// patience bounds the processor time that a costly request may take. A request
+// whose cost grows linearly with its size takes at most 0.7 s; patience is
+// several times that. Processor time, unlike elapsed time, does not depend on the
+// machine's other work.
 const patience = 3 * time.Second
 
-// used is the processor time that the process has used, in user mode.
-// It is zero when the process has ended, which is told elsewhere.
+// used returns the processor time that the process has spent in user mode. It is
+// zero when the process has ended, which wantAnswered reports.
 func used(pid int) time.Duration {
 	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
@@ -43,14 +43,14 @@ func impatient(t *testing.T, settings map[string]string) (p *harness.Proxy, pid 
 	pid = p.PID
 	t.Cleanup(func() {
 		if t.Failed() {
-			p.Kill() // it is busy
+			p.Kill() // a busy server would not stop in time
 		}
 	})
 	return p, pid
 }
 
-// within ends when the process has used so much more time, and at the latest
-// after two minutes.
+// within returns a context that ends when the process has used limit more
+// processor time, and at the latest after two minutes.
 func within(t *testing.T, pid int, limit time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
@@ -80,8 +80,9 @@ func send(ctx context.Context, p *harness.Proxy, body string) (harness.Response,
 	return harness.Response{Status: resp.StatusCode, Header: resp.Header, Body: string(data)}, err
 }
 
-// wantAnswered posts and wants an answer in time, whatever it is but a failure,
-// and the server not to hold more than so many MiB of memory.
+// wantAnswered posts a submission. It fails the test if the server does not
+// answer within limit, answers with a failure of its own (5xx), or holds more
+// than memory MiB.
 func wantAnswered(t *testing.T, p *harness.Proxy, pid int, body string, limit time.Duration, memory int) harness.Response {
 	t.Helper()
 	before := used(pid)
@@ -110,8 +111,8 @@ func many(n int, text func(i int) string) string {
 	return b.String()
 }
 
-// TestAttackCostOfRequests posts what is small enough to be taken, and grows
-// with the square of its size if it is read carelessly.
+// TestAttackCostOfRequests posts bodies that are small enough to be accepted.
+// Careless reading would cost the square of their size.
 func TestAttackCostOfRequests(t *testing.T) {
 	t.Parallel()
 	h := newHostile(t)
@@ -136,9 +137,9 @@ func TestAttackCostOfRequests(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p, pid := impatient(t, h.settings())
 			// A body of up to 32 MiB grows when it is decoded: a string of four
-			// letters takes seven bytes there and 24 here. Slices double when they
-			// grow, and the garbage collector lets what is live double again. The
-			// most that was seen is 780 MiB.
+			// letters takes seven bytes in the body and 24 in memory. Slices
+			// double when they grow, and the garbage collector lets live memory
+			// double again. The largest measured amount is 780 MiB.
 			r := wantAnswered(t, p, pid, "{"+image+", "+body+"}", patience, 1024)
 			if len(r.Body) > 100<<10 {
 				t.Errorf("an answer of %d bytes", len(r.Body))
@@ -176,7 +177,8 @@ func (h *hostile) family(documents map[string][]byte, root string) http.HandlerF
 	}
 }
 
-// nested makes indexes inside indexes, each with the next one so many times.
+// nested makes indexes inside indexes, depth levels deep. Each lists the next one
+// the given number of times.
 func (h *hostile) nested(t *testing.T, depth, times int) http.HandlerFunc {
 	t.Helper()
 	documents := map[string][]byte{}
@@ -193,8 +195,8 @@ func (h *hostile) nested(t *testing.T, depth, times int) http.HandlerFunc {
 	return h.family(documents, root.Digest)
 }
 
-// TestAttackCostOfImages has a registry serve documents that are small enough
-// to be read, and cost the more the more carelessly they are.
+// TestAttackCostOfImages has a registry serve documents that are small enough to
+// be accepted. Careless reading would cost much time or memory.
 func TestAttackCostOfImages(t *testing.T) {
 	t.Parallel()
 	h := newHostile(t)

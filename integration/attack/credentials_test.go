@@ -27,7 +27,7 @@ const (
 
 var basicLogin = "Basic " + base64.StdEncoding.EncodeToString([]byte("ci:"+password))
 
-// witness is a server that remembers all it was told.
+// witness is a server that records all headers, URLs and bodies it receives.
 type witness struct {
 	*httptest.Server
 	mu   sync.Mutex
@@ -51,7 +51,7 @@ func newWitness(t *testing.T, start func(http.Handler) *httptest.Server, h http.
 	return w
 }
 
-// all returns what was told since the last call.
+// all returns what the witness received since the last call.
 func (w *witness) all() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -62,7 +62,7 @@ func (w *witness) all() []string {
 
 func (w *witness) host() string { _, host, _ := strings.Cut(w.URL, "//"); return host }
 
-// secrets returns what of the secrets was told.
+// secrets returns the secrets that the witness received.
 func secrets(told []string) (found []string) {
 	for _, text := range told {
 		for _, s := range []string{password, identityToken, registryToken, platformToken, basicLogin[len("Basic "):], `"Authorization"`, `"Cookie"`, `"Referer"`} {
@@ -74,9 +74,9 @@ func secrets(told []string) (found []string) {
 	return found
 }
 
-// lure is a registry that has our credential and wants to hand it on. The
-// first part of a repository's name says how; next is where to, and as the
-// witness sees it.
+// lure is a registry that receives our credential and tries to have it sent
+// elsewhere. The first part of a repository's name says how, and next is the
+// other server.
 type lure struct {
 	image      tinyImage
 	self, next func() string
@@ -116,9 +116,9 @@ func (l lure) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// TestAttackCredentials has registries send the server elsewhere once they
-// have its credential, and wants the credential to stay with the origin that
-// it was asked for by.
+// TestAttackCredentials has registries send the server elsewhere once they have
+// its credential. The credential must stay with the origin that it is configured
+// for.
 func TestAttackCredentials(t *testing.T) {
 	t.Parallel()
 	image := newTinyImage(t)
@@ -190,7 +190,7 @@ func TestAttackCredentials(t *testing.T) {
 			}
 			told := other.all()
 			if found := secrets(told); len(found) != 0 {
-				t.Errorf("BREACH: the other server was told %q", found)
+				t.Errorf("BREACH: the other server received %q", found)
 			}
 			if test.unseen != (len(told) == 0) {
 				t.Errorf("the other server saw %q", told)
@@ -199,11 +199,11 @@ func TestAttackCredentials(t *testing.T) {
 			if found := secrets(own); len(found) == 0 && !strings.HasPrefix(test.how, "realm") {
 				t.Errorf("the registry itself did not get the credential: %q", own)
 			} else if strings.Contains(fmt.Sprint(own), platformToken) {
-				t.Errorf("BREACH: the registry was told the person's token")
+				t.Errorf("BREACH: the registry received the client's token")
 			}
 			for _, secret := range []string{password, registryToken, platformToken} {
 				if strings.Contains(r.Body+p.Log.String(), secret) {
-					t.Errorf("BREACH: the answer or the log has %s", secret)
+					t.Errorf("BREACH: the answer or the log contains %s", secret)
 				}
 			}
 		})

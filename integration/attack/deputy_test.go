@@ -13,9 +13,9 @@ import (
 	"github.com/waveproxy/waveproxy/integration/harness"
 )
 
-// TestAttackDeputy has registries that we have no credential for make the
-// server use the one that it has for another registry, and identity tokens,
-// which are sent in bodies, be sent on.
+// TestAttackDeputy has registries without a credential try to make the server use
+// another registry's credential. Others try to have identity tokens, which are
+// sent in bodies, sent on.
 func TestAttackDeputy(t *testing.T) {
 	t.Parallel()
 	image := newTinyImage(t)
@@ -40,9 +40,9 @@ func TestAttackDeputy(t *testing.T) {
 	for name, test := range map[string]struct {
 		members   map[string]any
 		status    int
-		unknowing []*witness // who must not be told any secret
+		unknowing []*witness // servers that must not receive any secret
 	}{
-		"a token for somebody else": {map[string]any{"containerImage": thief.host() + "/realm-x/a:x"}, 200, []*witness{owner}},
+		"a token for another service": {map[string]any{"containerImage": thief.host() + "/realm-x/a:x"}, 200, []*witness{owner}},
 		"a redirect into a registry with a login": {
 			map[string]any{"containerImage": burglar.host() + "/none-manifest/a:x"}, 502, []*witness{owner, burglar}},
 		"a layer's URL at a registry with a login": {
@@ -74,7 +74,7 @@ func TestAttackDeputy(t *testing.T) {
 		})
 	}
 
-	// The controls: what is the owner's, it gets.
+	// The control: the owner gets its own secrets.
 	owner.all()
 	sender.all()
 	if r := p.Post(t, submission, map[string]any{"containerImage": owner.host() + "/basic-x/a:x"}); r.Status != http.StatusOK || len(secrets(owner.all())) == 0 {

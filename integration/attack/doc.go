@@ -5,16 +5,17 @@
 // where every address is this machine. A failure says BREACH.
 //
 // Files: address_test.go (forbidden addresses in every spelling), archive_test.go
-// (layers that are no proper archive), attack_test.go (canary, raw requests, memory),
-// blob_test.go (registries that lie about blobs), bomb_test.go (layers that unpack
-// to too much), cost_test.go (small requests that cost much), credentials_test.go
-// (whom the server shows a login), deputy_test.go (logins of one registry at
-// another), endless_test.go (answers without end), hostile_test.go (a registry
-// with one attack per repository), large_test.go (large bodies and headers),
-// liar_test.go (a registry that sends the server elsewhere), main_test.go
-// (TestMain), network_test.go (every address and name of a network),
-// ownnetwork_test.go (a process in a network of its own), path_test.go (paths and
-// names), rebinding_test.go (names that change their address), scope_test.go
-// (what a token opens), slow_test.go (slow clients), tinyimage_test.go (an image
-// that is served unchecked), token_test.go (forged and revoked tokens).
+// (layers that are no proper archive), attack_test.go (canary, raw requests,
+// memory), blob_test.go (registries that lie about blobs), bomb_test.go (layers
+// that unpack to too much), cost_test.go (small requests that cost much),
+// credentials_test.go (which servers receive a login), deputy_test.go (logins of
+// one registry at another), endless_test.go (answers without end),
+// hostile_test.go (a registry with one attack per repository), large_test.go
+// (large bodies and headers), liar_test.go (a registry that sends the server
+// elsewhere), main_test.go (TestMain), network_test.go (every address and name of
+// a network), ownnetwork_test.go (a process in a network of its own),
+// path_test.go (paths and names), rebinding_test.go (names that change their
+// address), scope_test.go (what a token opens), slow_test.go (slow clients),
+// tinyimage_test.go (an image that is served unchecked), token_test.go (forged
+// and revoked tokens).
 package attack

@@ -12,7 +12,7 @@ import (
 	"github.com/waveproxy/waveproxy/integration/harness"
 )
 
-// TestAttackEndless has a registry send answers that never end, and lead in
+// TestAttackEndless has a registry send answers that never end, or lead in
 // circles.
 func TestAttackEndless(t *testing.T) {
 	t.Parallel()
@@ -56,8 +56,8 @@ func TestAttackEndless(t *testing.T) {
 		}
 	}
 	ok := status(http.StatusOK, "Content-Type", manifestType)
-	// What the server may take of one answer: a document of 4 MiB, and what it
-	// never sees.
+	// The server may take a document of 4 MiB. The kernel may hold more that the
+	// server never sees.
 	document := 5*harness.MiB + kernelHolds(t)
 	type attack struct {
 		attack   http.HandlerFunc
@@ -111,7 +111,7 @@ func TestAttackEndless(t *testing.T) {
 		attacks[name] = test
 		h.on(repositoryOf(name), test.attack)
 	}
-	// All at once, so that those which are tried again do not add up.
+	// All at once, because each case waits for retries.
 	p := harness.StartProxy(t, "", h.settings())
 	pid := p.PID
 	var wg sync.WaitGroup
@@ -142,12 +142,13 @@ func TestAttackEndless(t *testing.T) {
 			}
 		})
 	}
-	// Three documents of 4 MiB, which grow by doubling, and 64 KiB of all others.
+	// Three documents of 4 MiB, whose buffers grow by doubling, and 64 KiB of
+	// every other answer.
 	wantMemory(t, pid, 256)
 	wantAlive(t, p, h.host()+"/good:y")
 }
 
-// repositoryOf is the repository that an attack is made with.
+// repositoryOf returns the repository name that stands for an attack.
 func repositoryOf(attack string) string {
 	return strings.NewReplacer(" ", "-", ",", "").Replace(strings.ToLower(attack))
 }

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// hostile is a registry that does to each repository what its handler says.
-// It counts what it was asked, and how much of what it wanted to send was taken.
+// hostile is a registry with one handler per repository. It counts the requests
+// and the bytes that the server took.
 type hostile struct {
 	*httptest.Server
 	tinyImage
@@ -34,13 +34,14 @@ func newHostile(t *testing.T) *hostile {
 	h.Server = httptest.NewServer(h)
 	h.Server.Config.ErrorLog = quiet
 	t.Cleanup(h.Close)
-	t.Cleanup(h.CloseClientConnections) // or Close would wait for what is endless
+	t.Cleanup(h.CloseClientConnections) // or Close would wait for endless answers
 	return h
 }
 
 func (h *hostile) host() string { return strings.TrimPrefix(h.URL, "http://") }
 
-// settings list the registry, which is the only way to be at loopback.
+// settings returns a configuration that lists the registry, because an unlisted
+// one may not be at loopback.
 func (h *hostile) settings() map[string]string {
 	return map[string]string{"WAVEPROXY_REGISTRIES": fmt.Sprintf("{%q: {plain_http: true}}", h.host())}
 }
@@ -52,7 +53,7 @@ func (h *hostile) on(repository string, attack http.HandlerFunc) {
 }
 
 func (h *hostile) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	repository := r.URL.Query().Get("of") // for paths that have none
+	repository := r.URL.Query().Get("of") // for paths without a repository
 	if name, _, ok := strings.Cut(strings.TrimPrefix(r.URL.Path, "/v2/"), "/"); ok && repository == "" {
 		repository = name
 	}
@@ -72,7 +73,7 @@ func (h *hostile) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	attack(&counted{w, h, repository}, r)
 }
 
-// counted counts what was written for a repository.
+// counted counts the bytes that were written for a repository.
 type counted struct {
 	http.ResponseWriter
 	to         *hostile
@@ -107,7 +108,7 @@ func (h *hostile) result(t *testing.T, repository string) (requests int, taken i
 	}
 }
 
-// endless sends text until nobody takes it any more.
+// endless sends text until the connection breaks.
 func endless(w io.Writer, start, text string) {
 	chunk := strings.Repeat(text, 64<<10/len(text)+1)
 	_, err := io.WriteString(w, start)
@@ -129,7 +130,7 @@ func hijacked(t *testing.T, fn func(w io.Writer)) http.HandlerFunc {
 	}
 }
 
-// connWriter makes a connection a ResponseWriter, of which only Write is used.
+// connWriter makes a connection a ResponseWriter for code that only uses Write.
 type connWriter struct{ net.Conn }
 
 func (connWriter) Header() http.Header { return nil }

@@ -18,9 +18,9 @@ import (
 	"github.com/waveproxy/waveproxy/integration/upstream"
 )
 
-// pour sends a beginning, and then the unit again and again, a GiB of it or as
-// much as the server takes. It returns how much that was and the answer, whose
-// status is 0 when there was none.
+// pour sends start, and then unit again and again until a GiB is sent or the
+// server stops reading. It returns the number of bytes that the server took, and
+// the answer, whose status is 0 if there was none.
 func pour(t *testing.T, host, start, unit string) (taken int64, r harness.Response) {
 	conn, err := net.Dial("tcp", host)
 	if err != nil {
@@ -48,8 +48,8 @@ func pour(t *testing.T, host, start, unit string) (taken int64, r harness.Respon
 	return taken, <-answered
 }
 
-// kernelHolds is how much of what one end of a connection sent can be in the
-// kernels, where the program at the other end has not seen it.
+// kernelHolds returns how many bytes of a connection can be in the kernels'
+// buffers, sent but not yet read.
 func kernelHolds(t *testing.T) int64 {
 	t.Helper()
 	var sum int64
@@ -67,8 +67,8 @@ func kernelHolds(t *testing.T) int64 {
 	return sum
 }
 
-// TestAttackLargeBodies sends bodies of a GiB and bodies without an end to
-// everything that can be asked.
+// TestAttackLargeBodies sends bodies of a GiB and bodies without an end to every
+// endpoint.
 func TestAttackLargeBodies(t *testing.T) {
 	t.Parallel()
 	reg := upstream.Registry(t)
@@ -78,7 +78,7 @@ func TestAttackLargeBodies(t *testing.T) {
 	p := harness.StartProxy(t, "", settings)
 	pid := p.PID
 	token := p.Augment(t, harness.Request{ContainerImage: "busybox:oci", ContainerConfig: harness.Greeter(t)}).ContainerToken
-	const reads, ignores = 4 * harness.MiB, 256 << 10 // api.max_body, and what net/http reads of what nobody does
+	const reads, ignores = 4 * harness.MiB, 256 << 10 // api.max_body, and how much net/http reads of a body that no handler reads
 	unseen := kernelHolds(t)
 	turns, wg := make(chan struct{}, 16), sync.WaitGroup{}
 	for target, test := range map[string]struct{ status, limit int64 }{
@@ -116,8 +116,9 @@ func TestAttackLargeBodies(t *testing.T) {
 			wg.Go(func() {
 				defer func() { <-turns }()
 				taken, r := pour(t, p.Host, target+" HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"+how.header+"\r\n\r\n"+how.start, how.unit)
-				// The connection may be reset before the client reads the answer, a chunk
-				// or trailer that is none is a bad request, and others are large, too.
+				// The connection may be reset before the client reads the answer.
+				// A malformed chunk or trailer is a bad request. Other bodies in
+				// the same test may use up the memory for bodies.
 				others := []int{int(test.status), 0, http.StatusContinue, http.StatusBadRequest, http.StatusServiceUnavailable}
 				if !slices.Contains(others, r.Status) {
 					t.Errorf("%s: status %d, want %d: %.200s", name, r.Status, test.status, r.Body)
@@ -135,7 +136,7 @@ func TestAttackLargeBodies(t *testing.T) {
 	wantAlive(t, p, "busybox:oci")
 }
 
-// TestAttackLargeHeaders does the same with what comes before a body.
+// TestAttackLargeHeaders does the same with request lines and headers.
 func TestAttackLargeHeaders(t *testing.T) {
 	t.Parallel()
 	reg := upstream.Registry(t)
@@ -171,7 +172,7 @@ func TestAttackLargeHeaders(t *testing.T) {
 	}
 	wg.Wait()
 	wantMemory(t, pid, 64)
-	// As much as is allowed is no harm.
+	// The control: headers within the limit are accepted.
 	wantStatus(t, "headers of 50 KB", harness.Do(t, http.MethodGet, p.URL+"/v2/", "X-Header", strings.Repeat("x", 50_000)), http.StatusOK)
 	wantAlive(t, p, "busybox:oci")
 }
@@ -204,8 +205,8 @@ func TestAttackManyRequests(t *testing.T) {
 	wantAlive(t, p, "busybox:oci")
 }
 
-// TestAttackManyBodies has many clients send bodies as large as are allowed, but
-// for the last byte.
+// TestAttackManyBodies has many clients send bodies of the largest allowed size,
+// all but the last byte.
 func TestAttackManyBodies(t *testing.T) {
 	t.Parallel()
 	reg := upstream.Registry(t)

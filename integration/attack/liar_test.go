@@ -56,12 +56,13 @@ func (l liar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// attempt makes the server go to a host, and returns what it says.
+// attempt makes the server connect to a host, and returns its answer.
 type attempt func(t *testing.T, host string) harness.Response
 
 const submission = "/v1alpha2/container"
 
-// submitting posts a request to augment a good image with some members replaced.
+// submitting posts a submission of a good image in which some members are
+// replaced.
 func submitting(t *testing.T, p *harness.Proxy, members map[string]any) harness.Response {
 	t.Helper()
 	body := map[string]any{"containerImage": "good.example.com/a:b"}
@@ -75,7 +76,7 @@ func layerAt(location string) harness.Config {
 	return harness.Config{Layers: []harness.Layer{{Location: location}}}
 }
 
-// direct are the places in requests that take a host.
+// direct returns an attempt for each place in a request that takes a host.
 func direct(p *harness.Proxy, image tinyImage) map[string]attempt {
 	blob := "/v2/a/blobs/" + image.Layer.GzipDigest
 	return map[string]attempt{
@@ -103,8 +104,8 @@ func direct(p *harness.Proxy, image tinyImage) map[string]attempt {
 	}
 }
 
-// led are the ways in which a registry, or the owner of a web site, leads the
-// server to the host that the liar has as number n.
+// led returns an attempt for each way in which a registry or web site leads the
+// server to another host. n is the index of that host in the liar's targets.
 func led(p *harness.Proxy, l liar, n int) map[string]attempt {
 	registry := l.self[strings.Index(l.self, "//")+2:]
 	name := func(how string) string { return fmt.Sprintf("%s/%s/%d", registry, how, n) }
@@ -147,5 +148,6 @@ func led(p *harness.Proxy, l liar, n int) map[string]attempt {
 	return ways
 }
 
-// loginHost is a name of the stranger that asks for logins at its nth target.
+// loginHost returns a name of the unlisted registry that asks for logins at its
+// nth target.
 func loginHost(n int) string { return fmt.Sprintf("login-%d.example.com", n) }

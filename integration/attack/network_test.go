@@ -23,13 +23,13 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// network answers for every address at ports 80 and 443, in a network of its own,
-// and for DNS.
+// network answers at ports 80 and 443 of every address, and for DNS, in a network
+// namespace of its own.
 type network struct {
 	CA string // PEM file that vouches for all hosts
 
 	mu      sync.Mutex
-	hosts   map[netip.Addr]http.Handler // may be connected to
+	hosts   map[netip.Addr]http.Handler // the server may connect to these
 	visited map[netip.AddrPort]int      // every other place that saw a connection
 	names   map[string]func() []string  // DNS: the addresses of a name, asked each time
 }
@@ -91,21 +91,22 @@ func (l *countedListener) Accept() (net.Conn, error) {
 	return conn, err
 }
 
-// host adds a host that may be connected to.
+// host adds a host that the server may connect to.
 func (w *network) host(addr string, h http.Handler) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.hosts[netip.MustParseAddr(addr)] = h
 }
 
-// Name has DNS know a name.
+// name adds a name to DNS.
 func (w *network) name(name string, addresses ...string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.names[name] = func() []string { return addresses }
 }
 
-// rebind has DNS answer with the address first once, and with then after that.
+// rebind adds a name to DNS that resolves to first at the first lookup, and to
+// then afterwards.
 func (w *network) rebind(name, first, then string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -150,7 +151,7 @@ func (w *network) intruded(t *testing.T) map[netip.AddrPort]int {
 	return w.visitors()
 }
 
-// visitors is intruded without connections that were made this very moment.
+// visitors is intruded without the wait for connections that are being made.
 func (w *network) visitors() map[netip.AddrPort]int {
 	w.mu.Lock()
 	defer w.mu.Unlock()

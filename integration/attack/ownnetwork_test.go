@@ -17,9 +17,9 @@ import (
 const insideVariable = "ATTACK_INSIDE"
 
 // inOwnNetwork runs the calling test again, in a process with a network and
-// mounts of its own, and reports whether this is that process. There, every
-// address is this machine and DNS is what the test says. Nothing that happens
-// there can be seen outside.
+// mounts of its own, and reports whether this is that process. In that network
+// every address is this machine, and the test answers for DNS. No packet leaves
+// it.
 func inOwnNetwork(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(insideVariable) == t.Name() {

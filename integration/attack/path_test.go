@@ -12,8 +12,9 @@ import (
 	"github.com/waveproxy/waveproxy/integration/upstream"
 )
 
-// trickyPaths are what a path should not be taken for something else by. TOKEN
-// is a good token for library/busybox:oci, DIGEST that of a layer it opens.
+// trickyPaths are paths that careless parsing takes for other paths. TOKEN stands
+// for a good token for library/busybox:oci, and DIGEST for the digest of a layer
+// that the token opens.
 var trickyPaths = []string{
 	"/v2/wt/TOKEN/library/..%2flibrary/busybox/manifests/oci", "/v2/wt/TOKEN/library/../library/busybox/manifests/oci",
 	"/v2/wt/TOKEN/library/%2e%2e/library/busybox/manifests/oci", "/v2/wt/TOKEN/library/%2E%2e%2Flibrary/busybox/manifests/oci",
@@ -50,8 +51,8 @@ var trickyPaths = []string{
 	"/v1alpha1/builds/..%2f..%2fservice-info", "/v1alpha1/builds/%2e%2e/status", "/v1alpha1/builds/a/..%2f..", "/v1alpha1/scans/a%3fb=c", "/v1alpha1/mirrors/a%23b", "/v1alpha1/builds/%0d%0aX-Injected:%20yes",
 }
 
-// TestAttackPaths sends paths as they stand, which no well-meaning client
-// would. Each gets a plain refusal, and nobody else hears of it.
+// TestAttackPaths sends each path as it stands, without the cleaning that clients
+// do. Each gets a plain refusal and causes no request to another server.
 func TestAttackPaths(t *testing.T) {
 	t.Parallel()
 	reg := upstream.Registry(t)
@@ -78,13 +79,13 @@ func TestAttackPaths(t *testing.T) {
 			wantCleanRefusal(t, fmt.Sprintf("%s %.200q", method, target), method, send(method, target, p.Host))
 		}
 	}
-	// What is no request at all, net/http refuses itself, in plain text.
+	// net/http itself refuses malformed requests, in plain text.
 	for _, target := range []string{"/v2/wt/\x00", "/v2/wt/TOKEN/a b/manifests/c", "/v2/%zz", "/v2/%", "http://", "::", "", "*", "/v2/\x7f", "http://[::1/v2/"} {
 		if r := send("GET", target, p.Host); r.Status < 400 || r.Status > 499 {
 			t.Errorf("%q: status %d %.300q", target, r.Status, r.Body)
 		}
 	}
-	// This is no proxy for other servers.
+	// The server is no proxy for other servers.
 	for _, target := range []string{"http://DOOR/", "http://DOOR/v2", "https://DOOR/", "DOOR", "ftp://DOOR/x", "http://user:password@DOOR/healthz/x", "//DOOR/", "http://DOOR/v2/_catalog"} {
 		for _, method := range []string{"GET", "CONNECT", "POST", "OPTIONS", "TRACE", "PROPFIND"} {
 			if r := send(method, target, d.Host); r.Header.Get("Location") != "" || strings.Contains(r.Body, "treasure") || r.Status >= 500 {
@@ -92,7 +93,7 @@ func TestAttackPaths(t *testing.T) {
 			}
 		}
 	}
-	// What names a host beside the path changes nothing.
+	// Another host outside the path changes nothing.
 	for _, target := range []string{good, good + "?ns=docker.io", good + "?ns=DOOR", good + "?ns=http://DOOR/", good + "?ns=..%2f..&ns=DOOR", "http://DOOR" + good} {
 		for _, host := range []string{p.Host, d.Host, "docker.io", "", "a/../b", "evil.example\\@x"} {
 			r := send("GET", target, host, "X-Forwarded-Host: "+d.Host, "Forwarded: host="+d.Host, "X-Original-URL: /v2/_catalog", "X-Rewrite-Url: /healthz")
@@ -118,8 +119,8 @@ func TestAttackPaths(t *testing.T) {
 	}
 }
 
-// wantCleanRefusal wants a 4xx in JSON: no redirect, no failure, nothing of
-// the path in a header.
+// wantCleanRefusal fails the test unless the answer is a 4xx in JSON, without a
+// redirect, and without any part of the path in a header.
 func wantCleanRefusal(t *testing.T, what, method string, r harness.Response) {
 	t.Helper()
 	if r.Status < 400 || r.Status > 499 {
@@ -133,8 +134,8 @@ func wantCleanRefusal(t *testing.T, what, method string, r harness.Response) {
 	}
 }
 
-// TestAttackNames has the same tricks in the names of images, where they could
-// become paths of other registries.
+// TestAttackNames uses the same tricks in the names of images, which become paths
+// at upstream registries.
 func TestAttackNames(t *testing.T) {
 	t.Parallel()
 	reg := upstream.Registry(t)

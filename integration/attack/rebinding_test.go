@@ -33,8 +33,8 @@ func TestAttackRebinding(t *testing.T) {
 	w.name("good.example.com", "9.8.7.6")
 	p := harness.StartProxy(t, "", map[string]string{"SSL_CERT_FILE": w.CA, "WAVEPROXY_UPSTREAMS_BLOBS": "stream"})
 
-	// Images take several connections, of which the first one goes well. Of the
-	// others, layers at URLs and logins are not remembered.
+	// Images take several connections, and the first one succeeds. Layers at URLs
+	// and logins are tried anew each time.
 	tries, several, connects := direct(p, image), []string{"image", "include", "inspect"}, []string{"http layer", "https layer", "login"}
 	for n, how := range ways {
 		tries[how] = led(p, stranger, n)[how]
@@ -46,7 +46,7 @@ func TestAttackRebinding(t *testing.T) {
 				if i := slices.Index(ways, how); i >= 0 {
 					host = stranger.targets[i]
 					if m > 0 {
-						break // that name is known by now
+						break // the name has been looked up
 					}
 				}
 				w.rebind(host, "9.8.7.6", private)
@@ -68,8 +68,8 @@ func TestAttackRebinding(t *testing.T) {
 	t.Run("several addresses", func(t *testing.T) { attackSeveralAddresses(t, w, p) })
 }
 
-// attackSeveralAddresses gives a name a public address that does not answer, and a
-// private one to try next.
+// attackSeveralAddresses gives a name a public address that does not answer, and
+// a private one as the next to try.
 func attackSeveralAddresses(t *testing.T, w *network, p *harness.Proxy) {
 	came := make(chan string, 100)
 	for _, address := range []string{"127.0.0.1:999", "10.0.0.1:999", "[::1]:999"} {

@@ -19,7 +19,7 @@ type tenantImage struct {
 	manifests, blobs []string
 }
 
-// openImage submits for a tenant and looks up what the image is made of.
+// openImage submits an image for a tenant and looks up the digests of its parts.
 func openImage(t *testing.T, p *harness.Proxy, tenant, image string, c *harness.Config) tenantImage {
 	t.Helper()
 	r := p.Post(t, submission, map[string]any{"containerImage": image, "containerConfig": c, "towerAccessToken": tenant})
@@ -51,7 +51,8 @@ func openImage(t *testing.T, p *harness.Proxy, tenant, image string, c *harness.
 	return opened
 }
 
-// url has the image's token, in one of the two forms of paths.
+// url returns the URL of a resource with the image's token, in one of the two
+// forms of paths.
 func (i tenantImage) url(p *harness.Proxy, form int, resource string) string {
 	return i.as(p, form, i.name, resource)
 }
@@ -60,9 +61,9 @@ func (i tenantImage) as(p *harness.Proxy, form int, name, resource string) strin
 	return p.URL + fmt.Sprintf([]string{"/v2/wt/%s/%s/%s", "/wt/%s/v2/%s/%s"}[form], i.ContainerToken, name, resource)
 }
 
-// TestAttackForeignDigests asks, with a token for one image, for everything of
-// other images: of other names, recipes and tenants. All of it is in the store
-// or one request away.
+// TestAttackForeignDigests uses the token of one image to request every part of
+// other images: of other names, recipes and tenants. Each part is in the store or
+// one upstream request away.
 func TestAttackForeignDigests(t *testing.T) {
 	t.Parallel()
 	reg := upstream.Registry(t)
@@ -77,11 +78,11 @@ func TestAttackForeignDigests(t *testing.T) {
 		"my other tag":     openImage(t, p, "me", "busybox:entry", secret("my other tag")),
 		"my other recipe":  openImage(t, p, "me", "busybox:oci", secret("my other recipe")),
 		"my index":         openImage(t, p, "me", "busybox:multi", secret("my index")),
-		"another tenant's": openImage(t, p, "somebody", "busybox:oci", secret("another tenant's")),
-		"another image":    openImage(t, p, "somebody", "team/private:1", secret("another image")),
+		"another tenant's": openImage(t, p, "owner", "busybox:oci", secret("another tenant's")),
+		"another image":    openImage(t, p, "owner", "team/private:1", secret("another image")),
 	}
-	for who, own := range images {
-		t.Run(who, func(t *testing.T) {
+	for name, own := range images {
+		t.Run(name, func(t *testing.T) {
 			mine := map[string]bool{}
 			for _, d := range append(own.manifests, own.blobs...) {
 				mine[d] = true
@@ -89,7 +90,7 @@ func TestAttackForeignDigests(t *testing.T) {
 			reg.Reset()
 			for whose, other := range images {
 				for form := range 2 {
-					// No token opens another name, whatever the digest.
+					// A token opens no other name, whatever the digest.
 					if other.name != own.name {
 						for _, resource := range []string{"manifests/" + other.TargetDigest, "manifests/1", "blobs/" + other.blobs[0], "tags/list", "referrers/" + other.TargetDigest} {
 							harness.WantRegistryError(t, whose+" by its name", harness.Do(t, http.MethodGet, own.as(p, form, other.name, resource)), http.StatusForbidden, "DENIED")
@@ -116,7 +117,7 @@ func TestAttackForeignDigests(t *testing.T) {
 				}
 			}
 			if requests := reg.Requests(); len(requests) != 0 {
-				t.Errorf("BREACH: the upstream was asked for %q", requests)
+				t.Errorf("BREACH: the server requested %q from the upstream", requests)
 			}
 			for _, d := range own.manifests {
 				wantStatus(t, "own manifest", harness.Do(t, http.MethodGet, own.url(p, 1, "manifests/"+d)), http.StatusOK)
@@ -154,8 +155,8 @@ func TestAttackKnownDigest(t *testing.T) {
 	t.Parallel()
 	reg := upstream.Registry(t)
 	upstream.Push(t, reg.Host, "busybox:oci")
-	secret := harness.LayerOf(t, harness.File{Name: "secret", Mode: 0o600, Text: "of somebody"})
-	harness.PushLayers(t, reg, "somebody/private:1", secret)
+	secret := harness.LayerOf(t, harness.File{Name: "secret", Mode: 0o600, Text: "of the owner"})
+	harness.PushLayers(t, reg, "owner/private:1", secret)
 	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/secret.tar.gz" || r.URL.RawQuery != "signature=good" {
 			http.NotFound(w, r)
@@ -173,7 +174,7 @@ func TestAttackKnownDigest(t *testing.T) {
 	}
 	blob := "/blobs/" + secret.GzipDigest
 	wantStatus(t, "the owner's URL", p.Post(t, submission, at(origin.URL+"/secret.tar.gz?signature=good")), http.StatusOK)
-	wantStatus(t, "the owner's image", p.Post(t, submission, at("docker://docker.io/v2/somebody/private"+blob)), http.StatusOK)
+	wantStatus(t, "the owner's image", p.Post(t, submission, at("docker://docker.io/v2/owner/private"+blob)), http.StatusOK)
 	for name, test := range map[string]struct {
 		location string
 		status   int
@@ -183,7 +184,7 @@ func TestAttackKnownDigest(t *testing.T) {
 		"another URL of the same host":   {origin.URL + "/other.tar.gz", http.StatusNotFound},
 		"another repository":             {"docker://docker.io/v2/library/busybox" + blob, http.StatusNotFound},
 		"no bytes at all":                {"data:", http.StatusBadRequest},
-		"a way out of the repository":    {"docker://docker.io/v2/somebody/private/../../library/busybox" + blob, http.StatusBadRequest},
+		"a way out of the repository":    {"docker://docker.io/v2/owner/private/../../library/busybox" + blob, http.StatusBadRequest},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := p.Post(t, submission, at(test.location))

@@ -13,15 +13,16 @@ import (
 	"github.com/waveproxy/waveproxy/integration/upstream"
 )
 
-// slow is a connection that sends a byte a second. There is no goroutine for
-// each: the race detector takes 8,128.
+// slow is a connection that sends a byte a second. A connection has no goroutine
+// of its own, because the race detector allows 8,128 goroutines.
 type slow struct {
 	net.Conn
 	kind   int
 	closed time.Time
 }
 
-// tick sends the next byte and looks whether the server has ended it.
+// tick sends the next byte and notes whether the server has closed the
+// connection.
 func (s *slow) tick(text string) {
 	if !s.closed.IsZero() {
 		return
@@ -49,7 +50,7 @@ func (s *slow) tick(text string) {
 }
 
 // TestAttackSlowly opens 10,000 connections that send a byte a second, or
-// nothing, and wants the server to work on, not to grow, and to end them.
+// nothing. The server must keep working, stay within its memory, and close them.
 func TestAttackSlowly(t *testing.T) {
 	t.Parallel()
 	const connections = 10_000
@@ -61,8 +62,8 @@ func TestAttackSlowly(t *testing.T) {
 	p := harness.StartProxy(t, "", harness.DockerHub(reg.URL))
 	pid := p.PID
 	wantAlive(t, p, "busybox:oci")
-	// Bodies that nobody asked for are short enough to be read to their end, as
-	// net/http does to keep a connection.
+	// Unwanted bodies are short enough that net/http reads them to their end, as
+	// it does to keep a connection.
 	kinds := []struct{ name, start, next string }{
 		{"nothing", "", ""},
 		{"a request line", "GET /v2/", "x"},
@@ -70,7 +71,7 @@ func TestAttackSlowly(t *testing.T) {
 		{"a header's value", "GET /v2/ HTTP/1.1\r\nHost: a\r\nX-Header: ", "x"},
 		{"the body of a GET", "GET /v2/ HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n", "x"},
 		{"the chunks of a GET", "GET /v2/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\nx\r\n"},
-		{"a body for nobody", "POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n", "x"},
+		{"a body for an unknown path", "POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n", "x"},
 		{"a body of another type", "POST /v1alpha2/container HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: 200000\r\n\r\n", "x"},
 	}
 	began := time.Now()
@@ -119,8 +120,8 @@ func TestAttackSlowly(t *testing.T) {
 	wantMemory(t, pid, 400)
 }
 
-// mayOpen raises the limit of open files, for this process and those that it
-// starts, if it must.
+// mayOpen raises the limit of open files, if necessary, for this process and its
+// children, and reports whether so many may be open.
 func mayOpen(files uint64) bool {
 	var limit syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
@@ -130,8 +131,8 @@ func mayOpen(files uint64) bool {
 	return limit.Max >= files || syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: files, Max: files}) == nil
 }
 
-// TestAttackSlowReader: clients that take their answers slowly, or never, do
-// not keep others from theirs.
+// TestAttackSlowReader: clients that read their answers slowly, or never, do not
+// delay other clients.
 func TestAttackSlowReader(t *testing.T) {
 	t.Parallel()
 	reg := upstream.Registry(t)

@@ -10,8 +10,8 @@ import (
 	"github.com/waveproxy/waveproxy/integration/harness"
 )
 
-// tinyImage is an image of one layer that is served under every name, tag and
-// digest, and with nothing checked, for registries that lie.
+// tinyImage is an image of one layer, for registries that lie. It is served
+// unchecked under every name, tag and digest.
 type tinyImage struct {
 	Config, Manifest []byte
 	Layer            harness.Layer
@@ -50,7 +50,8 @@ func indexOf(t *testing.T, entries ...described) []byte {
 	return harness.MustJSON(t, map[string]any{"schemaVersion": 2, "mediaType": indexType, "manifests": entries})
 }
 
-// ServeHTTP answers for the image, and with a token or its layer elsewhere.
+// ServeHTTP serves the image. It also gives out tokens, and serves the layer at
+// any other path.
 func (i tinyImage) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch path := r.URL.Path; {
 	case strings.Contains(path, "/manifests/"):

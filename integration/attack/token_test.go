@@ -26,7 +26,7 @@ const alphabet = "abcdefghijklmnopqrstuvwxyz234567"
 
 var tokenText = base32.NewEncoding(alphabet).WithPadding(base32.NoPadding)
 
-// tokenFields are the parts of a token, as its 24 bytes have them: version in
+// tokenFields are the parts of a token in the order of its 24 bytes: version in
 // the high 4 bits and key id in the low 4, expiry in minutes since 2020 (3
 // bytes), grant id (12 bytes), and a MAC of the bytes before it (8 bytes).
 type tokenFields struct {
@@ -49,9 +49,9 @@ func readToken(t *testing.T, token string) (f tokenFields) {
 
 var tokenEpoch = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// sign writes a token with the key in a server's storage, as whoever stole the
-// key would. The MAC is HMAC-SHA256, cut to 8 bytes, under a key derived from
-// the one in the file by HKDF.
+// sign writes a token with the key in a server's storage, as a thief of the key
+// would. The MAC is HMAC-SHA256, cut to 8 bytes, under a key derived from the one
+// in the file by HKDF.
 func (f tokenFields) sign(t *testing.T, dir string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(dir, "key"))
@@ -74,7 +74,7 @@ func (f tokenFields) sign(t *testing.T, dir string) string {
 	return tokenText.EncodeToString(append(b, mac.Sum(nil)[:8]...))
 }
 
-// resources are what a token opens, in both forms of paths.
+// resources returns the paths that a token opens, in both forms.
 func resources(token string) (paths []string) {
 	for _, form := range []string{"/v2/wt/%s/library/busybox/%s", "/wt/%s/v2/library/busybox/%s"} {
 		for _, resource := range []string{"manifests/oci", "tags/list"} {
@@ -84,7 +84,7 @@ func resources(token string) (paths []string) {
 	return paths
 }
 
-// wantRefused wants a token refused wherever one can be given.
+// wantRefused fails the test unless every path with the token is refused.
 func wantRefused(t *testing.T, p *harness.Proxy, what, token string, status int, code string) {
 	t.Helper()
 	for _, path := range resources(token) {
@@ -110,7 +110,7 @@ func wantGood(t *testing.T, p *harness.Proxy, token string) {
 }
 
 // TestAttackForgedToken changes every character of a token to every other, and
-// whatever else can be done to it without its key.
+// tries each other change that needs no key.
 func TestAttackForgedToken(t *testing.T) {
 	t.Parallel()
 	reg := upstream.Registry(t)
@@ -140,16 +140,16 @@ func TestAttackForgedToken(t *testing.T) {
 		t.Errorf("forged tokens reached the upstream: %q", requests)
 	}
 	if after := harness.Stored(t, p.Dir); after != before {
-		t.Errorf("forged tokens left something in the storage: %s", after)
+		t.Errorf("forged tokens left files in the storage: %s", after)
 	}
 	wantGood(t, p, token)
 	if strings.Contains(p.Log.String(), token) {
-		t.Error("the log has the token")
+		t.Error("the log contains the token")
 	}
 }
 
-// TestAttackSignedToken uses tokens that the server's own key has signed and
-// that are not to be honoured all the same, and one signed with another key.
+// TestAttackSignedToken uses tokens that must be refused although the server's
+// own key signed them, and tokens signed with another key.
 func TestAttackSignedToken(t *testing.T) {
 	t.Parallel()
 	reg := upstream.Registry(t)
@@ -162,11 +162,12 @@ func TestAttackSignedToken(t *testing.T) {
 		t.Fatal("the test does not sign as the server does")
 	}
 	hour := edit(func(f *tokenFields) { f.expires = time.Now().Add(time.Hour) })
-	wantGood(t, p, hour.sign(t, p.Dir)) // so it is the expiry that the next ones are refused for
+	wantGood(t, p, hour.sign(t, p.Dir)) // so the next tokens are refused because of their expiry
 	for what, expires := range map[string]time.Time{"a minute ago": time.Now().Add(-time.Minute), "now": time.Now(), "last year": time.Now().AddDate(-1, 0, 0), "in 2020": tokenEpoch} {
 		expired := edit(func(f *tokenFields) { f.expires = expires })
 		wantRefused(t, p, "expired "+what, expired.sign(t, p.Dir), http.StatusForbidden, "DENIED")
-		// Forged as well, it says nothing about when it was good.
+		// The refusal of an expired token that is also forged does not mention
+		// the expiry.
 		wantRefused(t, p, "expired "+what+" and forged", expired.sign(t, other.Dir), http.StatusNotFound, "NAME_UNKNOWN")
 	}
 	for what, f := range map[string]tokenFields{
@@ -181,7 +182,8 @@ func TestAttackSignedToken(t *testing.T) {
 	wantGood(t, p, token)
 }
 
-// TestAttackRevokedToken ends tokens in both ways, and lets nobody else do so.
+// TestAttackRevokedToken revokes tokens in both ways, and checks that a client
+// without an admin's password cannot.
 func TestAttackRevokedToken(t *testing.T) {
 	t.Parallel()
 	reg := upstream.Registry(t)
@@ -202,7 +204,7 @@ func TestAttackRevokedToken(t *testing.T) {
 	}
 	token, spared := mint("1"), mint("2")
 	for what, header := range map[string][]string{
-		"nobody":         {},
+		"no login":       {},
 		"wrong password": {"Authorization", "Basic " + base64.StdEncoding.EncodeToString([]byte("root:wrong"))},
 		"no password":    {"Authorization", "Basic " + base64.StdEncoding.EncodeToString([]byte("root:"))},
 		"wrong user":     {"Authorization", "Basic " + base64.StdEncoding.EncodeToString([]byte("admin:correct horse"))},
@@ -227,7 +229,8 @@ func TestAttackRevokedToken(t *testing.T) {
 		t.Fatalf("%v: %s", err, stderr)
 	}
 	for what, server := range map[string]*harness.Proxy{"the server": p, "a replica": replica} {
-		// Others see it within 5 seconds, the documented bound.
+		// Other servers learn of a revocation within 5 seconds, the documented
+		// bound.
 		for deadline := time.Now().Add(8 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 			if harness.Do(t, http.MethodGet, server.URL+resources(other)[0]).Status != http.StatusOK {
 				break
