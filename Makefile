@@ -1,4 +1,4 @@
-.PHONY: all build test test-all check-deploy lint demo fuzz bench
+.PHONY: all build test test-all soak check-deploy lint demo fuzz bench
 
 all: lint test build
 
@@ -17,6 +17,9 @@ test: ## vet, unit tests, and the main job with the container engines this machi
 test-all: test ## everything: also attacks, faults, logins, nodes, replicas, commands
 	go test -race -count=1 -timeout 5m ./integration/upstream
 	go test -count=1 -timeout 15m $$(go list ./integration/... | grep -v $(main:%=-e /integration/%$$) -e /integration$$ -e /integration/upstream$$)
+
+soak: ## honest clients beside one attacker of each kind, under 512 MiB; needs root and a quiet machine
+	go test -count=1 -v -timeout 30m ./integration/soak -length 20s -latency
 
 check-deploy: ## what is in deploy/, with Helm, nginx, haproxy and systemd's own checks
 	cd deploy/check && go vet ./... && go test -count=1 ./...

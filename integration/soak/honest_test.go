@@ -156,21 +156,22 @@ func (s *soak) work(ctx context.Context, length time.Duration) *sample {
 
 // operation is one pull by token, pull by recipe, or submit with a pull.
 func (s *soak) operation(ctx context.Context, c *client, n int) error {
+	s.mu.Lock()
+	tag := s.tag()
+	s.submitted++
+	env := fmt.Sprintf("N=%d", s.submitted)
+	s.mu.Unlock()
 	switch n {
 	case 0:
 		return c.pull(ctx, s.token, "1")
 	case 1:
-		return c.pull(ctx, "/v2/wt/tools/good.test/team/app", "1")
+		return c.pull(ctx, "/v2/wt/tools/good.test/team/app", tag)
 	}
-	s.mu.Lock()
-	s.submitted++
-	env := fmt.Sprintf("N=%d", s.submitted)
-	s.mu.Unlock()
-	repository, err := c.submit(ctx, submission(s.good.host+"/team/app:1", env))
+	repository, err := c.submit(ctx, submission(s.good.host+"/team/app:"+tag, env))
 	if err != nil {
 		return err
 	}
-	return c.pull(ctx, repository, "1")
+	return c.pull(ctx, repository, tag)
 }
 
 func submission(image string, env ...string) map[string]any {
