@@ -19,8 +19,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// Containerd is driven by its own client, ctr, which does without names,
-// networks and defaults of the engines on top.
+// Containerd is driven by its own client, ctr. Unlike the engines built on
+// containerd, ctr adds no names, networks or defaults.
 type Containerd struct {
 	ctr     command
 	dir     string
@@ -75,7 +75,8 @@ func startContainerd(dir string, overlay bool) (Engine, func() error, error) {
 	return engine, func() error { return errors.Join(engine.removeTasks(), d.stop()) }, nil
 }
 
-// removeTasks ends what a cancelled Run left: shims do not end with containerd.
+// removeTasks kills the tasks of a cancelled Run, because shims do not end with
+// containerd.
 func (c *Containerd) removeTasks() error {
 	list, _, err := c.ctr.run(context.Background(), "tasks", "list", "--quiet")
 	if tasks := strings.Fields(list); err == nil && len(tasks) > 0 {
@@ -91,10 +92,10 @@ func (c *Containerd) Pull(ctx context.Context, ref string) (string, error) {
 	return stdout + stderr, err
 }
 
-// PullMirrored pulls by way of the hosts.toml files in hostsDir, an absolute
-// path, as Kubernetes nodes do: ref keeps the name of the registry it comes from.
-// When the mirror fails, containerd asks what the file says is the server, and
-// without that the real registry, so that tests must give it.
+// PullMirrored pulls through the hosts.toml files in hostsDir, an absolute path,
+// as Kubernetes nodes do: ref keeps the name of the original registry. When the
+// mirror fails, containerd asks the file's server. Tests must set one, because
+// without it containerd asks the real registry.
 func (c *Containerd) PullMirrored(ctx context.Context, hostsDir, ref string) (string, error) {
 	stdout, stderr, err := c.ctr.run(ctx, "images", "pull", "--hosts-dir", hostsDir, ref)
 	return stdout + stderr, err
@@ -105,8 +106,8 @@ func (c *Containerd) Run(ctx context.Context, ref string, options RunOptions) (s
 	if err != nil {
 		return "", err
 	}
-	// When a container ends, ctr closes its pipes before it has read them: on a busy
-	// machine nothing comes of what a short program has printed.
+	// When a container ends, ctr closes its pipes before it has read them: on a
+	// busy machine the output of a short program is lost.
 	for range 3 {
 		stdout, err := c.run(ctx, ref, options.Env, process)
 		if stdout != "" || err != nil {
@@ -140,7 +141,7 @@ func (c *Containerd) Remove(ctx context.Context, ref string) error {
 }
 
 // process returns the arguments that give ctr run the meaning of options. They
-// take the place of the image's entrypoint too, so that has to be looked up.
+// replace the image's entrypoint too, so process looks it up.
 func (c *Containerd) process(ctx context.Context, ref string, options RunOptions) ([]string, error) {
 	if len(options.Entrypoint) > 0 || len(options.Args) == 0 {
 		return slices.Concat(options.Entrypoint, options.Args), nil
@@ -156,7 +157,7 @@ func (c *Containerd) process(ctx context.Context, ref string, options RunOptions
 		return nil, fmt.Errorf("containerd has no image %s", ref)
 	}
 	var manifest struct {
-		Manifests []v1.Descriptor // of an index
+		Manifests []v1.Descriptor // set for an index
 		Config    v1.Descriptor
 	}
 	if err := c.content(ctx, fields[2], &manifest); err != nil {
@@ -189,7 +190,7 @@ func (c *Containerd) content(ctx context.Context, digest string, value any) erro
 	return nil
 }
 
-// endOnceExists is an input without content that ends when a file exists.
+// endOnceExists is an empty input that ends when a file exists.
 type endOnceExists struct {
 	ctx  context.Context
 	path string

@@ -54,8 +54,8 @@ func startDocker(dir string, overlay bool) (Engine, func() error, error) {
 	return engine, func() error { return errors.Join(engine.killContainers(), d.stop()) }, nil
 }
 
-// killContainers ends what a cancelled Run left; Docker removes it then. When it
-// exits itself, it would wait ten seconds for each container.
+// killContainers kills the containers of a cancelled Run; Docker then removes
+// them. Otherwise Docker would wait ten seconds for each of them when it exits.
 func (d *Docker) killContainers() error {
 	list, _, err := d.cli.run(context.Background(), "ps", "--quiet")
 	if containers := strings.Fields(list); err == nil && len(containers) > 0 {
@@ -71,7 +71,7 @@ func (d *Docker) Pull(ctx context.Context, ref string) (string, error) {
 	return stdout + stderr, err
 }
 
-// Login is docker login.
+// Login runs docker login.
 func (d *Docker) Login(ctx context.Context, host, user, password string) error {
 	_, _, err := d.cli.run(ctx, "login", "--username="+user, "--password="+password, host)
 	return err
@@ -87,8 +87,8 @@ func (d *Docker) Remove(ctx context.Context, ref string) error {
 	return err
 }
 
-// arguments is the command line of docker, which podman shares. --entrypoint
-// takes one word, so the others go in front of the arguments.
+// arguments returns the command line of docker run, which podman shares.
+// --entrypoint takes one word, so the other words come before the arguments.
 func (o RunOptions) arguments(ref string, flags ...string) []string {
 	line := slices.Concat([]string{"run", "--rm", "--pull=never", "--network=host"}, flags)
 	for _, e := range o.Env {

@@ -19,12 +19,12 @@ import (
 type Engine interface {
 	// Name is "docker", "containerd" or "podman".
 	Name() string
-	// Pull fetches ref, of an index this machine's platform, and returns all that
-	// the engine printed, also when it fails.
+	// Pull fetches ref and returns all output of the engine, also when it fails.
+	// Of an index, it fetches the image for this machine's platform.
 	Pull(ctx context.Context, ref string) (output string, err error)
-	// Run runs a pulled image, which it never pulls itself, in a new container
-	// on the host's network, and returns its standard output. A command that
-	// exits with another status than 0 is an error.
+	// Run runs a pulled image in a new container on the host's network, and
+	// returns its standard output. It never pulls. A command that exits with
+	// another status than 0 is an error.
 	Run(ctx context.Context, ref string, options RunOptions) (stdout string, err error)
 	// Remove deletes an image. Layers stay as long as another image has them.
 	Remove(ctx context.Context, ref string) error
@@ -39,15 +39,15 @@ type RunOptions struct {
 	Env  []string // KEY=VALUE
 }
 
-// Required reports whether WAVEPROXY_REQUIRE_ENGINES is 1: a test then fails for
-// want of an engine or a tool, where it otherwise does without.
+// Required reports whether WAVEPROXY_REQUIRE_ENGINES is 1. If so, a test fails if
+// an engine or tool is missing; otherwise it runs without that engine.
 func Required() bool { return os.Getenv("WAVEPROXY_REQUIRE_ENGINES") == "1" }
 
-// starter starts an engine in its own directory. overlay tells whether overlay
-// file systems can be used there; stop ends all processes of the engine.
+// starter starts an engine in its own directory. overlay says whether overlay
+// file systems work there; stop ends all processes of the engine.
 type starter func(dir string, overlay bool) (engine Engine, stop func() error, err error)
 
-// fleet is what Available started.
+// fleet holds the engines that Available started.
 var fleet struct {
 	once    sync.Once
 	dir     string

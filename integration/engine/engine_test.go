@@ -25,8 +25,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// each runs a test on every engine, against a registry of its own: engines know
-// images by name, and the port makes the names different.
+// each runs a test on every engine, against a registry of its own. Engines know
+// images by name, and the registry's port makes the names different.
 func each(t *testing.T, test func(*testing.T, engine.Engine, *upstream.Server)) {
 	for _, e := range engine.Available(t) {
 		t.Run(e.Name(), func(t *testing.T) {
@@ -131,7 +131,8 @@ func TestFailures(t *testing.T) {
 	})
 }
 
-// A second pull downloads nothing, and a pull after Remove is a first one.
+// A second pull downloads nothing, and a pull after Remove downloads everything
+// again.
 func TestSecondPullFetchesNoBlob(t *testing.T) {
 	each(t, func(t *testing.T, e engine.Engine, s *upstream.Server) {
 		upstream.Push(t, s.Host, "busybox:multi")
@@ -143,7 +144,7 @@ func TestSecondPullFetchesNoBlob(t *testing.T) {
 				t.Fatal(err)
 			}
 			if len(s.Requests()) == 0 {
-				t.Error("pull asked the registry nothing")
+				t.Error("the pull made no request to the registry")
 			}
 			return slices.DeleteFunc(s.Requests(), func(r string) bool { return !strings.Contains(r, "/blobs/") })
 		}
@@ -158,19 +159,19 @@ func TestSecondPullFetchesNoBlob(t *testing.T) {
 		third := blobs()
 		remove()
 		if len(first) != 2 || len(third) != 2 {
-			t.Errorf("first pull and pull after Remove asked for blobs %q and %q, want config and layer", first, third)
+			t.Errorf("the first pull and the pull after Remove requested the blobs %q and %q, want config and layer", first, third)
 		}
 		most := 0
 		if e.Name() == "podman" { // it reads the config on each pull
 			most = 1
 		}
 		if len(second) > most {
-			t.Errorf("second pull asked for blobs %q", second)
+			t.Errorf("the second pull requested the blobs %q", second)
 		}
 	})
 }
 
-// What a cancelled Run leaves is Close's business, as TestMain shows.
+// Close, which TestMain calls, ends the containers that a cancelled Run leaves.
 func TestCancelledRun(t *testing.T) {
 	each(t, func(t *testing.T, e engine.Engine, s *upstream.Server) {
 		upstream.Push(t, s.Host, "busybox:oci")

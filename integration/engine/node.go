@@ -15,9 +15,9 @@ import (
 	"time"
 )
 
-// Node is a containerd as nodes of Kubernetes have it: it is told what to do
-// through CRI, and looks for hosts.toml in a directory. Pods have the network of
-// the machine, so that it takes no CNI.
+// Node is a containerd set up as on a Kubernetes node: it is driven through CRI
+// and reads hosts.toml files in a directory. Pods use the machine's network, so
+// that no CNI plugin is needed.
 type Node struct {
 	// CertsDir is the directory with hosts.toml for each registry.
 	CertsDir string
@@ -27,14 +27,16 @@ type Node struct {
 	ctr    command
 }
 
-// Releases are the containerds that nodes are tested with: Debian's, and one of
-// the current series, whose programs are in containerd2 in a directory of PATH.
+// Releases are the containerd releases that nodes are tested with: Debian's, and
+// one of the current series. The programs of the latter are in the subdirectory
+// containerd2 of a directory in PATH.
 var Releases = []string{"1.6", "2"}
 
-// pause is the image that every pod begins with. SetPause says what it is.
+// pause is the name of the image that every pod begins with. SetPause sets its
+// content.
 const pause = "pause.test/pause:1"
 
-// nodeConfigs are the configurations, by release.
+// nodeConfigs holds containerd's configuration by release.
 var nodeConfigs = map[string]string{
 	"1.6": `version = 2
 root = "%[1]s/root"
@@ -86,8 +88,8 @@ disabled_plugins = ["io.containerd.nri.v1.nri"]
 `,
 }
 
-// StartNode runs a containerd until the test has ended. Without the programs, ok
-// is false, or the test fails if Required.
+// StartNode runs a containerd until the test has ended. If its programs are
+// missing, ok is false, or the test fails if Required.
 func StartNode(t testing.TB, release string) (node *Node, ok bool) {
 	t.Helper()
 	node, err := startNode(t, release)
@@ -175,8 +177,8 @@ func newCommandIn(subdirectory, name, dir string, env ...string) (command, error
 	return command{}, fmt.Errorf("%s/%s: %w", subdirectory, name, exec.ErrNotFound)
 }
 
-// removePods ends what a test that failed has left: shims do not end with
-// containerd.
+// removePods removes the pods that a failed test has left, because shims do not
+// end with containerd.
 func (n *Node) removePods(t testing.TB) {
 	list, _, err := n.crictl.run(context.Background(), "pods", "--quiet")
 	if pods := strings.Fields(list); err == nil && len(pods) > 0 {
@@ -187,8 +189,8 @@ func (n *Node) removePods(t testing.TB) {
 	}
 }
 
-// SetPause makes an image of a registry at localhost the one that every pod begins
-// with. Its program must run until it is ended.
+// SetPause makes ref, an image of a registry at localhost, the image that every
+// pod begins with. Its program must run until it is killed.
 func (n *Node) SetPause(ctx context.Context, ref string) error {
 	if _, _, err := n.ctr.run(ctx, "images", "pull", "--plain-http", ref); err != nil {
 		return err
@@ -199,8 +201,8 @@ func (n *Node) SetPause(ctx context.Context, ref string) error {
 	return n.await(ctx, pause)
 }
 
-// await waits until CRI knows an image that ctr has made: it learns of it from an
-// event.
+// await waits until CRI knows an image that ctr has made. CRI learns of it from
+// an event.
 func (n *Node) await(ctx context.Context, ref string) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -213,13 +215,14 @@ func (n *Node) await(ctx context.Context, ref string) error {
 	}
 }
 
-// Pull pulls an image as the kubelet does.
+// Pull pulls an image through CRI, as the kubelet does.
 func (n *Node) Pull(ctx context.Context, ref string) (output string, err error) {
 	stdout, stderr, err := n.crictl.run(ctx, "pull", ref)
 	return stdout + stderr, err
 }
 
-// PullWithCtr pulls with containerd's own client, which takes the same files.
+// PullWithCtr pulls with containerd's own client, which reads the same hosts.toml
+// files.
 func (n *Node) PullWithCtr(ctx context.Context, ref string) (output string, err error) {
 	stdout, stderr, err := n.ctr.run(ctx, "images", "pull", "--hosts-dir", n.CertsDir, ref)
 	if err == nil {
@@ -234,9 +237,9 @@ func (n *Node) Remove(ctx context.Context, ref string) error {
 	return err
 }
 
-// Run runs a pulled image in a pod of its own until it ends, and returns what it
-// has printed. command replaces the image's entrypoint, args its command, as
-// those of a pod do.
+// Run runs a pulled image in a pod of its own until its program ends, and returns
+// the output. As in a pod's specification, command replaces the image's
+// entrypoint and args its command.
 func (n *Node) Run(ctx context.Context, ref string, command, args []string) (stdout string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
@@ -245,7 +248,7 @@ func (n *Node) Run(ctx context.Context, ref string, command, args []string) (std
 		return "", err
 	}
 	name := filepath.Base(logs)
-	const machine = 2 // a namespace of the machine, and no new one
+	const machine = 2 // CRI's number for the machine's own namespace
 	pod, err := writeJSON(logs, "pod.json", map[string]any{
 		"metadata":      map[string]any{"name": name, "namespace": "default", "uid": name, "attempt": 1},
 		"log_directory": logs,

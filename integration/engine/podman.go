@@ -11,8 +11,9 @@ import (
 // Podman needs no daemon.
 type Podman struct{ cli command }
 
-// podmanConfig replaces the machine's. Locks in files are below tmpdir, while
-// those in shared memory are common to all podmans of the machine.
+// podmanConfig replaces the machine's configuration. It keeps locks in files
+// below tmpdir, because locks in shared memory are common to all podmans of the
+// machine.
 const podmanConfig = `[engine]
 lock_type = "file"
 events_logger = "none"
@@ -24,7 +25,8 @@ func startPodman(dir string, overlay bool) (Engine, func() error, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	// Not crun, which is podman's first choice: it fails where cgroup v1 and v2 are both mounted.
+	// podman's first choice is crun, which fails where cgroup v1 and v2 are both
+	// mounted.
 	runc, err := find("runc")
 	if err != nil {
 		return nil, nil, err
@@ -48,7 +50,8 @@ func startPodman(dir string, overlay bool) (Engine, func() error, error) {
 		return nil, nil, err
 	}
 	return &Podman{cli}, func() error {
-		// For what a cancelled Run left. It may go by itself meanwhile.
+		// Removes the containers of a cancelled Run. They may end by themselves
+		// meanwhile.
 		_, _, err := cli.run(context.Background(), "rm", "--all", "--force", "--ignore", "--time=0")
 		return err
 	}, nil

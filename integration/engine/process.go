@@ -25,8 +25,8 @@ const (
 )
 
 // systemPath is where packages put engines and their helpers. It comes before
-// PATH: a containerd, shim or docker that somebody put elsewhere would be mixed
-// with the packaged ones. It has sbin, which users' PATH often lacks.
+// PATH: a containerd, shim or docker installed elsewhere would be mixed with the
+// packaged ones. It has sbin, which users' PATH often lacks.
 const systemPath = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 func find(name string) (string, error) {
@@ -38,8 +38,8 @@ func find(name string) (string, error) {
 	return exec.LookPath(name)
 }
 
-// command is an engine's program with the flags and environment of all its
-// calls. The environment is made from nothing: no proxy, no credentials.
+// command is an engine's program with the flags and environment of all its calls.
+// The environment starts empty: no proxy, no credentials.
 type command struct {
 	path  string
 	flags []string
@@ -59,7 +59,7 @@ func newCommand(name, dir string, env ...string) (command, error) {
 	return command{path: path, env: env}, nil
 }
 
-// run returns what the program wrote. Its error has the end of both outputs.
+// run returns the program's output. Its error has the end of both streams.
 func (c command) run(ctx context.Context, args ...string) (stdout, stderr string, err error) {
 	return c.runWith(ctx, nil, args...)
 }
@@ -94,8 +94,8 @@ type daemon struct {
 	exited  chan struct{}
 }
 
-// start starts the program in the background, its output in the file log, and
-// waits until ready succeeds.
+// start starts the program in the background, writes its output to the file log,
+// and waits until ready succeeds.
 func (c command) start(log string, ready func(context.Context) error) (*daemon, error) {
 	if os.Geteuid() != 0 {
 		return nil, fmt.Errorf("%s needs root", c.path)
@@ -119,7 +119,7 @@ func (c command) start(log string, ready func(context.Context) error) (*daemon, 
 		err := cmd.Start()
 		started <- err
 		if err == nil {
-			cmd.Wait() // how it ended shows in the log
+			cmd.Wait() // the log shows how the process ended
 		}
 	}()
 	if err := <-started; err != nil {
@@ -143,7 +143,7 @@ func (d *daemon) await(ready func(context.Context) error) error {
 		}
 		select {
 		case <-d.exited:
-			return errors.New("it exited")
+			return errors.New("the process exited")
 		case <-ctx.Done():
 			return err
 		case <-time.After(50 * time.Millisecond):

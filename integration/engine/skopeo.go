@@ -15,8 +15,8 @@ import (
 // Skopeo copies images and runs none.
 type Skopeo struct{ cli command }
 
-// FindSkopeo returns skopeo, for this test, if it is installed. If not, it says so on the
-// test's log, or fails the test if Required.
+// FindSkopeo returns skopeo for this test. If it is not installed, FindSkopeo
+// says so in the test's log, or fails the test if Required.
 func FindSkopeo(t testing.TB) (*Skopeo, bool) {
 	t.Helper()
 	cli, err := newCommand("skopeo", t.TempDir())
@@ -31,9 +31,9 @@ func FindSkopeo(t testing.TB) (*Skopeo, bool) {
 	return &Skopeo{cli}, true
 }
 
-// Copy copies ref, of an index all images, to a directory that it removes, and
-// returns the digest. skopeo checks all blobs against their digests on the way,
-// and refuses to change a manifest.
+// Copy copies ref to a directory that it then removes, and returns the digest. Of
+// an index, it copies all images. skopeo checks all blobs against their digests
+// on the way, and refuses to change a manifest.
 func (s *Skopeo) Copy(ctx context.Context, ref string) (digest.Digest, error) {
 	dir, err := os.MkdirTemp("", "wp-copy-")
 	if err != nil {
@@ -41,7 +41,7 @@ func (s *Skopeo) Copy(ctx context.Context, ref string) (digest.Digest, error) {
 	}
 	defer os.RemoveAll(dir)
 	file := filepath.Join(dir, "digest")
-	// Signatures are not what is tested, so a machine without a policy will do.
+	// No test is about signatures, so the machine needs no signature policy.
 	_, _, err = s.cli.run(ctx, "--insecure-policy", "copy", "--all", "--preserve-digests", "--src-tls-verify=false",
 		"--digestfile="+file, "docker://"+ref, "dir:"+filepath.Join(dir, "image"))
 	if err != nil {

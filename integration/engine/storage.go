@@ -48,7 +48,7 @@ func makeDir(pattern string) (string, error) {
 	return dir, nil
 }
 
-// removeAll removes dir, and unmounts first what is mounted there and below.
+// removeAll unmounts all file systems at dir and below it, then removes dir.
 func removeAll(dir string) error {
 	mounts, err := mountsIn(dir)
 	if err != nil {
@@ -56,14 +56,14 @@ func removeAll(dir string) error {
 	}
 	for _, m := range slices.Backward(mounts) {
 		if err := syscall.Unmount(m, syscall.MNT_DETACH); err != nil {
-			// Removing now could delete what is mounted there.
+			// Removing now could delete the files of the mounted file system.
 			return fmt.Errorf("unmount %s: %w", m, err)
 		}
 	}
 	return os.RemoveAll(dir)
 }
 
-// mountsIn lists dir and all below it that is a mount point, in the order they were
+// mountsIn lists the mount points at dir and below it, in the order they were
 // mounted.
 func mountsIn(dir string) ([]string, error) {
 	f, err := os.Open("/proc/self/mountinfo")

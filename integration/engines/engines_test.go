@@ -10,9 +10,9 @@ import (
 	"github.com/waveproxy/waveproxy/integration/upstream"
 )
 
-// TestEngines runs augmented images in every container engine here: what is
-// injected must execute, with the recipe's environment, and everything else
-// must be as the base image has it.
+// TestEngines runs augmented images in every container engine of this machine.
+// The injected program must run with the recipe's environment, and the rest must
+// be the same as in the base image.
 func TestEngines(t *testing.T) {
 	for _, e := range engine.Available(t) {
 		t.Run(e.Name(), func(t *testing.T) {
@@ -23,7 +23,7 @@ func TestEngines(t *testing.T) {
 			p := harness.StartProxy(t, "", harness.DockerHub(reg.URL))
 			for _, kind := range harness.BaseImages {
 				if kind == "busybox:zstd" && e.Name() == "docker" {
-					continue // Docker's own store cannot unpack zstd, whoever serves it
+					continue // Docker's own store cannot unpack zstd, with or without this server
 				}
 				t.Run(kind, func(t *testing.T) { runGreeter(t, e, p, kind) })
 			}
@@ -49,7 +49,7 @@ func runGreeter(t *testing.T, e engine.Engine, p *harness.Proxy, kind string) {
 	}
 }
 
-// runUnchanged adds a file and nothing else: the image must start as its base.
+// runUnchanged adds a file and nothing else. The image must start like its base.
 func runUnchanged(t *testing.T, e engine.Engine, p *harness.Proxy, reg *upstream.Server) {
 	a := p.Augment(t, harness.Request{ContainerImage: "busybox:entry", ContainerConfig: &harness.Config{
 		Layers: []harness.Layer{harness.LayerOf(t, harness.File{Name: "srv/added", Mode: 0o644, Text: "added\n"})},
@@ -78,7 +78,7 @@ func runUsrMerge(t *testing.T, e engine.Engine, p *harness.Proxy) {
 	}
 }
 
-// runManyLayers injects three layers where there is room for one.
+// runManyLayers injects three layers into an image that has room for one more.
 func runManyLayers(t *testing.T, e engine.Engine, p *harness.Proxy) {
 	a := p.Augment(t, harness.Request{ContainerImage: "busybox:layers124", ContainerConfig: &harness.Config{
 		Cmd: []string{"/bin/sh", "-c", "cat /one /two /three"},
@@ -94,7 +94,7 @@ func runManyLayers(t *testing.T, e engine.Engine, p *harness.Proxy) {
 	}
 }
 
-// pullTwice counts blobs: a name that was pulled downloads nothing again.
+// pullTwice counts blobs: the second pull of a name downloads nothing.
 func pullTwice(t *testing.T, e engine.Engine, p *harness.Proxy, reg *upstream.Server) {
 	a := p.Augment(t, harness.Request{ContainerImage: "busybox:oci", ContainerConfig: &harness.Config{Env: []string{"ENGINE=" + e.Name()}}})
 	harness.MustPull(t, e, a.TargetImage)
@@ -102,7 +102,7 @@ func pullTwice(t *testing.T, e engine.Engine, p *harness.Proxy, reg *upstream.Se
 	before := len(p.Log.String())
 	harness.MustPull(t, e, a.TargetImage)
 	if requests := reg.Requests(); len(requests) != 0 {
-		t.Errorf("the second pull asked the upstream for %v", requests)
+		t.Errorf("the second pull requested %v from the upstream", requests)
 	}
 	log := p.Log.String()[before:]
 	for line := range strings.Lines(log) {

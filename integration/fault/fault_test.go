@@ -21,7 +21,8 @@ import (
 	"github.com/waveproxy/waveproxy/integration/upstream"
 )
 
-// untouched asks for an image whose layers are all the upstream's.
+// untouched returns a submission that adds no layer: all of the image's layers
+// are the upstream's.
 func untouched(image string) harness.Request {
 	return harness.Request{ContainerImage: image, ContainerConfig: &harness.Config{Env: []string{"ADDED=1"}}}
 }
@@ -35,8 +36,8 @@ func faultyRepository(p *harness.Proxy, a harness.Answer) string {
 	return name
 }
 
-// TestResumeLargeBlob: a connection that ends at every tenth of a gibibyte costs
-// one request for the rest each time, and no byte twice.
+// TestResumeLargeBlob breaks the connection at every tenth of a gibibyte. Each
+// break costs one request for the rest, and no byte is transferred twice.
 func TestResumeLargeBlob(t *testing.T) {
 	const size, tenth = 1 << 30, (1 << 30) / 10
 	reg := upstream.NewFaulty(t)
@@ -76,15 +77,14 @@ func TestResumeLargeBlob(t *testing.T) {
 	}
 }
 
-// faultCase is an image one layer of which comes from an upstream that goes
-// wrong.
+// faultCase is an image with one layer whose download fails in a given way.
 type faultCase struct {
 	name   string
 	h2     bool
-	first  []upstream.Fault // of the requests for the layer
-	always upstream.Fault   // of all after them
-	// What a person must be told when the layer cannot be had, by Docker and by
-	// the server. Empty: it can be had.
+	first  []upstream.Fault // of the first requests for the layer, in order
+	always upstream.Fault   // of every later request for the layer
+	// What Docker and the server's log must say when the layer cannot be
+	// downloaded. Both are empty if it can.
 	docker, log string
 
 	layer  digest.Digest
@@ -103,9 +103,9 @@ func (c *faultCase) plan(g upstream.Get) upstream.Fault {
 	return c.always
 }
 
-// retrying is what Docker says when it gets a 502. It goes on for 75 seconds before
-// it says that, so nobody waits here: its user gives up, once the server has
-// refused the layer twice.
+// retrying is what Docker says when it gets a 502. It retries for 75 seconds
+// before it reports the failure. The test does not wait that long: it cancels the
+// pull once the server has refused the layer twice.
 const retrying = "Retrying in"
 
 func faultCases() []*faultCase {
@@ -149,9 +149,9 @@ func faultCases() []*faultCase {
 	}
 }
 
-// TestFaults pulls with Docker whatever an upstream that goes wrong can be made
-// to give. What cannot be had fails with a reason, leaves no image behind, and
-// does not harm the next pull.
+// TestFaults pulls with Docker from an upstream with each kind of fault. A pull
+// that cannot succeed fails with a reason, leaves no image behind, and does not
+// harm the next pull.
 func TestFaults(t *testing.T) {
 	docker := harness.DockerEngine(t)
 	plain := upstream.NewFaulty(t)
@@ -216,7 +216,7 @@ func (c *faultCase) wantFailure(t *testing.T, docker engine.Engine, p *harness.P
 		t.Error("the pull succeeded")
 	}
 	if _, err := docker.Run(t.Context(), c.image.TargetImage, engine.RunOptions{Args: []string{"true"}}); err == nil || !strings.Contains(err.Error(), "No such image") {
-		t.Errorf("after a pull that failed, the image is run: %v", err)
+		t.Errorf("run after a failed pull: %v, want no such image", err)
 	}
 	if !strings.Contains(c.output, c.docker) {
 		t.Errorf("Docker does not say %q: %s", c.docker, c.output)
@@ -227,7 +227,7 @@ func (c *faultCase) wantFailure(t *testing.T, docker engine.Engine, p *harness.P
 	}
 }
 
-// lines returns those of the log about the layer.
+// lines returns the lines of the server's log about the layer.
 func (c *faultCase) lines(p *harness.Proxy) (lines []string) {
 	for line := range strings.Lines(p.Log.String()) {
 		if strings.Contains(line, c.layer.String()) && strings.Contains(line, `"method":"GET"`) {
@@ -245,7 +245,7 @@ func (c *faultCase) pull(ctx context.Context, docker engine.Engine, p *harness.P
 			for len(c.lines(p)) == 0 && ctx.Err() == nil {
 				time.Sleep(100 * time.Millisecond)
 			}
-			time.Sleep(2 * time.Second) // of the five until it tries again
+			time.Sleep(2 * time.Second) // part of the five seconds until Docker retries
 			cancel()
 		}()
 	}

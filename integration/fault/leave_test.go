@@ -23,10 +23,11 @@ import (
 
 var goroutineTotal = regexp.MustCompile(`^goroutine profile: total (\d+)`)
 
-// goroutines returns how many the server has, and where they are.
+// goroutines returns the server's number of goroutines, and their stacks.
 func goroutines(t *testing.T, p *harness.Proxy) (int, string) {
 	t.Helper()
-	// On a connection of its own, which does not stay.
+	// The connection is not kept, because its goroutines would be counted the
+	// next time.
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Get(p.DebugURL + "/debug/pprof/goroutine?debug=1")
 	if err != nil {
@@ -64,9 +65,9 @@ func descriptors(t *testing.T, pid int) []string {
 	return open
 }
 
-// TestLeavingClients: clients that leave at any moment, of an upstream that goes
-// wrong at any moment, leave nothing behind: no goroutine, no connection, no file.
-// With the cache, too, which reads on for those who stay.
+// TestLeavingClients: clients that leave at any moment leave no goroutine,
+// connection or file behind, even if the upstream fails at any moment. The same
+// holds with the cache, which keeps reading for the clients that stay.
 func TestLeavingClients(t *testing.T) {
 	path, err := harness.RaceBinary()
 	if err != nil {
@@ -129,7 +130,7 @@ func leave(t *testing.T, path, cacheSize string) {
 	reg.SetPlan(nil)
 	t.Logf("%d of %d pulls were whole", whole, whole+left)
 	if whole == 0 || left == 0 {
-		t.Error("that tests nothing")
+		t.Error("no pull was complete, or none was cut short, so nothing was tested")
 	}
 	var where string
 	var n int
@@ -151,7 +152,8 @@ func leave(t *testing.T, path, cacheSize string) {
 	}
 }
 
-// settled waits until what is measured stays the same.
+// settled measures until two results in a row are the same, and returns that
+// result.
 func settled(t *testing.T, measure func() (int, []string, string)) (int, []string, string) {
 	t.Helper()
 	n, open, where := measure()
@@ -166,8 +168,9 @@ func settled(t *testing.T, measure func() (int, []string, string)) (int, []strin
 	return n, open, where
 }
 
-// pullAndLeave reads a blob, and most often only some of it, at times slowly or
-// not even the headers. What it reads to the end must be right.
+// pullAndLeave requests a blob and usually leaves after a part of it, at times
+// slowly or before the headers. A blob that it reads to the end must have the
+// right digest.
 func pullAndLeave(ctx context.Context, client *http.Client, url string) (whole bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -180,7 +183,7 @@ func pullAndLeave(ctx context.Context, client *http.Client, url string) (whole b
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return false, nil // it left, or was cut
+		return false, nil // the client left, or the connection broke
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {

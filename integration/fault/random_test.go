@@ -20,26 +20,25 @@ import (
 	"github.com/waveproxy/waveproxy/integration/upstream"
 )
 
-// outcome is what becomes of a pull.
+// outcome is how the pull of one blob ends.
 type outcome int
 
 const (
 	complete outcome = iota
-	refused          // an error, or less than was announced
-	corrupt          // all bytes that were announced, and other ones
+	refused          // an error, or fewer bytes than announced
+	corrupt          // as many bytes as announced, but wrong ones
 )
 
-// misfortune is the faults that the requests of one pull for one layer meet, and
-// what must become of it.
+// misfortune lists the faults of the requests for one layer in one pull, and the
+// outcome that the pull must have.
 type misfortune struct {
 	weight int
 	kinds  []upstream.Kind
-	always bool // the last of kinds for all that follow
+	always bool // the last of kinds also meets all later requests
 	want   outcome
 }
 
-// misfortunes avoid what takes seconds, which is in TestFaults, except for a
-// few.
+// misfortunes contains few faults that take seconds; TestFaults has the others.
 var misfortunes = []misfortune{
 	{weight: 450, want: complete},
 	{weight: 100, kinds: []upstream.Kind{upstream.Reset}},
@@ -64,7 +63,8 @@ var misfortunes = []misfortune{
 	{weight: 10, kinds: []upstream.Kind{upstream.Flipped}, always: true, want: corrupt},
 }
 
-// fate is the same each time for one layer of one repository, and the same seed.
+// fate returns the misfortune of a layer. It is always the same for the same
+// seed, repository and layer.
 func fate(seed uint64, repository string, d digest.Digest) (misfortune, *rand.Rand) {
 	h := fnv.New64a()
 	_, _ = io.WriteString(h, repository+"@"+d.String()) // never fails
@@ -82,9 +82,9 @@ func fate(seed uint64, repository string, d digest.Digest) (misfortune, *rand.Ra
 	panic("unreachable")
 }
 
-// TestRandomFaults: of a thousand pulls under faults of every kind, each has the
-// outcome that its faults allow, layer by layer. None gets wrong bytes, unless
-// they come from the upstream.
+// TestRandomFaults makes a thousand pulls under faults of every kind. Each layer
+// of each pull has the outcome that its faults allow. No pull gets wrong bytes,
+// unless the upstream sent them.
 func TestRandomFaults(t *testing.T) {
 	const pulls, workers, seed, largest = 1000, 16, 5, 96 << 10
 	reg := upstream.NewFaulty(t)
@@ -98,7 +98,7 @@ func TestRandomFaults(t *testing.T) {
 		isLayer[d] = true
 	}
 	reg.SetPlan(func(g upstream.Get) upstream.Fault {
-		if !isLayer[g.Digest] { // what the others need to be made at all
+		if !isLayer[g.Digest] { // without the config no image is made
 			return upstream.Fault{}
 		}
 		m, random := fate(seed, g.Repository, g.Digest)
@@ -163,7 +163,7 @@ func TestRandomFaults(t *testing.T) {
 	}
 }
 
-// fastPuller pulls as engines do, without keeping anything.
+// fastPuller makes the requests of an engine's pull and keeps no data.
 type fastPuller struct {
 	proxy  *harness.Proxy
 	client *http.Client
@@ -174,8 +174,8 @@ type result struct {
 	err     error
 }
 
-// Pull returns what became of each blob of the image. It is an error if there is
-// no manifest.
+// pull returns the result for each blob of the image. A missing manifest is an
+// error.
 func (c fastPuller) pull(ctx context.Context, repository string) (map[digest.Digest]result, error) {
 	body, err := json.Marshal(untouched(repository + ":1"))
 	if err != nil {

@@ -14,13 +14,13 @@ import (
 	"github.com/waveproxy/waveproxy/integration/upstream"
 )
 
-// TestRedirect pulls from a registry that wants a login and keeps its blobs in a
-// storage elsewhere, with each client: either the client goes there, or this
-// server does for it. The storage is never shown the login.
+// TestRedirect pulls, with each client, from a registry that requires a login and
+// redirects blob requests to a storage. Either the client follows the redirect,
+// or the server does. The storage never receives the login.
 func TestRedirect(t *testing.T) {
 	pulls := map[string]func(ctx context.Context, image string) error{
-		// crane follows no redirect to a private address of another host than it was
-		// told to pull from.
+		// crane follows no redirect to a private address, except at the host that
+		// it pulls from.
 		"crane": func(_ context.Context, image string) error {
 			return harness.CraneValidate(t, strings.Replace(image, "localhost:", "127.0.0.1:", 1))
 		},
@@ -39,7 +39,8 @@ func TestRedirect(t *testing.T) {
 	}
 	for i, mode := range []string{"redirect", "stream"} {
 		t.Run(mode, func(t *testing.T) {
-			// Other layers each time: engines do not ask for what they have.
+			// Each run has other layers, because an engine does not request
+			// layers that it has.
 			reg := upstream.NewFaulty(t)
 			layers := reg.AddImage(t, "library/away", byte(220+i), 64<<10, harness.MiB)
 			storage := upstream.NewStorage(t, reg)
@@ -63,19 +64,20 @@ func TestRedirect(t *testing.T) {
 					wantSource(t, p.Log.String()[before:], mode, layers)
 					seen := storage.Seen()
 					if len(seen) < len(layers) {
-						t.Errorf("the storage was asked %d times for %d blobs", len(seen), len(layers))
+						t.Errorf("the storage got %d requests for %d blobs", len(seen), len(layers))
 					}
 					for _, h := range seen {
 						if len(h.Values("Authorization")) > 0 || len(h.Values("Cookie")) > 0 {
 							t.Errorf("the storage was sent %v", h)
 						}
-						// Clients that follow a redirect by themselves send the URL that led
-						// there, with the token, and no header of ours keeps them from it.
+						// A client that follows a redirect sends the URL with the
+						// token as the referrer. No header of ours can prevent
+						// that.
 						if mode == "stream" && h.Get("Referer") != "" {
 							t.Errorf("the storage was sent the referrer %s", h.Get("Referer"))
 						}
 						if ours := strings.HasPrefix(h.Get("User-Agent"), "waveproxy"); ours != (mode == "stream") {
-							t.Errorf("the storage was asked by %q", h.Get("User-Agent"))
+							t.Errorf("the storage got a request of %q", h.Get("User-Agent"))
 						}
 					}
 				})
@@ -84,7 +86,8 @@ func TestRedirect(t *testing.T) {
 	}
 }
 
-// wantSource reads from the log how each blob reached the client.
+// wantSource fails the test unless the log says that each blob reached the client
+// in the given way.
 func wantSource(t *testing.T, log, mode string, layers []digest.Digest) {
 	t.Helper()
 	passed := map[digest.Digest]bool{}
@@ -113,7 +116,7 @@ func wantSource(t *testing.T, log, mode string, layers []digest.Digest) {
 	}
 	for _, d := range layers {
 		if !passed[d] {
-			t.Errorf("nobody asked for %s:\n%s", d, log)
+			t.Errorf("the log has no request for %s:\n%s", d, log)
 		}
 	}
 }

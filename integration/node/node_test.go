@@ -20,7 +20,7 @@ import (
 	"github.com/waveproxy/waveproxy/integration/upstream"
 )
 
-// recorder stands before a server and notes what it is asked for.
+// recorder stands before a server and records the requests.
 type recorder struct {
 	*httptest.Server
 	mu       sync.Mutex
@@ -45,8 +45,8 @@ func record(t *testing.T, p *harness.Proxy) *recorder {
 	return r
 }
 
-// take returns what was asked since the last time, sorted: blobs come in any
-// order.
+// take returns the requests since the last call, sorted, because blobs come in
+// any order.
 func (r *recorder) take() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -73,7 +73,7 @@ func TestNodes(t *testing.T) {
 			if err := n.SetPause(t.Context(), pause.TargetImage); err != nil {
 				t.Fatal(err)
 			}
-			n.blobs(t, pause.ContainerToken+"/library/busybox", "docker") // which it has now
+			n.blobs(t, pause.ContainerToken+"/library/busybox", "docker") // notes that the node has these blobs now
 			t.Run("a tag", n.tag)
 			t.Run("with ctr", n.ctr)
 			t.Run("pinned", n.pinned)
@@ -91,11 +91,11 @@ type nodeTest struct {
 	digests map[string]digest.Digest
 	p       *harness.Proxy
 	seen    *recorder
-	has     map[digest.Digest]bool // blobs that were pulled before
+	has     map[digest.Digest]bool // blobs that the node has
 }
 
-// hosts runs "waveproxy hosts". Nothing here may reach the real Docker Hub: where
-// the file names it, the local registry takes its place.
+// hosts runs "waveproxy hosts". No test may reach the real Docker Hub, so hosts
+// replaces it in the file by the local registry.
 func (n nodeTest) hosts(t *testing.T, args ...string) {
 	t.Helper()
 	if _, stderr, err := harness.Run(t, nil, slices.Concat([]string{"hosts", "--dir", n.CertsDir}, args)...); err != nil {
@@ -119,7 +119,7 @@ func (n nodeTest) pull(t *testing.T, ref string) {
 	}
 }
 
-// says runs a pulled image.
+// says runs a pulled image and fails the test unless it prints want.
 func (n nodeTest) says(t *testing.T, ref, want string, command ...string) {
 	t.Helper()
 	out, err := n.Run(t.Context(), ref, command, nil)
@@ -131,14 +131,14 @@ func (n nodeTest) says(t *testing.T, ref, want string, command ...string) {
 	}
 }
 
-// isPlain says that an image has nothing of the recipe.
+// isPlain fails the test if an image has any part of the recipe.
 func (n nodeTest) isPlain(t *testing.T, ref string) {
 	t.Helper()
 	n.says(t, ref, "none\n", "/bin/sh", "-c", `test ! -e /opt/scripts && echo "${GREETING-none}"`)
 }
 
-// blobs returns the digest of an image's manifest, and the blobs of it that the
-// node has to pull.
+// blobs returns the digest of an image's manifest, and those of its blobs that
+// the node has to pull.
 func (n nodeTest) blobs(t *testing.T, name, tag string) (root string, blobs []digest.Digest) {
 	t.Helper()
 	root, m := harness.NamedManifest(t, n.p, name, tag)
@@ -151,8 +151,8 @@ func (n nodeTest) blobs(t *testing.T, name, tag string) (root string, blobs []di
 	return root, blobs
 }
 
-// asked are the requests of a pull of an image with one manifest; name is what
-// its repository is called without ns.
+// asked returns the requests of a pull of an image with one manifest. name is the
+// repository's name in requests without ns.
 func (n nodeTest) asked(t *testing.T, name, tag, ns string) []string {
 	t.Helper()
 	root, blobs := n.blobs(t, "scripts/"+name, tag)
@@ -188,14 +188,14 @@ func (n nodeTest) ctr(t *testing.T) {
 	n.says(t, ref, harness.ScriptsGreeting, "/opt/scripts/hello")
 }
 
-// pinned images are what their digest says, byte for byte.
+// pinned pulls by digest: the image must be the registry's, byte for byte.
 func (n nodeTest) pinned(t *testing.T) {
 	ref := "docker.io/library/busybox@" + n.digests["busybox:entry"].String()
 	n.pull(t, ref)
 	if got := n.seen.take(); !slices.Contains(got, "GET /v2/wt/scripts/library/busybox/manifests/"+n.digests["busybox:entry"].String()+"?ns=docker.io") {
 		t.Errorf("requests %q", got)
 	}
-	n.says(t, ref, "hello\n", "/bin/sh", "-c", `test ! -e /opt/scripts && echo "$GREETING"`) // its own
+	n.says(t, ref, "hello\n", "/bin/sh", "-c", `test ! -e /opt/scripts && echo "$GREETING"`) // the base image's own variable
 	if !strings.Contains(n.p.Log.String(), `"untouched":true`) {
 		t.Error("the log does not say that an image was left as it is")
 	}
@@ -204,7 +204,7 @@ func (n nodeTest) pinned(t *testing.T) {
 	}
 }
 
-// all has one file for all registries.
+// all tests one hosts.toml file for all registries.
 func (n nodeTest) all(t *testing.T) {
 	n.hosts(t, "docker.io", "--remove")
 	n.hosts(t, "_default", "--recipe", "scripts", "--server", n.seen.URL)
@@ -218,7 +218,7 @@ func (n nodeTest) all(t *testing.T) {
 	n.hosts(t, "--remove")
 }
 
-// down: containerd asks the registry itself.
+// down stops the server: containerd then asks the registry itself.
 func (n nodeTest) down(t *testing.T) {
 	n.hosts(t, "docker.io", "--recipe", "scripts", "--server", n.seen.URL)
 	const ref = "docker.io/library/busybox:oci"
@@ -226,7 +226,8 @@ func (n nodeTest) down(t *testing.T) {
 	n.isPlain(t, ref)
 }
 
-// required: nobody asks the registry.
+// required stops the server with --required files: containerd then does not ask
+// the registry.
 func (n nodeTest) required(t *testing.T) {
 	n.hosts(t, "docker.io", "--recipe", "scripts", "--server", n.seen.URL, "--required")
 	n.reg.Reset()
@@ -234,6 +235,6 @@ func (n nodeTest) required(t *testing.T) {
 		t.Errorf("a plain image was pulled: %s", out)
 	}
 	if got := n.reg.Requests(); len(got) > 0 {
-		t.Errorf("the registry was asked for %q", got)
+		t.Errorf("the registry got the requests %q", got)
 	}
 }

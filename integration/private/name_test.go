@@ -16,11 +16,10 @@ import (
 	"github.com/waveproxy/waveproxy/integration/harness"
 )
 
-// nameServer answers DNS queries for no name at all: those that begin with
-// "broken" as a server in trouble does, all others as one that knows that they do
-// not exist.
+// nameServer is a DNS server without names. It answers SERVFAIL for names that
+// begin with "broken", and NXDOMAIN for all others.
 type nameServer struct {
-	addr  string // on loopback, at port 53, the only one that resolv.conf knows
+	addr  string // on loopback, at port 53, because resolv.conf cannot name a port
 	mu    sync.Mutex
 	asked []string
 }
@@ -74,8 +73,8 @@ func (s *nameServer) wasAsked(name string) bool {
 	return slices.Contains(s.asked, name)
 }
 
-// resolveWith returns a program that starts the server with an /etc/resolv.conf of
-// its own, so that it asks s for names. No query leaves the machine.
+// resolveWith returns a program that starts the server with its own
+// /etc/resolv.conf, which names s. No query leaves the machine.
 func resolveWith(t *testing.T, s *nameServer) string {
 	t.Helper()
 	path, err := harness.Binary()
@@ -92,8 +91,8 @@ func resolveWith(t *testing.T, s *nameServer) string {
 	return program
 }
 
-// TestPrivateNames: a name that does not exist, and one that DNS cannot be asked
-// for, each have a message that is about DNS and not about the credential.
+// TestPrivateNames: a name that does not exist, and a name whose lookup fails,
+// each have a message that is about DNS and not about the credential.
 func TestPrivateNames(t *testing.T) {
 	names := newNameServer(t)
 	program := resolveWith(t, names)
@@ -120,7 +119,7 @@ func TestPrivateNames(t *testing.T) {
 			t.Errorf("%s: message %q", image, a.Message)
 		}
 		if !names.wasAsked(test.host) {
-			t.Errorf("the test's DNS server was not asked for %s: was another?", test.host)
+			t.Errorf("the test's DNS server got no query for %s: another server may have got it", test.host)
 		}
 	}
 }

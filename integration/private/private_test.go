@@ -18,8 +18,8 @@ import (
 	"github.com/waveproxy/waveproxy/integration/upstream"
 )
 
-// TestPrivateImages pulls a private image, augmented, with the credentials in
-// each place where they can be given, and runs it.
+// TestPrivateImages pulls and runs an augmented private image, with the
+// credentials in each place where they can be given.
 func TestPrivateImages(t *testing.T) {
 	docker := engine.Available(t)[0]
 	push, pull := harness.Pusher(), harness.Puller("pull")
@@ -81,7 +81,8 @@ func TestPrivateImages(t *testing.T) {
 	}
 }
 
-// TestCredentialsByPath: other credentials for the repositories below a path.
+// TestCredentialsByPath: the repositories below a path have credentials of their
+// own.
 func TestCredentialsByPath(t *testing.T) {
 	push, pull := harness.Pusher(), harness.Puller("path")
 	reg := upstream.TokenRegistry(t, push, pull)
@@ -95,8 +96,8 @@ func TestCredentialsByPath(t *testing.T) {
 	}
 }
 
-// TestPrivateRefusals: every way to be refused has its own message, which says
-// what to do.
+// TestPrivateRefusals: every kind of refusal has its own message, which says what
+// to do.
 func TestPrivateRefusals(t *testing.T) {
 	push, pull := harness.Pusher(), harness.Puller("refused")
 	tokens := upstream.TokenRegistry(t, push, pull)
@@ -147,8 +148,8 @@ func TestPrivateRefusals(t *testing.T) {
 	p.Augment(t, harness.Request{ContainerImage: "basic.test/library/busybox:oci"})
 }
 
-// TestShortLivedTokens pulls through a registry whose tokens end while the image
-// is pulled: of themselves, and because the registry ends them.
+// TestShortLivedTokens pulls through a registry whose tokens end during the pull,
+// because they expire and because the registry revokes them.
 func TestShortLivedTokens(t *testing.T) {
 	docker := engine.Available(t)[0]
 	push, pull := harness.Pusher(), harness.Puller("short")
@@ -159,7 +160,7 @@ func TestShortLivedTokens(t *testing.T) {
 
 	reg.Tokens.SetLifetime(2 * time.Second)
 	a := p.Augment(t, harness.Request{ContainerImage: reg.Host + "/library/busybox:layers60", ContainerConfig: harness.Greeter(t)})
-	time.Sleep(3 * time.Second) // the token that the mint used has ended
+	time.Sleep(3 * time.Second) // the token of the submission has expired
 	harness.MustPull(t, docker, a.TargetImage)
 	if out := harness.MustRun(t, docker, a.TargetImage); out != harness.Greeting {
 		t.Errorf("printed %q", out)
@@ -173,16 +174,16 @@ func TestShortLivedTokens(t *testing.T) {
 	a = p.Augment(t, harness.Request{ContainerImage: reg.Host + "/library/busybox:oci", ContainerConfig: harness.Greeter(t)})
 	reg.Tokens.Revoke()
 	reg.Tokens.Reset()
-	harness.Verify(t, a.TargetImage) // Docker has the layers already
+	harness.Verify(t, a.TargetImage) // reads the layers again, because Docker has them already
 	want := pull.Name + " repository:library/busybox:pull"
 	if got := reg.Tokens.Requests(); !slices.Equal(got, []string{want}) {
 		t.Errorf("token requests after the registry ended a token: %q, want one", got)
 	}
 }
 
-// TestWithdrawnCredentials: an image name holds no credential. When the one that
-// it was made with is withdrawn, layers are not pulled any more, and the log says
-// why.
+// TestWithdrawnCredentials: an image name holds no credential. When the
+// credential that the image was made with is withdrawn, its layers can no longer
+// be pulled, and the log says why.
 func TestWithdrawnCredentials(t *testing.T) {
 	push, pull := harness.Pusher(), harness.Puller("withdrawn")
 	reg := upstream.TokenRegistry(t, push, pull)
@@ -203,14 +204,15 @@ func TestWithdrawnCredentials(t *testing.T) {
 	}
 }
 
-// TestTenants: two callers whose logins at a registry have one user name and two
-// passwords. Neither gets what the other may read, nor a token of the other's.
+// TestTenants: two callers log in at a registry with one user name and two
+// passwords. Neither gets an image that only the other may read, nor a token that
+// was given out for the other.
 func TestTenants(t *testing.T) {
 	push := harness.Pusher()
 	tenants := map[string]upstream.User{}
 	users := []upstream.User{push}
-	// A registry where the user is one, and what it may do hangs on the password,
-	// as with access tokens.
+	// Both users have one name, and the password decides their rights, as with
+	// access tokens.
 	for tenant, repository := range map[string]string{"a": "library/busybox", "b": "library/usrmerge"} {
 		u := upstream.User{Name: "ci", Password: harness.SecretFor("tenant-" + tenant), Repositories: []string{repository}}
 		tenants[tenant] = u
@@ -244,7 +246,7 @@ func TestTenants(t *testing.T) {
 		} {
 			wg.Go(func() {
 				if a, err := submit(q.tenant, q.image); err != nil || a.Status != q.status {
-					t.Errorf("%s asks for %s: %d %s %v, want %d", q.tenant, q.image, a.Status, a.Raw, err, q.status)
+					t.Errorf("%s requests %s: %d %s %v, want %d", q.tenant, q.image, a.Status, a.Raw, err, q.status)
 				}
 			})
 		}
@@ -268,7 +270,7 @@ func TestTenants(t *testing.T) {
 	}
 }
 
-// TestDockerLogin pulls where the name is not enough.
+// TestDockerLogin pulls from a server that requires a login besides the name.
 func TestDockerLogin(t *testing.T) {
 	reg := upstream.Registry(t)
 	upstream.Push(t, reg.Host, "busybox:oci")

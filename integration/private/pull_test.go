@@ -16,14 +16,14 @@ import (
 
 // The tests of this package pull images whose layers no other test has, because an engine does not ask for a layer that it has.
 
-// ownPuller may pull team/app and nothing else that exists.
+// ownPuller returns a user that may pull team/app and no other repository.
 func ownPuller(label string) upstream.User {
 	u := harness.Puller(label)
 	u.Repositories = []string{"team/app", "team/absent"}
 	return u
 }
 
-// blobs returns the layers that the registry was asked for.
+// blobs returns the requests for blobs.
 func blobs(requests []string) []string {
 	return slices.DeleteFunc(requests, func(r string) bool {
 		return !strings.HasPrefix(r, "GET ") || !strings.Contains(r, "/blobs/")
@@ -60,7 +60,7 @@ func TestPrivateEngines(t *testing.T) {
 }
 
 // TestPrivateLogins pulls with the credential in each place where it can be
-// given. The token server tells that it was this one.
+// given. The token server's requests show that this credential was used.
 func TestPrivateLogins(t *testing.T) {
 	user := ownPuller("logins")
 	reg := upstream.TokenRegistry(t, harness.Pusher(), user)
@@ -80,7 +80,7 @@ func TestPrivateLogins(t *testing.T) {
 	t.Setenv("TEST_IDENTITY", user.IdentityToken)
 	for name, test := range map[string]struct {
 		login        map[string]string
-		dockerConfig string // its contents
+		dockerConfig string // the content of the file
 	}{
 		"password":               {login: harness.Login(user)},
 		"password in a file":     {login: map[string]string{"username": user.Name, "password_file": file("password", user.Password+"\n")}},
@@ -94,7 +94,7 @@ func TestPrivateLogins(t *testing.T) {
 		"helper for all":         {dockerConfig: `{"credsStore": "own"}`},
 		"helper with a token":    {dockerConfig: fmt.Sprintf(`{"credHelpers": {%q: "token"}}`, reg.Host)},
 		"configuration first": {login: harness.Login(user), dockerConfig: fmt.Sprintf(`{"auths": {%q: {"auth": %q}}}`, reg.Host,
-			base64.StdEncoding.EncodeToString([]byte("somebody:"+harness.SecretFor("somebody"))))},
+			base64.StdEncoding.EncodeToString([]byte("unknown:"+harness.SecretFor("unknown"))))},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if test.login == nil {
@@ -111,17 +111,17 @@ func TestPrivateLogins(t *testing.T) {
 			if digest := harness.Verify(t, a.TargetImage); digest != a.TargetDigest {
 				t.Errorf("pulled %s, promised was %s", digest, a.TargetDigest)
 			}
-			// The config for the mint, and three layers.
+			// The config, for the submission, and three layers.
 			if asked := blobs(reg.Requests()); len(asked) != 4 {
-				t.Errorf("the registry was asked for %q", asked)
+				t.Errorf("the registry got the requests %q", asked)
 			}
 			wantTokenRequests(t, reg, user, 1)
 		})
 	}
 }
 
-// wantTokenRequests wants n requests of the user for tokens to pull team/app,
-// and no other.
+// wantTokenRequests fails the test unless the user made n requests for tokens to
+// pull team/app, and there was no other request.
 func wantTokenRequests(t *testing.T, reg *upstream.Private, user upstream.User, n int) {
 	t.Helper()
 	want := slices.Repeat([]string{user.Name + " repository:team/app:pull"}, n)

@@ -13,16 +13,16 @@ import (
 	"github.com/waveproxy/waveproxy/integration/upstream"
 )
 
-// refusal is a submission of an image that cannot be had.
+// refusal is a submission that must be refused, with its cause.
 type refusal struct {
-	cause  string // equal for those that may have one message
+	cause  string // refusals with the same cause may have the same message
 	image  string
 	status int
 	says   []string
-	silent []string // what would mislead
+	silent []string // texts that would mislead
 }
 
-// shape is the message without the names in it, to compare with others.
+// shape returns the message without the names in it, for comparison with others.
 func (r refusal) shape(message string) string {
 	host, path, _ := strings.Cut(r.image, "/")
 	repository, tag, _ := strings.Cut(path, ":")
@@ -30,7 +30,7 @@ func (r refusal) shape(message string) string {
 }
 
 // TestPrivateMessages submits every wrong combination of image and credential.
-// Each has a message of its own, which names what has to be changed.
+// Each has a message of its own, which says what to change.
 func TestPrivateMessages(t *testing.T) {
 	user := ownPuller("messages")
 	wrong := func(label string) upstream.User {
@@ -48,15 +48,15 @@ func TestPrivateMessages(t *testing.T) {
 		login["url"] = reg.URL
 		return login
 	}
-	nobody := func() map[string]string { return map[string]string{} }
+	noLogin := func() map[string]string { return map[string]string{} }
 	dockerConfig := filepath.Join(t.TempDir(), "config.json")
 	harness.WritePrivate(t, dockerConfig, fmt.Sprintf(`{"auths": {%q: {"auth": %q}}}`, unlisted.Host, base64.StdEncoding.EncodeToString([]byte(user.Name+":"+user.Password))))
 	trustedLogin := harness.Login(user)
 	trustedLogin["ca"] = trusted.CA
 	p := harness.StartProxy(t, "", map[string]string{"WAVEPROXY_DOCKER_CONFIG": dockerConfig, "WAVEPROXY_REGISTRIES": string(harness.MustJSON(t, map[string]map[string]string{
-		"good.test": at(token, harness.Login(user)), "none.test": at(token, nobody()), "bad.test": at(token, harness.Login(wrong("bad"))),
+		"good.test": at(token, harness.Login(user)), "none.test": at(token, noLogin()), "bad.test": at(token, harness.Login(wrong("bad"))),
 		"identity.test": at(token, map[string]string{"identity_token": wrong("identity").IdentityToken}),
-		"basic.test":    at(basic, harness.Login(user)), "basicnone.test": at(basic, nobody()), "basicbad.test": at(basic, harness.Login(wrong("basicbad"))),
+		"basic.test":    at(basic, harness.Login(user)), "basicnone.test": at(basic, noLogin()), "basicbad.test": at(basic, harness.Login(wrong("basicbad"))),
 		"trusted.test": at(trusted, trustedLogin), "untrusted.test": at(untrusted, harness.Login(user)),
 		"closed.test": {"url": "http://127.0.0.1:1", "username": user.Name, "password": user.Password},
 	}))})
@@ -64,7 +64,7 @@ func TestPrivateMessages(t *testing.T) {
 		p.Augment(t, harness.Request{ContainerImage: image})
 	}
 	who := fmt.Sprintf("user %q from registries.", user.Name)
-	shapes := map[string]string{} // to the cause
+	shapes := map[string]string{} // cause by shape
 	for _, r := range []refusal{
 		{"no credentials", "none.test/team/app:1", 403, []string{"401", "without credentials", "private", "configure credentials for none.test"}, []string{user.Name, "wrong"}},
 		{"no credentials", "basicnone.test/team/app:1", 403, []string{"401", "without credentials", "private", "configure credentials for basicnone.test"}, []string{user.Name, "wrong"}},
@@ -108,10 +108,9 @@ func TestPrivateMessages(t *testing.T) {
 	}
 }
 
-// TestPrivateWithdrawn ends a login after images were made with it. Their names
-// hold no credential, so the layers are not to be had any more, whoever has the
-// name; the engine says why, and so does the log. When the login is good again,
-// so are the names.
+// TestPrivateWithdrawn withdraws a login after images were made with it. Their
+// names hold no credential, so no client can pull their layers any more. The
+// engine and the log say why. When the login is good again, so are the names.
 func TestPrivateWithdrawn(t *testing.T) {
 	engines := engine.Available(t)
 	for kind, start := range map[string]func(testing.TB, ...upstream.User) *upstream.Private{

@@ -16,8 +16,8 @@ import (
 	"github.com/waveproxy/waveproxy/integration/upstream"
 )
 
-// startTokenPull starts a registry with an image of n layers and a server that has
-// made an augmented image of it, with one token.
+// startTokenPull starts a registry with an image of n layers, and a server that
+// has made an augmented image of it with a single token.
 func startTokenPull(t *testing.T, n int, lifetime time.Duration) (*upstream.Private, upstream.User, *harness.Proxy, harness.Answer) {
 	t.Helper()
 	user := ownPuller("tokens")
@@ -31,7 +31,8 @@ func startTokenPull(t *testing.T, n int, lifetime time.Duration) (*upstream.Priv
 	return reg, user, p, a
 }
 
-// pullOwn pulls and runs the image, and leaves none of its layers behind.
+// pullOwn pulls, runs and removes the image, so that the next pull requests its
+// layers again.
 func pullOwn(t *testing.T, e engine.Engine, image string) {
 	t.Helper()
 	harness.MustPull(t, e, image)
@@ -46,8 +47,8 @@ func pullOwn(t *testing.T, e engine.Engine, image string) {
 }
 
 // TestPrivateTokensExpire pulls for longer than the registry's tokens live. The
-// proxy learns that one has expired when it is refused: it asks for a new one
-// then, once, and the engine sees nothing of it.
+// proxy learns from a refusal that a token has expired. It then requests one new
+// token, and the engine notices nothing.
 func TestPrivateTokensExpire(t *testing.T) {
 	for _, e := range engine.Available(t) {
 		t.Run(e.Name(), func(t *testing.T) { pullWhileTokensExpire(t, e) })
@@ -66,7 +67,7 @@ func pullWhileTokensExpire(t *testing.T, e engine.Engine) {
 		wait := first && len(seen)%3 == 0
 		mu.Unlock()
 		if wait {
-			time.Sleep(lifetime + time.Second) // then its token has expired
+			time.Sleep(lifetime + time.Second) // until the token has expired
 		}
 	})
 	pullOwn(t, e, a.TargetImage)
@@ -77,7 +78,7 @@ func pullWhileTokensExpire(t *testing.T, e engine.Engine) {
 	wantTokenRequests(t, reg, user, 1+refused)
 }
 
-// TestPrivateTokensRevoked has the registry end the token in the middle of a
+// TestPrivateTokensRevoked has the registry revoke the token in the middle of a
 // pull.
 func TestPrivateTokensRevoked(t *testing.T) {
 	for _, e := range engine.Available(t) {
@@ -105,7 +106,7 @@ func pullWhileTokenEnds(t *testing.T, e engine.Engine) {
 	wantTokenRequests(t, reg, user, 2)
 }
 
-// layersOf lists the layers of the augmented image that are the registry's.
+// layersOf lists the layers of the augmented image that come from the registry.
 func layersOf(t *testing.T, p *harness.Proxy, a harness.Answer) []string {
 	t.Helper()
 	status, body := harness.Get(t, p.URL+"/v2/wt/"+a.ContainerToken+"/team/app/manifests/"+a.TargetDigest)
@@ -120,8 +121,9 @@ func layersOf(t *testing.T, p *harness.Proxy, a harness.Answer) []string {
 	return digests
 }
 
-// TestPrivateTokenRequests counts what the token server is asked for: a token
-// serves until it is refused, and requests that are refused together share a new one.
+// TestPrivateTokenRequests counts the requests to the token server: a token is
+// used until it is refused, and requests that are refused at the same time share
+// one new token.
 func TestPrivateTokenRequests(t *testing.T) {
 	reg, user, p, a := startTokenPull(t, 5, time.Hour)
 	layers := layersOf(t, p, a)
@@ -137,7 +139,7 @@ func TestPrivateTokenRequests(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	wantTokenRequests(t, reg, user, 1) // the mint's
+	wantTokenRequests(t, reg, user, 1) // by the submission
 
 	for i, d := range layers {
 		reg.Tokens.Revoke()
@@ -156,7 +158,7 @@ func TestPrivateTokenRequests(t *testing.T) {
 			if arrived.Add(1) == int64(rounds*len(layers)) {
 				close(all)
 			}
-		case r.URL.Path == "/token": // waits until all requests want one
+		case r.URL.Path == "/token": // waits until all requests need a token
 			select {
 			case <-all:
 			case <-r.Context().Done():
@@ -179,8 +181,8 @@ func TestPrivateTokenRequests(t *testing.T) {
 	wantTokenRequests(t, reg, user, 1)
 }
 
-// TestPrivateTokensAreSecrets: a registry's own tokens would be found, too, where
-// no secret may be.
+// TestPrivateTokensAreSecrets is the control: the search for secrets also finds a
+// registry's own tokens.
 func TestPrivateTokensAreSecrets(t *testing.T) {
 	user := ownPuller("found")
 	reg := upstream.TokenRegistry(t, harness.Pusher(), user)
