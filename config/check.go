@@ -54,12 +54,7 @@ func (c *Config) check(k checker) {
 	if c.Layers.MaxSize < 1<<10 {
 		k.add("layers.max_size", c.Layers.MaxSize, "want at least 1KiB")
 	}
-	if c.Limits.Layers < 1 {
-		k.add("limits.layers", c.Limits.Layers, "want at least 1")
-	}
-	if c.Limits.Upstream < 1 {
-		k.add("limits.upstream", c.Limits.Upstream, "want at least 1")
-	}
+	c.Limits.check(k)
 }
 
 func (c *Config) checkHTTP(k checker) {

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/waveproxy/waveproxy/auth"
-	"github.com/waveproxy/waveproxy/ratelimit"
 )
 
 // Config is the configuration file. The comments of its fields are the reference,
@@ -223,29 +222,6 @@ type Layers struct {
 	MaxSize Size `yaml:"max_size"`
 }
 
-// Limits are counted for each user that logs in, and for each address (IPv6:
-// each /64) otherwise. A client above one gets 429 with Retry-After. 600/m lets
-// 600 pass at once, and ten more each second; 0 is no limit.
-type Limits struct {
-	// Layers is the largest number of layers an image may have. Above it the
-	// injected layers are merged into one. At least 1. Default: 125, the most
-	// that Docker's own store takes.
-	Layers int `yaml:"layers"`
-	// Submits is how many requests the API takes that make it work: images to
-	// augment or inspect, logins to check. Default: 600/m.
-	Submits ratelimit.Rate `yaml:"submits"`
-	// Pulls is how many images may be pulled. All requests for the manifests of one
-	// image count once in a minute; blobs are free. Default: 6000/m.
-	Pulls ratelimit.Rate `yaml:"pulls"`
-	// WrongLogins is how many wrong logins an address may send, to the API and for
-	// pulls, before its logins are refused without being checked. Default: 30/m.
-	WrongLogins ratelimit.Rate `yaml:"wrong_logins"`
-	// Upstream is how many requests may wait at once for the answer of one
-	// upstream host, at least 1; others queue, and repositories take turns. Blobs
-	// that are streaming do not count. Default: 64.
-	Upstream int `yaml:"upstream"`
-}
-
 // Defaults returns a new configuration without a file and an environment.
 func Defaults() *Config {
 	c := &Config{}
@@ -259,9 +235,6 @@ func Defaults() *Config {
 	c.HTTP.StallTimeout, c.HTTP.DrainTimeout = 2*time.Minute, 30*time.Second
 	c.Upstreams.Blobs, c.Upstreams.StallTimeout = Stream, time.Minute
 	c.API.Auth, c.Registry.Auth = APINone, PullNone
-	c.Limits.Layers, c.Limits.Upstream = 125, 64
-	c.Limits.Submits = ratelimit.Rate{Events: 600, Per: time.Minute}
-	c.Limits.Pulls = ratelimit.Rate{Events: 6000, Per: time.Minute}
-	c.Limits.WrongLogins = ratelimit.Rate{Events: 30, Per: time.Minute}
+	c.Limits = defaultLimits()
 	return c
 }

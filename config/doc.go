@@ -12,6 +12,7 @@
 //	clouds.go      the registries of cloud providers
 //	recipes.go     named recipes
 //	api.go         callers of the API, and what they may do
+//	limits.go      what clients and requests may have, and what requests cost
 //	types.go       values with a text form: words, addresses, URLs, platforms
 //	size.go        numbers of bytes
 //	secret.go      secrets, and the three ways to give one

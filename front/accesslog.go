@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/budget"
+	"github.com/waveproxy/waveproxy/ratelimit"
 )
 
 // Record is what handlers add to the one log line of a request.
@@ -24,17 +26,6 @@ type Record struct {
 	Untouched bool // an image pinned by digest, through a recipe that would add to it
 }
 
-type recordKey struct{}
-
-// RecordOf returns the request's record. Outside Front it is a new one, which is not
-// logged.
-func RecordOf(ctx context.Context) *Record {
-	if rec, ok := ctx.Value(recordKey{}).(*Record); ok {
-		return rec
-	}
-	return new(Record)
-}
-
 // Front is what every request passes first. It is safe for concurrent use.
 type Front struct {
 	Log     *slog.Logger
@@ -45,6 +36,9 @@ type Front struct {
 	// connection is cut: at least a second, or 0 for ever. A buffer's worth must
 	// pass in that time, 512 KiB at most.
 	Stall time.Duration
+	// Ledger, if not nil, counts what requests cost. Each request opens its budget
+	// there.
+	Ledger *budget.Ledger
 }
 
 // Handler logs each request once, when it has ended, with the full chain of its
@@ -52,8 +46,12 @@ type Front struct {
 func (f Front) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		rec := &Record{client: f.Proxies.Client(r), Kind: "api"}
-		r = r.WithContext(context.WithValue(r.Context(), recordKey{}, rec))
+		ctx := &requestContext{Context: r.Context(), record: Record{client: f.Proxies.Client(r), Kind: "api"}}
+		rec := &ctx.record
+		if f.Ledger != nil {
+			ctx.budget = f.Ledger.Open(ratelimit.AddressKey(rec.client))
+		}
+		r = r.WithContext(ctx)
 		counted := &response{ResponseWriter: w, status: http.StatusOK, stall: f.Stall}
 		counted.extend()
 		if r.ContentLength != 0 {

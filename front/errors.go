@@ -11,6 +11,8 @@ import (
 
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/budget"
+	"github.com/waveproxy/waveproxy/internal/fairqueue"
 	"github.com/waveproxy/waveproxy/upstream"
 )
 
@@ -63,7 +65,13 @@ func ProblemOf(err error) Problem {
 	if d, ok := errors.AsType[*auth.Denied](err); ok {
 		return Problem{Status: http.StatusForbidden, Code: code(Denied), Message: d.Error()}
 	}
+	if e, ok := errors.AsType[*budget.Exceeded](err); ok {
+		return exceededProblem(e)
+	}
 	switch {
+	case errors.Is(err, fairqueue.ErrFull):
+		return Problem{Status: http.StatusTooManyRequests, Code: code(TooManyRequests), RetryAfter: fullRetry,
+			Message: "too many requests of this client are waiting: wait for some of them to end"}
 	case errors.Is(err, auth.ErrNoLogin):
 		return Problem{Status: http.StatusUnauthorized, Code: code(Unauthorized), Message: "this server wants a login, and none was sent"}
 	case errors.Is(err, auth.ErrWrongLogin):
@@ -93,6 +101,25 @@ func upstreamProblem(u *upstream.Error) Problem {
 		p.Status, p.Code = http.StatusGatewayTimeout, code(Unavailable)
 	default:
 		p.Status, p.Code = http.StatusBadGateway, code(Unavailable)
+	}
+	return p
+}
+
+// fullRetry is how long a client is told to wait when too many of its requests
+// wait already.
+const fullRetry = 5 * time.Second
+
+// exceededProblem tells a request that can never pass from one that may pass later,
+// and a client with much under way from a server that is busy.
+func exceededProblem(e *budget.Exceeded) Problem {
+	p := Problem{Message: e.Error(), RetryAfter: e.RetryAfter}
+	switch e.Scope {
+	case budget.OfRequest:
+		p.Status, p.Code = http.StatusRequestEntityTooLarge, code(Unsupported)
+	case budget.OfClient:
+		p.Status, p.Code = http.StatusTooManyRequests, code(TooManyRequests)
+	default:
+		p.Status, p.Code = http.StatusServiceUnavailable, code(Unavailable)
 	}
 	return p
 }

@@ -68,6 +68,3 @@ func BasicLogin(w http.ResponseWriter, r *http.Request, passwords Passwords, gue
 	SetUser(r.Context(), user)
 	return user, nil
 }
-
-// SetUser adds the user that sent the request to its log line.
-func SetUser(ctx context.Context, user string) { RecordOf(ctx).User = user }

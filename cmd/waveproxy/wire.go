@@ -12,6 +12,7 @@ import (
 	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore/cache"
+	"github.com/waveproxy/waveproxy/budget"
 	"github.com/waveproxy/waveproxy/config"
 	"github.com/waveproxy/waveproxy/front"
 	"github.com/waveproxy/waveproxy/ratelimit"
@@ -82,7 +83,10 @@ func newService(ctx context.Context, cfg *config.Config, base config.URL, log *s
 	if err != nil {
 		return s, err
 	}
-	outside := front.Front{Log: log, Proxies: proxies(cfg), Observe: observe, Stall: cfg.HTTP.StallTimeout}
+	outside := front.Front{
+		Log: log, Proxies: proxies(cfg), Observe: observe, Stall: cfg.HTTP.StallTimeout,
+		Ledger: budget.NewLedger(cfg.Budgets()),
+	}
 	s.handler = outside.Handler(planes{data: registry.New(pulls), control: api.New(requests)})
 	return s, nil
 }

@@ -1,0 +1,126 @@
+package config
+
+import (
+	"time"
+
+	"github.com/waveproxy/waveproxy/budget"
+	"github.com/waveproxy/waveproxy/ratelimit"
+)
+
+// Limits are counted for each user that logs in, and for each address (IPv6:
+// each /64) otherwise. A client above one gets 429 with Retry-After. 600/m lets
+// 600 pass at once, and ten more each second; 0 is no limit.
+//
+// From memory on, the limits are for all clients together. One client may have a
+// quarter, and the last quarter is only for clients that hold nothing yet. A request
+// above a client's quarter gets 413, a client above its quarter 429, and any client
+// 503 while all is taken. 0 is no limit here, too.
+type Limits struct {
+	// Layers is the largest number of layers an image may have. Above it the
+	// injected layers are merged into one. At least 1. Default: 125, the most
+	// that Docker's own store takes.
+	Layers int `yaml:"layers"`
+	// Submits is how many requests the API takes that make it work: images to
+	// augment or inspect, logins to check. Default: 600/m.
+	Submits ratelimit.Rate `yaml:"submits"`
+	// Pulls is how many images may be pulled. All requests for the manifests of one
+	// image count once in a minute; blobs are free. Default: 6000/m.
+	Pulls ratelimit.Rate `yaml:"pulls"`
+	// WrongLogins is how many wrong logins an address may send, to the API and for
+	// pulls, before its logins are refused without being checked. Default: 30/m.
+	WrongLogins ratelimit.Rate `yaml:"wrong_logins"`
+	// Upstream is how many requests may wait at once for the answer of one
+	// upstream host, at least 1; others queue, and repositories take turns. Blobs
+	// that are streaming do not count. Default: 64.
+	Upstream int `yaml:"upstream"`
+
+	// Memory is what all requests together may hold in bodies and documents. Below
+	// 8 times api.max_body it counts as that. One request may hold 2 times
+	// api.max_body and 32MiB, if that is less than the quarter of its client.
+	// Default: 256MiB.
+	Memory Size `yaml:"memory"`
+	// Fetches is how many downloads of layers and blobs run at a time. Default: 256.
+	Fetches int `yaml:"fetches"`
+	// Processes is how many credential helpers run at a time. Default: 16.
+	Processes int `yaml:"processes"`
+	// Unpacked is how much may come out of the layers that are taken in, in a
+	// minute. Default: 64GiB.
+	Unpacked Size `yaml:"unpacked"`
+	// Documents is how many manifests, configs and container configs are read, in a
+	// minute. Default: 65536.
+	Documents int `yaml:"documents"`
+	// Descriptors is how many descriptors are kept from these documents, in a
+	// minute. Default: 1048576.
+	Descriptors int `yaml:"descriptors"`
+	// Files is how many files are stored, in a minute. Default: 65536.
+	Files int `yaml:"files"`
+}
+
+func defaultLimits() Limits {
+	return Limits{
+		Layers: 125, Upstream: 64,
+		Submits:     ratelimit.Rate{Events: 600, Per: time.Minute},
+		Pulls:       ratelimit.Rate{Events: 6000, Per: time.Minute},
+		WrongLogins: ratelimit.Rate{Events: 30, Per: time.Minute},
+		Memory:      256 << 20, Fetches: 256, Processes: 16,
+		Unpacked: 64 << 30, Documents: 1 << 16, Descriptors: 1 << 20, Files: 1 << 16,
+	}
+}
+
+func (l Limits) check(k checker) {
+	if l.Layers < 1 {
+		k.add("limits.layers", l.Layers, "want at least 1")
+	}
+	if l.Upstream < 1 {
+		k.add("limits.upstream", l.Upstream, "want at least 1")
+	}
+	for _, size := range []struct {
+		key   string
+		value Size
+	}{{"limits.memory", l.Memory}, {"limits.unpacked", l.Unpacked}} {
+		if size.value < 0 {
+			k.add(size.key, size.value, "want a size, or 0 for no limit")
+		}
+	}
+	for _, count := range []struct {
+		key   string
+		value int
+	}{
+		{"limits.fetches", l.Fetches}, {"limits.processes", l.Processes}, {"limits.documents", l.Documents},
+		{"limits.descriptors", l.Descriptors}, {"limits.files", l.Files},
+	} {
+		if count.value < 0 || count.value > 0 && count.value < shares {
+			k.add(count.key, count.value, "want at least 4, because a client may have a quarter, or 0 for no limit")
+		}
+	}
+}
+
+// shares is into how many shares all is divided. A client may have one.
+const shares = 4
+
+// Budgets returns what requests may cost: all, a client's share of it, and the
+// part of the share that one request may have.
+func (c *Config) Budgets() budget.Limits {
+	l := &c.Limits
+	all := budget.Limits{
+		budget.Memory:      {All: int64(l.Memory)},
+		budget.Fetches:     {All: int64(l.Fetches)},
+		budget.Processes:   {All: int64(l.Processes)},
+		budget.Unpacked:    {All: int64(l.Unpacked)},
+		budget.Documents:   {All: int64(l.Documents)},
+		budget.Descriptors: {All: int64(l.Descriptors)},
+		budget.Files:       {All: int64(l.Files)},
+	}
+	// A client must be able to send the largest body and have it decoded.
+	twice := 2 * int64(c.API.MaxBody)
+	if memory := &all[budget.Memory]; memory.All > 0 {
+		memory.All = max(memory.All, shares*twice)
+	}
+	for k := range all {
+		all[k].Client = all[k].All / shares
+		all[k].Request = all[k].Client
+	}
+	memory := &all[budget.Memory]
+	memory.Request = min(memory.Request, twice+32<<20)
+	return all
+}
