@@ -2,6 +2,7 @@ package registry
 
 import (
 	"bytes"
+	"cmp"
 	"io"
 	"log/slog"
 	"net/http"
@@ -67,26 +68,31 @@ func newCacheNetwork(t *testing.T) *cacheNetwork {
 }
 
 // get asks the source for the blob in a target's name.
-func (n *cacheNetwork) get(target auth.Target) (body []byte, err error) {
+func (n *cacheNetwork) get(target auth.Target) ([]byte, error) {
 	n.t.Helper()
 	d := ocispec.Descriptor{Digest: n.blob.Digest(), Size: int64(len(n.blob.Data)), MediaType: ocispec.MediaTypeImageLayerGzip}
 	img := &image{grant: &auth.Grant{}, target: target, upstream: map[digest.Digest]ocispec.Descriptor{d.Digest: d}, late: newLate()}
+	served := make(chan error, 1)
 	s := httptest.NewServer(front.Front{Log: slog.New(slog.DiscardHandler)}.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err = n.source.serveBlob(w, r, img, d.Digest); err != nil {
+		err := n.source.serveBlob(w, r, img, d.Digest)
+		served <- err
+		if err != nil {
 			http.Error(w, "refused", http.StatusTeapot)
 		}
 	})))
 	defer s.Close()
-	resp, getErr := s.Client().Get(s.URL)
-	if getErr != nil {
-		return nil, getErr
+	resp, err := s.Client().Get(s.URL)
+	if err != nil {
+		return nil, err
 	}
 	defer resp.Body.Close()
-	body, readErr := io.ReadAll(resp.Body)
-	if err == nil {
-		err = readErr
+	body, err := io.ReadAll(resp.Body)
+	select {
+	case refused := <-served:
+		return body, cmp.Or(refused, err)
+	default: // aborted
+		return body, err
 	}
-	return body, err
 }
 
 // stored waits until the blob is stored.
