@@ -248,8 +248,11 @@ func TestKillDuringFills(t *testing.T) {
 
 // misnamed says what is wrong with a file of the cache.
 func misnamed(path string) string {
-	algorithm, hex, _ := strings.Cut(filepath.Base(path), "-")
-	d := digest.NewDigestFromEncoded(digest.Algorithm(algorithm), hex)
+	parts := strings.Split(filepath.Base(path), "-") // algorithm, hex, registry, size
+	if len(parts) != 4 {
+		return path + ": not the name of a blob"
+	}
+	d := digest.NewDigestFromEncoded(digest.Algorithm(parts[0]), parts[1])
 	if err := d.Validate(); err != nil {
 		return path + ": " + err.Error()
 	}
