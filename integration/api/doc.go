@@ -1,5 +1,5 @@
-// Package api tests the control plane as its clients see it: what it answers, what
-// it refuses and why, and that a refusal changes nothing.
+// Package api tests the control plane as its clients see it: answers, refusals
+// with their reasons, and that a refusal changes nothing.
 //
 // Files: forward_test.go (requests for another Wave server, health), includes_test.go
 // (images included as layers), main_test.go (TestMain), refused_test.go (refused

@@ -17,8 +17,8 @@ import (
 	"github.com/waveproxy/waveproxy/integration/upstream"
 )
 
-// TestForward sends what needs a build to the Wave server that is configured,
-// byte for byte, returns what that answers, and sends it nothing else.
+// TestForward: requests that need a build reach the configured Wave server byte
+// for byte, its answers reach the client, and no other request reaches it.
 func TestForward(t *testing.T) {
 	const built = `{"requestId":"0123456789ab","targetImage":"registry.test/conda:1","buildId":"b-1",   "succeeded":null}`
 	var mu sync.Mutex
@@ -58,14 +58,16 @@ func TestForward(t *testing.T) {
 	if resp := mustCall(t, p, http.MethodPost, "/v1alpha2/container", freeze, http.StatusBadRequest, nil); resp.Body != `{"message":"no build repository"}` {
 		t.Errorf("freeze: %s", resp.Body)
 	}
-	// Nextflow asks for the build it waits for where it asked for the build.
+	// Nextflow asks for the status of a build at the server that took the
+	// request.
 	status := mustCall(t, p, http.MethodGet, "/v1alpha2/container/0123456789ab/status", "", http.StatusOK, nil)
 	job := mustCall(t, p, http.MethodGet, "/v1alpha1/builds/b-1/status", "", http.StatusOK, nil)
 	if status.Body != built || job.Body != built {
 		t.Errorf("status %s, build %s", status.Body, job.Body)
 	}
 
-	// What this server does itself stays here, and so does what is ours.
+	// Requests that this server can answer, and requests about its own images,
+	// are not forwarded.
 	a := p.Augment(t, captured("nextflow-bundle.json"))
 	harness.Verify(t, a.TargetImage)
 	mustCall(t, p, http.MethodGet, "/v1alpha2/container/"+a.RequestID+"/status", "", http.StatusOK, nil)
@@ -95,15 +97,15 @@ func TestForwardUnreachable(t *testing.T) {
 	harness.WantMessage(t, resp.Body, "127.0.0.1:1", "api.builds.forward", "refused")
 }
 
-// TestEndpoints asks for what clients, old ones too, expect to be there, and
-// for what they may find missing.
+// TestEndpoints requests the endpoints that clients, old ones too, expect, and
+// endpoints that may be missing.
 func TestEndpoints(t *testing.T) {
 	p := harness.StartProxy(t, "", nil)
 	var info struct {
 		ServiceInfo struct{ Version, CommitID string }
 	}
 	mustCall(t, p, http.MethodGet, "/service-info", "", http.StatusOK, &info)
-	// The wave CLI compares it with 1.31.0, and takes no other form.
+	// The wave CLI compares the version with 1.31.0 and accepts no other form.
 	var major, minor int
 	if _, err := fmt.Sscanf(info.ServiceInfo.Version, "%d.%d.", &major, &minor); err != nil || major != 1 || minor < 31 || strings.Contains(info.ServiceInfo.Version, "-") {
 		t.Errorf("version %q", info.ServiceInfo.Version)

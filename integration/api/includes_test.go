@@ -10,8 +10,8 @@ import (
 	"github.com/waveproxy/waveproxy/integration/upstream"
 )
 
-// TestIncludes lays the layers of other images over an image, in their order
-// and with their own digests, and runs what they bring.
+// TestIncludes lays the layers of other images over an image, in their order and
+// with their own digests, and runs their programs.
 func TestIncludes(t *testing.T) {
 	reg := upstream.Registry(t)
 	upstream.Push(t, reg.Host, "busybox:multi")

@@ -12,8 +12,8 @@ import (
 	"github.com/waveproxy/waveproxy/integration/upstream"
 )
 
-// TestRefusedSubmissions: everything wrong with a request is told at once, in
-// one line with the offending value, and changes nothing.
+// TestRefusedSubmissions: the refusal names every problem of a request in one
+// line, with the offending values, and changes nothing.
 func TestRefusedSubmissions(t *testing.T) {
 	reg := upstream.Registry(t)
 	upstream.PushAll(t, reg.Host)
@@ -103,12 +103,12 @@ func TestRefusedSubmissions(t *testing.T) {
 				}
 			}
 			if after := harness.Stored(t, p.Dir); after != before {
-				t.Errorf("the refused request stored something:\n%s", after)
+				t.Errorf("the refused request left files in the storage:\n%s", after)
 			}
 		})
 	}
 	if requests := unlisted.Requests(); len(requests) != 0 {
-		t.Errorf("an unlisted address was asked: %v", requests)
+		t.Errorf("an unlisted address got the requests %v", requests)
 	}
 	if strings.Contains(p.Log.String(), "hunter2") {
 		t.Error("the log holds a password")

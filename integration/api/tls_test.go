@@ -13,8 +13,8 @@ import (
 	"github.com/waveproxy/waveproxy/integration/upstream"
 )
 
-// TestTLS serves with a certificate, and reaches an upstream through another
-// proxy of ours whose private CA is configured for it.
+// TestTLS serves with a certificate. A second server uses the first as its
+// upstream, and has the first one's private CA in its configuration.
 func TestTLS(t *testing.T) {
 	reg := upstream.Registry(t)
 	upstream.Push(t, reg.Host, "busybox:oci")

@@ -17,8 +17,8 @@ import (
 	"github.com/waveproxy/waveproxy/integration/upstream"
 )
 
-// mustCall sends a request to the API and wants a status. The body is read
-// into v unless that is nil.
+// mustCall sends a request to the API and fails the test unless the answer has
+// the status. It decodes the body into v unless v is nil.
 func mustCall(t *testing.T, p *harness.Proxy, method, path, body string, status int, v any) harness.Response {
 	t.Helper()
 	resp, err := p.Call(t.Context(), method, path, body)
@@ -36,8 +36,8 @@ func mustCall(t *testing.T, p *harness.Proxy, method, path, body string, status 
 	return resp
 }
 
-// TestDescribe: what was asked for can be looked up, in the shapes of both
-// versions of the API, without the contents of layers.
+// TestDescribe: a submission can be looked up, in the form of both versions of
+// the API, without the contents of layers.
 func TestDescribe(t *testing.T) {
 	reg := upstream.Registry(t)
 	upstream.Push(t, reg.Host, "busybox:multi")
@@ -88,7 +88,7 @@ func TestDescribe(t *testing.T) {
 	}
 }
 
-// TestDelete: admins, and nobody else, end a token on every server of the
+// TestDelete: only admins revoke a token, and it ends on every server of the
 // storage.
 func TestDelete(t *testing.T) {
 	reg := upstream.Registry(t)
@@ -150,8 +150,8 @@ func TestDelete(t *testing.T) {
 	}
 }
 
-// TestInspect compares with what the registry itself has. That of an index is
-// among the captured requests.
+// TestInspect compares the answer with the registry's own image.
+// TestClientRequests inspects an index.
 func TestInspect(t *testing.T) {
 	reg := upstream.Registry(t)
 	upstream.Push(t, reg.Host, "busybox:entry", "busybox:multi")
@@ -184,10 +184,10 @@ func TestInspect(t *testing.T) {
 			want.Manifest.MediaType = string(manifest.MediaType)
 			for _, l := range manifest.Layers {
 				want.Manifest.Layers = append(want.Manifest.Layers, inspectedLayer{string(l.MediaType), l.Digest.String(), l.Size})
-				// What the wave CLI shows as the layer's address.
+				// The wave CLI shows this URL as the layer's address.
 				_, blob := harness.Get(t, got.Container.HostName+"/v2/"+got.Container.ImageName+"/blobs/"+l.Digest.String())
 				if harness.Sum([]byte(blob)) != l.Digest.String() {
-					t.Errorf("the layer is not where the answer has it: %.200s", blob)
+					t.Errorf("the layer is not at the answer's address: %.200s", blob)
 				}
 			}
 			if diff := cmp.Diff(want, got.Container); diff != "" {
@@ -212,7 +212,7 @@ func TestInspect(t *testing.T) {
 	}
 }
 
-// inspected is what the wave CLI reads of an inspected image.
+// inspected has the members of an inspected image that the wave CLI reads.
 type inspected struct {
 	Registry, HostName, ImageName, Reference, Digest string
 
@@ -237,7 +237,7 @@ type inspectedLayer struct {
 	Size              int64
 }
 
-// TestValidateCredentials asks a registry that wants a login.
+// TestValidateCredentials validates logins at a registry that requires one.
 func TestValidateCredentials(t *testing.T) {
 	login := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if user, password, _ := r.BasicAuth(); user != "ci" || password != "hunter2" {

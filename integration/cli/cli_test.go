@@ -14,8 +14,8 @@ import (
 	"github.com/waveproxy/waveproxy/integration/upstream"
 )
 
-// TestAugmentCommand plays the README: a directory becomes a layer, the image
-// name is all that stdout has, and the image has the file.
+// TestAugmentCommand follows the README: a directory becomes a layer, stdout has
+// only the image name, and the image has the file.
 func TestAugmentCommand(t *testing.T) {
 	reg := upstream.Registry(t)
 	upstream.Push(t, reg.Host, "busybox:multi")
@@ -88,7 +88,7 @@ func TestAugmentCommandFails(t *testing.T) {
 	}
 }
 
-// TestRemoteLayer: a layer at a URL is fetched once, checked, kept and served
+// TestRemoteLayer: a layer at a URL is fetched and checked once, and still served
 // when its origin is gone.
 func TestRemoteLayer(t *testing.T) {
 	reg := upstream.Registry(t)
@@ -120,7 +120,7 @@ func TestRemoteLayer(t *testing.T) {
 	if c := p.Submit(t, harness.Request{ContainerImage: "busybox:oci", ContainerConfig: &harness.Config{Layers: []harness.Layer{wrong}}}); c.Status != http.StatusBadRequest {
 		t.Errorf("a wrong tarDigest of a known layer: %d %s", c.Status, c.Raw)
 	}
-	// Knowing a digest is no permission to use a layer somebody else brought.
+	// Knowing a digest is no permission to use a layer of another request.
 	stolen := remote
 	stolen.Location = origin.URL + "/other.tar.gz"
 	layer.Archive = []byte("not the layer")
@@ -141,7 +141,8 @@ func TestRemoteLayer(t *testing.T) {
 	}
 }
 
-// TestInspectCommand tells what is ours from what is the upstream's.
+// TestInspectCommand: inspect says which layers are ours and which the
+// upstream's.
 func TestInspectCommand(t *testing.T) {
 	reg := upstream.Registry(t)
 	upstream.Push(t, reg.Host, "busybox:multi")
@@ -223,7 +224,8 @@ func TestTokenCommands(t *testing.T) {
 	}
 }
 
-// TestLayerPack: the same files give the same bytes, whatever their times.
+// TestLayerPack: the same files give the same bytes, even with other modification
+// times.
 func TestLayerPack(t *testing.T) {
 	var archives []string
 	for i := range 2 {
@@ -263,7 +265,7 @@ func TestConfigCheck(t *testing.T) {
 	}
 }
 
-// TestDemo is the first thing that people run.
+// TestDemo runs the demo, which is the first command that new users run.
 func TestDemo(t *testing.T) {
 	stdout, stderr, err := harness.Run(t, nil, "demo", "--once")
 	if err != nil {

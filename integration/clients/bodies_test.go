@@ -15,15 +15,15 @@ import (
 	"github.com/waveproxy/waveproxy/integration/upstream"
 )
 
-// TestLargeBodies: the largest bundles that clients send are taken, and the
-// limit is where the configuration has it, to the byte.
+// TestLargeBodies: the server accepts the largest bundles that clients send, and
+// the configured limit holds to the byte.
 func TestLargeBodies(t *testing.T) {
 	reg := upstream.Registry(t)
 	upstream.Push(t, reg.Host, "busybox:oci")
 	p := harness.StartProxy(t, "", harness.DockerHub(reg.URL))
 
 	t.Run("13 MiB", func(t *testing.T) {
-		noise := make([]byte, 10<<20) // which no compression makes smaller
+		noise := make([]byte, 10<<20) // random, so that no compression makes it smaller
 		rand.NewChaCha8([32]byte{}).Read(noise)
 		layer := harness.LayerOf(t, harness.File{Name: "opt/noise", Mode: 0o644, Text: string(noise)})
 		body := harness.NextflowRequest(t, map[string]any{
@@ -59,8 +59,8 @@ func TestLargeBodies(t *testing.T) {
 	}
 }
 
-// TestWrongLayers: a layer that is not what the request says is refused with
-// what was expected and what was found, whichever way the layer comes.
+// TestWrongLayers: a layer that differs from the request is refused, in whichever
+// way it is given. The message has the expected and the found value.
 func TestWrongLayers(t *testing.T) {
 	reg := upstream.Registry(t)
 	upstream.Push(t, reg.Host, "busybox:oci")
@@ -92,7 +92,7 @@ func TestWrongLayers(t *testing.T) {
 		} {
 			t.Run(from+" "+test.member, func(t *testing.T) {
 				before := harness.Stored(t, p.Dir)
-				// The first layer is good, and not kept either.
+				// The first layer is good, but the refusal keeps neither.
 				a := p.Submit(t, harness.Request{ContainerImage: "busybox:oci", ContainerConfig: &harness.Config{
 					Layers: []harness.Layer{harness.LayerOf(t, harness.File{Name: "good", Text: from + test.member}), test.layer},
 				}})
@@ -106,7 +106,7 @@ func TestWrongLayers(t *testing.T) {
 			})
 		}
 	}
-	// What was wrong was not the way they came.
+	// The control: each way to give a layer works with the right layer.
 	for from, right := range map[string]harness.Layer{"data": layer, "gzip": zlibbed, "http": remote, "docker": blob} {
 		a := p.Submit(t, harness.Request{ContainerImage: "busybox:oci", ContainerConfig: &harness.Config{Layers: []harness.Layer{right}}})
 		if a.Status != http.StatusOK {

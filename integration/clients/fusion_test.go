@@ -19,15 +19,16 @@ import (
 	"github.com/waveproxy/waveproxy/integration/upstream"
 )
 
-// fusionStandIn takes the place of the fusion program. Like that, it overlooks
-// its own name before the command: the image's entrypoint is there as well.
+// fusionStandIn takes the place of the fusion program. Like the real program, it
+// skips its own name before the command, because the image's entrypoint is there
+// as well.
 const fusionStandIn = `#!/bin/sh
 [ "$1" = /usr/bin/fusion ] && shift
 export FUSION_IS_FOR=%s
 exec "$@"
 `
 
-// fusionOrigin is where Fusion comes from: a recipe and a layer for each
+// fusionOrigin is the server that has Fusion: a recipe and a layer for each
 // architecture.
 type fusionOrigin struct {
 	*httptest.Server
@@ -79,14 +80,15 @@ func (o *fusionOrigin) replace(arch string, l harness.Layer) {
 
 func layerPath(arch string) string { return "/pkg/2/6/0/fusion-" + arch + ".tar.gz" }
 
-// settings have the origin's layers fetched, which is not at a public address.
+// settings returns a configuration that lists the origin, because its address is
+// not public.
 func (o *fusionOrigin) settings(reg *upstream.Server) map[string]string {
 	return map[string]string{"WAVEPROXY_REGISTRIES": fmt.Sprintf(`{docker.io: {url: %q}, %q: {plain_http: true}}`, reg.URL, strings.TrimPrefix(o.URL, "http://"))}
 }
 
-// Config is what Nextflow makes of the project's files and of the recipes that
-// it fetches, one for each platform: the last entrypoint, each variable once,
-// all layers.
+// config returns the container config that Nextflow makes from the project's
+// files and the fetched recipes, one for each platform: the last entrypoint, each
+// variable once, all layers.
 func (o *fusionOrigin) config(t *testing.T, bin harness.Layer, archs ...string) harness.Config {
 	t.Helper()
 	merged := harness.Config{Layers: []harness.Layer{bin}}
@@ -108,9 +110,9 @@ func (o *fusionOrigin) config(t *testing.T, bin harness.Layer, archs ...string) 
 	return merged
 }
 
-// TestFusion runs tasks the way Nextflow does with Fusion: the client says
-// where the layer is, the server takes it in, and the container starts by way
-// of the program in it.
+// TestFusion runs tasks the way Nextflow does with Fusion: the client names the
+// layer's URL, the server fetches the layer, and the container starts through its
+// program.
 func TestFusion(t *testing.T) {
 	reg := upstream.Registry(t)
 	harness.PushAliases(t, reg, "busybox:multi", "ubuntu:latest", "alpine:latest")
@@ -135,7 +137,7 @@ func TestFusion(t *testing.T) {
 	})
 	single := p.Augment(t, first)
 	wantFusion(t, origin, bin, single.TargetImage, "amd64")
-	// Clients may leave the choice to the server.
+	// Clients may leave the choice of layers to the server.
 	chosen := p.Augment(t, task("alpine:latest", "linux/amd64", "amd64", "arm64"))
 	wantFusion(t, origin, bin, chosen.TargetImage, "amd64")
 	both := p.Augment(t, task("ubuntu:latest", "linux/amd64,linux/arm64", "amd64", "arm64"))
@@ -183,8 +185,8 @@ func TestFusion(t *testing.T) {
 	wantFusion(t, origin, bin, p.Augment(t, onARM).TargetImage, "arm64")
 }
 
-// wantFusion checks every byte of an image, that it is for these architectures
-// and no others, and that each has its own layer above the project's.
+// wantFusion verifies every byte of an image. It must have exactly these
+// architectures, each with its own Fusion layer above the project's.
 func wantFusion(t *testing.T, origin *fusionOrigin, bin harness.Layer, image string, archs ...string) {
 	t.Helper()
 	harness.Verify(t, image)
@@ -222,7 +224,8 @@ func wantFusion(t *testing.T, origin *fusionOrigin, bin harness.Layer, image str
 	}
 }
 
-// TestFusionVerified: what arrives is what the client was promised, or nothing.
+// TestFusionVerified: the server refuses a layer that differs from the client's
+// digests.
 func TestFusionVerified(t *testing.T) {
 	reg := upstream.Registry(t)
 	harness.PushAliases(t, reg, "busybox:multi", "ubuntu:latest")
@@ -242,7 +245,7 @@ func TestFusionVerified(t *testing.T) {
 	if after := harness.Stored(t, p.Dir); after != before {
 		t.Errorf("it stored something:\n%s", after)
 	}
-	// It is asked for again when it is right again.
+	// The server fetches the layer again once it is right.
 	origin.replace("amd64", promised)
 	wantFusion(t, origin, bin, p.Augment(t, body).TargetImage, "amd64")
 }

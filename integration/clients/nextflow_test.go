@@ -26,16 +26,17 @@ const (
 	workers = 8
 )
 
-// TestNextflowRun is a workflow at its start: hundreds of tasks that want few
-// images, several at a time, each asking for the status and pulling.
+// TestNextflowRun simulates the start of a workflow: hundreds of tasks with few
+// different images, several at a time. Each submits, asks for the status and
+// pulls.
 func TestNextflowRun(t *testing.T) {
 	reg := upstream.Registry(t)
 	harness.PushAliases(t, reg, "busybox:multi", "ubuntu:latest")
 	harness.PushAliases(t, reg, "busybox:docker-multi", "alpine:3.20")
 	harness.PushAliases(t, reg, "busybox:oci", "biocontainers/samtools:1.21")
 	harness.PushAliases(t, reg, "busybox:entry", "debian:bookworm")
-	// The manifests each image costs: the index and its image for linux/amd64,
-	// or the image alone.
+	// The number of manifests that each image costs: the index and its image for
+	// linux/amd64, or the image alone.
 	manifests := map[string]int{"library/ubuntu:latest": 2, "library/alpine:3.20": 2, "biocontainers/samtools:1.21": 1, "library/debian:bookworm": 1}
 	bin := harness.LayerOf(t, harness.File{Name: "usr/local/bin/proj.sh", Mode: 0o755, Text: "#!/bin/sh\necho project\n"})
 	module := harness.LayerOf(t, harness.File{Name: "usr/bin/hello.sh", Mode: 0o755, Text: "#!/bin/sh\necho module\n"})
@@ -83,8 +84,8 @@ func TestNextflowRun(t *testing.T) {
 		t.Errorf("%d names for %d distinct requests", len(names), len(bodies))
 	}
 
-	// Pulls come after all submits, for a tag is trusted for half a minute: on a
-	// slow machine a submit between pulls would rightly ask again.
+	// Pulls come after all submits, because a tag is trusted for half a minute.
+	// On a slow machine a later submit would rightly look up the tag again.
 	atOnce(t, func(ctx context.Context, n int) error {
 		if err := polled(ctx, p, answers[n].RequestID); err != nil {
 			return err
@@ -104,7 +105,7 @@ func TestNextflowRun(t *testing.T) {
 		case isGet && isManifest:
 			got[repository]++
 			if seen[r] {
-				t.Errorf("asked again: %s", r)
+				t.Errorf("a second request for the same manifest: %s", r)
 			}
 			seen[r] = true
 		case !isGet || !strings.Contains(path, "/blobs/"):
@@ -116,7 +117,7 @@ func TestNextflowRun(t *testing.T) {
 	}
 }
 
-// atOnce calls do for every submit, by as many workers as there are.
+// atOnce calls do for every submit from several workers at once.
 func atOnce(t *testing.T, do func(ctx context.Context, n int) error) {
 	t.Helper()
 	g, ctx := errgroup.WithContext(t.Context())
@@ -129,8 +130,8 @@ func atOnce(t *testing.T, do func(ctx context.Context, n int) error) {
 	}
 }
 
-// polled asks for the status as Nextflow does when it is not told that a
-// request has succeeded, and reads of the answer what Nextflow reads.
+// polled asks for the status, as Nextflow does unless the answer says that the
+// request has succeeded. It reads the same members as Nextflow.
 func polled(ctx context.Context, p *harness.Proxy, id string) error {
 	resp, err := p.Call(ctx, http.MethodGet, "/v1alpha2/container/"+id+"/status", "")
 	if err != nil {
@@ -153,8 +154,8 @@ func polled(ctx context.Context, p *harness.Proxy, id string) error {
 	return nil
 }
 
-// pulled reads all of an image for linux/amd64, by tag and by digest. The
-// client verifies what it reads.
+// pulled reads a complete image for linux/amd64, by tag and by digest. The client
+// verifies it.
 func pulled(ctx context.Context, a harness.Answer) error {
 	tagless := a.TargetImage[:strings.LastIndexByte(a.TargetImage, ':')]
 	for _, name := range []string{a.TargetImage, tagless + "@" + a.TargetDigest} {

@@ -59,8 +59,8 @@ func TestClientRequests(t *testing.T) {
 	}
 }
 
-// replayAugmentation pulls the image and compares it with its base and with
-// what the request adds.
+// replayAugmentation submits the body, pulls the image, and compares it with its
+// base and the request's additions.
 func replayAugmentation(t *testing.T, p *harness.Proxy, reg *upstream.Server, body, arch string) {
 	sent := harness.Request{ContainerConfig: &harness.Config{}}
 	if err := json.Unmarshal([]byte(body), &sent); err != nil {
@@ -117,8 +117,8 @@ func replayAugmentation(t *testing.T, p *harness.Proxy, reg *upstream.Server, bo
 	}
 }
 
-// replayRefusal wants an answer that clients can print as it is, and no trace
-// of the request.
+// replayRefusal submits the body. The answer must be printable as it is, and the
+// request must leave no trace.
 func replayRefusal(t *testing.T, p *harness.Proxy, reg *upstream.Server, body string, status int, says []string) {
 	before := harness.Stored(t, p.Dir)
 	reg.Reset()
@@ -128,15 +128,15 @@ func replayRefusal(t *testing.T, p *harness.Proxy, reg *upstream.Server, body st
 	}
 	harness.WantMessage(t, a.Raw, says...)
 	if requests := reg.Requests(); len(requests) != 0 {
-		t.Errorf("it asked the upstream for %v", requests)
+		t.Errorf("the refused request asked the upstream for %v", requests)
 	}
 	if after := harness.Stored(t, p.Dir); after != before {
 		t.Errorf("it stored something:\n%s", after)
 	}
 }
 
-// replayInspection: without a platform, what is inspected is the index, as its
-// registry has it.
+// replayInspection inspects without a platform: the answer must be the index as
+// its registry has it.
 func replayInspection(t *testing.T, p *harness.Proxy, reg *upstream.Server, body string) {
 	resp, err := p.Call(t.Context(), http.MethodPost, "/v1alpha1/inspect", body)
 	if err != nil || resp.Status != http.StatusOK {

@@ -24,11 +24,11 @@ import (
 )
 
 // RunConformance runs the read-only part of the OCI distribution-spec suite
-// against a repository, given what it holds: a tag, and digests of manifests and
-// blobs. The tag and manifests must be of OCI types, as the suite accepts no
-// others. Settings are further variables of the suite, such as
-// "OCI_API_REFERRER=false" for a registry that lacks the referrers API. The test
-// fails on any failure, and for want of the suite's program if engine.Required.
+// against a repository with the given tag, manifests and blobs. The tag and
+// manifests must be of OCI types, because the suite accepts no others. Settings
+// are further variables of the suite, such as "OCI_API_REFERRER=false" for a
+// registry that lacks the referrers API. The test fails if any part of the suite
+// does, or if the suite's program is missing and engine.Required.
 func RunConformance(t *testing.T, host, repo, tag string, manifests, blobs []string, settings ...string) {
 	t.Helper()
 	program, err := findConformance()
@@ -56,8 +56,8 @@ func RunConformance(t *testing.T, host, repo, tag string, manifests, blobs []str
 		"OCI_RO_DATA_REFERRERS=" + strings.Join(manifests, " "),
 	}
 	// One run for each group that reads, and the content only for the group that
-	// uses it. Otherwise the program, when pushes are disabled, ends before it
-	// has written its report, and with status 0 whatever it found.
+	// uses it. Otherwise, with pushes disabled, the program ends before it has
+	// written its report, always with status 0.
 	for _, group := range []string{"ping", "empty", "read-only", "missing-manifest", "invalid-digest-format"} {
 		t.Run(group, func(t *testing.T) {
 			environment := append(slices.Clone(environment), "OCI_FILTER_TEST=OCI Conformance Test/"+group)
@@ -69,7 +69,8 @@ func RunConformance(t *testing.T, host, repo, tag string, manifests, blobs []str
 	}
 }
 
-// findConformance looks where go install puts programs if PATH has none.
+// findConformance looks for the suite in PATH, then in the directory of go
+// install.
 func findConformance() (string, error) {
 	path, err := exec.LookPath("conformance")
 	for _, dir := range []string{os.Getenv("GOBIN"), filepath.Join(build.Default.GOPATH, "bin")} {
@@ -80,7 +81,7 @@ func findConformance() (string, error) {
 	return path, err
 }
 
-// conformanceReport is the part of junit.xml that tells how the tests went.
+// conformanceReport is the part of junit.xml with the tests' results.
 type conformanceReport struct {
 	Tests    int `xml:"tests,attr"`
 	Errors   int `xml:"errors,attr"`
@@ -103,7 +104,7 @@ func runConformanceGroup(t *testing.T, program string, environment []string) {
 	cmd := exec.CommandContext(ctx, program)
 	cmd.Dir, cmd.Env = dir, append(environment, "OCI_RESULTS_DIR="+dir)
 	cmd.Stdout, cmd.Stderr = &output, &output
-	// The status alone tells nothing: it is also 0 for a setting that the program
+	// The status alone is not enough: it is also 0 for a setting that the program
 	// cannot read.
 	runErr := cmd.Run()
 	content, err := os.ReadFile(filepath.Join(dir, "junit.xml"))
@@ -127,7 +128,7 @@ func runConformanceGroup(t *testing.T, program string, environment []string) {
 	}
 }
 
-// TestConformance runs the suite against an augmented image, referrers and all.
+// TestConformance runs the suite against an augmented image, including referrers.
 func TestConformance(t *testing.T) {
 	reg := upstream.Registry(t)
 	upstream.Push(t, reg.Host, "busybox:multi")
@@ -137,19 +138,19 @@ func TestConformance(t *testing.T) {
 	RunConformance(t, p.Host, "wt/"+a.ContainerToken+"/library/busybox", "multi", manifests, blobs)
 }
 
-// TestConformanceOfUpstream proves RunConformance itself on distribution, which
-// lacks only the referrers API.
+// TestConformanceOfUpstream is the control: it runs RunConformance against
+// distribution, which lacks only the referrers API.
 func TestConformanceOfUpstream(t *testing.T) {
 	s := upstream.Registry(t)
 	upstream.Push(t, s.Host, "busybox:multi")
 	manifests, blobs := contents(t, s.Host+"/library/busybox:multi")
 	RunConformance(t, s.Host, "library/busybox", "multi", manifests, blobs, "OCI_API_REFERRER=false")
 	if len(s.Requests()) == 0 {
-		t.Error("the suite asked the registry nothing")
+		t.Error("the suite made no request to the registry")
 	}
 }
 
-// contents are the digests of an index and its image for amd64, and of that
+// contents returns the digests of an index and its image for amd64, and of that
 // image's config and layers.
 func contents(t *testing.T, image string) (manifests, blobs []string) {
 	t.Helper()

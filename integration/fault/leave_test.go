@@ -152,8 +152,8 @@ func leave(t *testing.T, path, cacheSize string) {
 	}
 }
 
-// settled measures until two results in a row are the same, and returns that
-// result.
+// settled measures until the result has stayed the same five times, and returns
+// it.
 func settled(t *testing.T, measure func() (int, []string, string)) (int, []string, string) {
 	t.Helper()
 	n, open, where := measure()

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// WantRegistryError wants the OCI error document and nothing else.
+// WantRegistryError fails the test unless the body is exactly an OCI error
+// document with the code.
 func WantRegistryError(t *testing.T, what string, r Response, status int, code string) {
 	t.Helper()
 	var document struct {
@@ -26,7 +27,7 @@ func WantRegistryError(t *testing.T, what string, r Response, status int, code s
 	}
 }
 
-// Post sends JSON and returns whatever is answered.
+// Post sends JSON and returns the answer, whatever its status.
 func (p *Proxy) Post(t *testing.T, path string, body any) Response {
 	t.Helper()
 	resp, err := p.Call(t.Context(), http.MethodPost, path, string(MustJSON(t, body)))
@@ -51,7 +52,7 @@ func Get(t *testing.T, url string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
-// FlipBit returns the token with another character in its MAC.
+// FlipBit returns the token with one character of its MAC changed.
 func FlipBit(token string) string {
 	b := []byte(token)
 	if b[30]++; b[30] > 'z' || (b[30] > '7' && b[30] < 'a') {
@@ -67,8 +68,8 @@ type Response struct {
 	Body   string
 }
 
-// Do sends a request with the path as it stands, which http.NewRequest would
-// clean.
+// Do sends a request with the path exactly as it is in url; http.NewRequest would
+// clean it.
 func Do(t *testing.T, method, url string, header ...string) Response {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, nil)
@@ -90,7 +91,8 @@ func Do(t *testing.T, method, url string, header ...string) Response {
 	return Response{resp.StatusCode, resp.Header, string(body)}
 }
 
-// WantMessage wants {"message": "…"} on one line.
+// WantMessage fails the test unless the body is {"message": "…"} on one line and
+// the message has all the texts.
 func WantMessage(t *testing.T, body string, says ...string) {
 	t.Helper()
 	var document map[string]string
@@ -107,7 +109,7 @@ func WantMessage(t *testing.T, body string, says ...string) {
 	}
 }
 
-// Answer is what the API says to a submission.
+// Answer is the API's answer to a submission.
 type Answer struct {
 	RequestID, ContainerToken, TargetImage, Expiration, ContainerImage string
 	SourceDigest, TargetDigest                                         string
@@ -145,8 +147,7 @@ func (p *Proxy) Call(ctx context.Context, method, path, body string, header ...s
 	return Response{resp.StatusCode, resp.Header, string(data)}, err
 }
 
-// Submit posts a request, which is anything that marshals to JSON or a string
-// to be sent as it is.
+// Submit posts a request: a string is sent as it is, any other value as JSON.
 func (p *Proxy) Submit(t *testing.T, request any) Answer {
 	t.Helper()
 	body, ok := request.(string)

@@ -14,9 +14,9 @@ import (
 	"time"
 )
 
-// BinaryVariable names the program to test; without it the tests build one. It does
-// not begin with WAVEPROXY_, because the program refuses variables that it does not
-// know.
+// BinaryVariable names the program to test; without it the tests build one. It
+// does not begin with WAVEPROXY_, because the program refuses unknown variables
+// with that prefix.
 const BinaryVariable = "INTEGRATION_BINARY"
 
 // Binary returns the program as it ships, built once for all packages of tests.
@@ -30,9 +30,9 @@ var Binary = sync.OnceValues(func() (string, error) {
 // RaceBinary returns the program built so that it detects data races.
 var RaceBinary = sync.OnceValues(func() (string, error) { return goBuild("waveproxy-race", "-race") })
 
-// goBuild builds the program into a directory that all packages of tests share. When
-// a program is there that is up to date, go build leaves it as it is. A lock
-// keeps two packages from building at a time.
+// goBuild builds the program into a directory that all packages of tests share.
+// If the program is up to date, go build leaves it as it is. A lock keeps two
+// packages from building at a time.
 func goBuild(name string, flags ...string) (string, error) {
 	dir, err := buildDir()
 	if err != nil {
@@ -42,7 +42,7 @@ func goBuild(name string, flags ...string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer lock.Close() // ends the lock
+	defer lock.Close() // releases the lock
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return "", fmt.Errorf("lock %s: %w", lock.Name(), err)
 	}
@@ -50,7 +50,7 @@ func goBuild(name string, flags ...string) (string, error) {
 	args := append([]string{"build", "-o", path}, flags...)
 	cmd := exec.Command("go", append(args, "github.com/waveproxy/waveproxy/cmd/waveproxy")...)
 	cmd.Env = os.Environ()
-	if len(flags) == 0 { // the race detector is in C
+	if len(flags) == 0 { // the race detector needs cgo
 		cmd.Env = append(cmd.Env, "CGO_ENABLED=0")
 	}
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -24,7 +24,7 @@ func MustRun(t *testing.T, e engine.Engine, image string, args ...string) string
 	return out
 }
 
-// DockerEngine returns Docker, without which the test fails.
+// DockerEngine returns Docker, or fails the test if there is none.
 func DockerEngine(t *testing.T) engine.Engine {
 	t.Helper()
 	for _, e := range engine.Available(t) {
@@ -32,6 +32,6 @@ func DockerEngine(t *testing.T) engine.Engine {
 			return e
 		}
 	}
-	t.Fatal("no Docker engine here")
+	t.Fatal("this machine has no Docker engine; install docker.io to run the test")
 	return nil
 }

@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// WaitFor calls done until it is true, and fails the test after limit.
+// WaitFor calls done until it returns true, and fails the test after limit.
 func WaitFor(t *testing.T, limit time.Duration, done func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(limit); !done(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("it did not happen in time")
+			t.Fatalf("the condition did not hold within %s", limit)
 		}
 	}
 }

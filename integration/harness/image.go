@@ -16,8 +16,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// Verify verifies every byte of an image, or of every image of an index, with a
-// foreign client, which reads each blob once, and returns the root's digest.
+// Verify reads an image, or every image of an index, with a foreign client. It
+// verifies every byte, reads each blob once, and returns the root's digest.
 func Verify(t *testing.T, image string) string {
 	t.Helper()
 	desc, err := remote.Get(MustRef(t, image), remote.WithContext(t.Context()))
@@ -97,7 +97,7 @@ func verifyImage(t *testing.T, img v1.Image) {
 	}
 }
 
-// Decompress unpacks gzip or zstd, whichever the data is.
+// Decompress unpacks gzip or zstd data.
 func Decompress(t *testing.T, data []byte) []byte {
 	t.Helper()
 	var r io.Reader
@@ -167,7 +167,7 @@ func Files(t *testing.T, img v1.Image) map[string]string {
 	return Unpack(t, stream)
 }
 
-// Unpack is a tar in the form of tree.
+// Unpack returns the entries of a tar in the form of Files.
 func Unpack(t *testing.T, archive io.Reader) map[string]string {
 	t.Helper()
 	files := map[string]string{}

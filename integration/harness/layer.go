@@ -31,8 +31,8 @@ type File struct {
 	Kind             byte // tar.TypeReg if zero
 }
 
-// Layer is a layer as clients send it: made here, not with the code under
-// test.
+// Layer is a layer as clients send it. It is made here and not with the code
+// under test.
 type Layer struct {
 	Location   string `json:"location,omitempty"`
 	GzipDigest string `json:"gzipDigest,omitempty"`

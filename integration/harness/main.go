@@ -9,7 +9,7 @@ import (
 )
 
 // Main runs the tests of a package and stops the engines they started. It returns
-// the status to exit with.
+// the exit status.
 func Main(m *testing.M) int {
 	status := m.Run()
 	if err := engine.Close(); err != nil {

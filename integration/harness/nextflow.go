@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// ClientRequests has bodies that Nextflow and the wave CLI sent, as they were
-// received.
+// ClientRequests is the directory of bodies that were captured from Nextflow and
+// the wave CLI.
 const ClientRequests = "../../api/testdata"
 
-// NextflowRequest is a body as Nextflow sends it: the captured one with other
-// members. What it does not use is there all the same, as null.
+// NextflowRequest returns a body as Nextflow sends it: the captured body with
+// some members replaced. As in Nextflow's bodies, unused members are null.
 func NextflowRequest(t *testing.T, members map[string]any) string {
 	t.Helper()
 	captured, err := os.ReadFile(filepath.Join(ClientRequests, "nextflow-plain.json"))
@@ -35,8 +35,8 @@ func NextflowRequest(t *testing.T, members map[string]any) string {
 	return string(data)
 }
 
-// NextflowConfig is a recipe as Nextflow sends it. A fetched layer is one that
-// its client leaves out of fingerprints, such as Fusion's.
+// NextflowConfig returns a container config as Nextflow sends it. Fetched layers,
+// such as Fusion's, are the ones that Nextflow leaves out of fingerprints.
 func NextflowConfig(c Config) map[string]any {
 	list := func(values []string) any {
 		if values == nil {

@@ -26,7 +26,7 @@ type Proxy struct {
 	DebugURL string // URL of /metrics
 	PID      int
 	Stop     func()
-	Kill     func() // as a crash does
+	Kill     func() // ends the server like a crash
 }
 
 // logBuffer holds the server's log. It may be used from any goroutine.
@@ -48,7 +48,7 @@ func (l *logBuffer) String() string {
 }
 
 // StartProxy runs the server with the environment on a free port. dir is its
-// storage; "" is a new one.
+// storage; "" makes a new one.
 func StartProxy(t *testing.T, dir string, env map[string]string) *Proxy {
 	t.Helper()
 	path, err := Binary()
@@ -58,8 +58,8 @@ func StartProxy(t *testing.T, dir string, env map[string]string) *Proxy {
 	return StartBinary(t, path, dir, env)
 }
 
-// StartBinary is StartProxy with another build of the program, or a script that
-// ends in it.
+// StartBinary is StartProxy with another build of the program, or with a script
+// that ends by starting it.
 func StartBinary(t *testing.T, path, dir string, env map[string]string) *Proxy {
 	t.Helper()
 	if dir == "" {
@@ -69,7 +69,7 @@ func StartBinary(t *testing.T, path, dir string, env map[string]string) *Proxy {
 	settings := map[string]string{
 		"WAVEPROXY_HTTP_ADDR": "127.0.0.1:0", "WAVEPROXY_STORAGE_DIR": dir,
 		"WAVEPROXY_LOG_FORMAT": "json", "WAVEPROXY_LOG_LEVEL": "debug", "WAVEPROXY_HTTP_DEBUG_ADDR": "127.0.0.1:0",
-		"WAVEPROXY_LIMITS_SUBMITS": "0", // tests ask more than people do
+		"WAVEPROXY_LIMITS_SUBMITS": "0", // tests submit more than the default limits allow
 	}
 	maps.Copy(settings, env)
 	cmd := exec.Command(path, "serve")
@@ -125,7 +125,8 @@ func StartBinary(t *testing.T, path, dir string, env map[string]string) *Proxy {
 	return p
 }
 
-// follow reads the log; the line "serving" says where the server is.
+// follow reads the log until it ends. The line "serving" has the server's
+// address.
 func (p *Proxy) follow(r io.Reader, ready chan<- string, drained chan<- struct{}) {
 	defer close(drained)
 	lines := bufio.NewScanner(r)
@@ -138,7 +139,7 @@ func (p *Proxy) follow(r io.Reader, ready chan<- string, drained chan<- struct{}
 		}
 		switch line.Msg {
 		case "serving metrics":
-			p.DebugURL = "http://" + line.Addr // before the test learns that the server is ready
+			p.DebugURL = "http://" + line.Addr // logged before "serving", so it is set when StartProxy returns
 		case "serving":
 			ready <- line.Host
 		}
@@ -160,7 +161,8 @@ func (p *Proxy) Metrics(t *testing.T) []byte {
 	return text
 }
 
-// Address is where the server listens, which is not where it says it is.
+// Address returns the address where the server listens. It differs from the
+// public URL.
 func (p *Proxy) Address(t *testing.T) string {
 	t.Helper()
 	for text := range strings.Lines(p.Log.String()) {
@@ -169,6 +171,6 @@ func (p *Proxy) Address(t *testing.T) string {
 			return line.Addr
 		}
 	}
-	t.Fatalf("the server does not say where it listens:\n%s", p.Log)
+	t.Fatalf("the log does not have the address where the server listens:\n%s", p.Log)
 	return ""
 }

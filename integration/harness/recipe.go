@@ -13,7 +13,7 @@ import (
 	"github.com/waveproxy/waveproxy/integration/upstream"
 )
 
-// scripts returns a directory for a recipe, with one program.
+// scripts returns a directory with one program, for a recipe.
 func scripts(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -21,7 +21,7 @@ func scripts(t *testing.T) string {
 	return dir
 }
 
-// ScriptsGreeting is what the program of the recipe prints.
+// ScriptsGreeting is the output of the recipe's program.
 const ScriptsGreeting = "hello from /opt/scripts/hello\n"
 
 // WithScripts returns a configuration with a recipe that adds the program. The local
@@ -46,6 +46,6 @@ func NamedManifest(t *testing.T, p *Proxy, name, ref string) (root string, m oci
 	return Sum([]byte(resp.Body)), m
 }
 
-// TagLife is a little more than the time for which a server trusts a tag without
-// asking the upstream.
+// TagLife is a little longer than a server trusts a tag without a request to the
+// upstream.
 const TagLife = 31 * time.Second

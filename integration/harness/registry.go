@@ -15,7 +15,7 @@ import (
 	"github.com/waveproxy/waveproxy/integration/upstream"
 )
 
-// BlobOf returns the last layer of an image as a request names it.
+// BlobOf returns the last layer of an image in the form of a request's layer.
 func BlobOf(t *testing.T, reg *upstream.Server, image string) Layer {
 	t.Helper()
 	img := Pull(t, reg.Host+"/"+image, "amd64")
@@ -48,7 +48,7 @@ func PushAliases(t *testing.T, reg *upstream.Server, image string, names ...stri
 	}
 }
 
-// PushLayers pushes an image for linux/amd64 that has only the layers.
+// PushLayers pushes an image for linux/amd64 that consists of the layers.
 func PushLayers(t *testing.T, reg *upstream.Server, name string, layers ...Layer) {
 	t.Helper()
 	img, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: "linux", Architecture: "amd64"})
@@ -73,7 +73,8 @@ type tarLayer struct {
 
 func (l tarLayer) DiffID() (v1.Hash, error) { return v1.NewHash(l.diffID) }
 
-// Puller returns a user that may pull library/busybox alone, with secrets of its own.
+// Puller returns a user with secrets of its own that may only pull
+// library/busybox.
 func Puller(label string) upstream.User {
 	return upstream.User{Name: "ci-" + label, Password: SecretFor(label), IdentityToken: SecretFor(label + "-identity"), Repositories: []string{"library/busybox"}}
 }
@@ -83,5 +84,5 @@ func Pusher() upstream.User {
 	return upstream.User{Name: "push", Password: SecretFor("push"), Repositories: []string{"*"}, Push: true}
 }
 
-// BaseImages are the shapes of base images that every kind of pull must work for.
+// BaseImages are the kinds of base images that every kind of pull must work for.
 var BaseImages = []string{"busybox:docker", "busybox:oci", "busybox:docker-multi", "busybox:multi", "busybox:zstd", "busybox:layers60", "busybox:nohistory", "busybox:entry"}

@@ -21,14 +21,14 @@ import (
 // wherever it should not be.
 const secretMark = "wpcanary"
 
-// SecretFor makes a password or token that nothing else has.
+// SecretFor makes a unique password or token.
 func SecretFor(label string) string {
 	random := make([]byte, 8)
 	_, _ = rand.Read(random) // never fails
 	return fmt.Sprintf("%s-%s-%x", secretMark, label, random)
 }
 
-// fixedSecret is in the passwords of tests that need the same one each time.
+// fixedSecret is in the passwords of tests that need the same password each time.
 const fixedSecret = "hunter"
 
 // secretForms are the forms in which a secret may be written down: plain,
@@ -39,7 +39,8 @@ var secretForms = func() [][]byte {
 		forms = append(forms, word, url.QueryEscape(word), hex.EncodeToString([]byte(word)))
 		for shift := range 3 {
 			padded := append(make([]byte, shift), word...)
-			// The characters that do not depend on what stands around.
+			// Only the characters that do not depend on the bytes around the
+			// secret.
 			first, last := (shift*8+5)/6, len(padded)*8/6
 			for _, encoding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
 				forms = append(forms, encoding.EncodeToString(padded)[first:last])
@@ -54,10 +55,11 @@ var secretForms = func() [][]byte {
 	return list
 }()
 
-// imageToken is what an image name has from wt/ on. Logs and files have its hash.
+// imageToken matches the token in an image name. Logs and files may only have its
+// hash.
 var imageToken = regexp.MustCompile(`^wt/[a-z2-7]{39}\b`)
 
-// Leaks returns the places of a text where a secret is.
+// Leaks returns the places in a text that have a secret.
 func Leaks(text []byte) []string {
 	var found []string
 	for _, form := range secretForms {
@@ -65,7 +67,8 @@ func Leaks(text []byte) []string {
 			found = append(found, fmt.Sprintf("%q", text[max(0, i-60):min(len(text), i+100)]))
 		}
 	}
-	// The expression alone takes minutes for all the files of all tests.
+	// Searching with the expression alone would take minutes for all the files of
+	// all tests.
 	for rest := text; ; rest = rest[1:] {
 		i := bytes.Index(rest, []byte("wt/"))
 		if i < 0 {
@@ -78,8 +81,8 @@ func Leaks(text []byte) []string {
 	}
 }
 
-// searched are files in which nothing was found, by path: servers that share a
-// storage are each searched when they stop.
+// searched holds files without secrets, by path. Servers that share a storage
+// each search it when they stop, so searched saves the repetition.
 var searched sync.Map
 
 type fileState struct {
@@ -87,15 +90,14 @@ type fileState struct {
 	modified time.Time
 }
 
-// unsearched reports whether a file is new since it was last asked for.
+// unsearched reports whether a file is new or has changed since the last search.
 func unsearched(path string, info fs.FileInfo) bool {
 	state := fileState{info.Size(), info.ModTime()}
 	before, _ := searched.Swap(path, state)
 	return before != any(state)
 }
 
-// checkLeaks looks for secrets in what the server has logged and stored, and in
-// its metrics.
+// checkLeaks fails the test if the server's log, metrics or storage has a secret.
 func (p *Proxy) checkLeaks(t *testing.T, metrics []byte) {
 	t.Helper()
 	for _, leak := range Leaks([]byte(p.Log.String())) {

@@ -23,7 +23,7 @@ func ownPuller(label string) upstream.User {
 	return u
 }
 
-// blobs returns the requests for blobs.
+// blobs returns the GET requests for blobs.
 func blobs(requests []string) []string {
 	return slices.DeleteFunc(requests, func(r string) bool {
 		return !strings.HasPrefix(r, "GET ") || !strings.Contains(r, "/blobs/")

@@ -118,8 +118,8 @@ func TestColdPulls(t *testing.T) {
 	}
 }
 
-// TestCacheIsBounded: what does not fit any more makes room, and what never fits
-// is streamed.
+// TestCacheIsBounded: the cache evicts blobs to make room for new ones, and a
+// blob larger than the cache is streamed.
 func TestCacheIsBounded(t *testing.T) {
 	reg := upstream.Registry(t)
 	layers := pushRandom(t, reg, "bound:1", 1<<20, 8)
@@ -142,7 +142,7 @@ func TestCacheIsBounded(t *testing.T) {
 	}
 }
 
-// cacheFiles adds up the sizes of what is in the cache.
+// cacheFiles returns the sum of the sizes of the cache's files.
 func cacheFiles(t *testing.T, dir string, each func(path string)) (size int64) {
 	t.Helper()
 	err := filepath.WalkDir(filepath.Join(dir, "cache"), func(path string, e fs.DirEntry, err error) error {
@@ -156,7 +156,7 @@ func cacheFiles(t *testing.T, dir string, each func(path string)) (size int64) {
 				each(path)
 			}
 		}
-		return nil // it may have been evicted meanwhile
+		return nil // the file may have been evicted meanwhile
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -185,7 +185,7 @@ func TestCachedBlobsArePrivate(t *testing.T) {
 }
 
 // TestKillDuringFills kills the server in the middle of 200 cache fills, again
-// and again. No blob in the cache is ever wrong, and nothing unfinished stays.
+// and again. No blob in the cache is ever wrong, and no unfinished file stays.
 func TestKillDuringFills(t *testing.T) {
 	const rounds = 50
 	reg := upstream.Registry(t)
@@ -227,7 +227,7 @@ func TestKillDuringFills(t *testing.T) {
 			t.Fatalf("round %d: %q", round, damaged)
 		}
 		survived = max(survived, count)
-		if count == 200 { // begin again with some
+		if count == 200 { // empty a part of the cache, so that fills go on
 			cacheFiles(t, dir, func(path string) {
 				if rand.N(4) > 0 {
 					_ = os.Remove(path)
@@ -246,7 +246,7 @@ func TestKillDuringFills(t *testing.T) {
 	})
 }
 
-// misnamed says what is wrong with a file of the cache.
+// misnamed returns what is wrong with a file of the cache, or "".
 func misnamed(path string) string {
 	parts := strings.Split(filepath.Base(path), "-") // algorithm, hex, registry, size
 	if len(parts) != 4 {

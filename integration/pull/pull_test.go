@@ -52,8 +52,8 @@ func TestPull(t *testing.T) {
 	}
 }
 
-// TestAugmentedContents compares an augmented image with its base: the file
-// system and config have what was added, and all that was there.
+// TestAugmentedContents compares an augmented image with its base: file system
+// and config have the recipe's additions and everything of the base.
 func TestAugmentedContents(t *testing.T) {
 	reg := upstream.Registry(t)
 	upstream.Push(t, reg.Host, "busybox:entry", "busybox:multi")
@@ -92,8 +92,8 @@ func TestAugmentedContents(t *testing.T) {
 	}
 }
 
-// TestRequests counts. What a mint and a pull ask of the upstream is the
-// performance that users pay for, and Docker Hub counts, too.
+// TestRequests counts the upstream requests of a submission and a pull. They
+// decide how long users wait, and Docker Hub limits them.
 func TestRequests(t *testing.T) {
 	reg := upstream.Registry(t)
 	upstream.Push(t, reg.Host, "busybox:oci", "busybox:multi", "busybox:layers60")
@@ -107,7 +107,7 @@ func TestRequests(t *testing.T) {
 		{"busybox:multi", "", 3, 2, 2},
 	} {
 		t.Run(test.image+" "+test.platform, func(t *testing.T) {
-			p := harness.StartProxy(t, "", harness.DockerHub(reg.URL)) // that has read nothing yet
+			p := harness.StartProxy(t, "", harness.DockerHub(reg.URL)) // new, so that it has read no image yet
 			reg.Reset()
 			a := p.Augment(t, harness.Request{ContainerImage: test.image, ContainerPlatform: test.platform, ContainerConfig: harness.Greeter(t)})
 			wantRequests(t, "mint", reg.Requests(), test.mintManifests, test.mintConfigs)
@@ -119,7 +119,7 @@ func TestRequests(t *testing.T) {
 			wantRequests(t, "another mint at once", reg.Requests(), 0, 0)
 
 			reg.Reset()
-			for range 3 { // HEAD and GET of what is ours cost nothing
+			for range 3 { // HEAD and GET of our own documents cost no upstream request
 				if _, err := crane.Digest(a.TargetImage, crane.Insecure); err != nil {
 					t.Fatal(err)
 				}
@@ -159,8 +159,8 @@ func wantRequests(t *testing.T, what string, requests []string, manifests, blobs
 	}
 }
 
-// TestSameAfterRestart checks that what was advertised can be served by a new
-// process and by another one on the same storage, whatever the tag does.
+// TestSameAfterRestart: an advertised image can be served by a new process, and
+// by another server on the same storage, even if the tag moves.
 func TestSameAfterRestart(t *testing.T) {
 	reg := upstream.Registry(t)
 	upstream.Push(t, reg.Host, "busybox:multi", "busybox:oci")
@@ -187,8 +187,8 @@ func TestSameAfterRestart(t *testing.T) {
 	}
 }
 
-// TestIdempotent: equal requests get equal names, on every server with the
-// same storage; different ones never do.
+// TestIdempotent: equal requests get equal names on every server with the same
+// storage. Different requests never do.
 func TestIdempotent(t *testing.T) {
 	reg := upstream.Registry(t)
 	upstream.Push(t, reg.Host, "busybox:multi", "busybox:oci")
@@ -215,7 +215,8 @@ func TestIdempotent(t *testing.T) {
 	}
 }
 
-// TestPinnedByDigest: an image named by digest becomes one named by digest.
+// TestPinnedByDigest: a base image named by digest gives an augmented image named
+// by digest.
 func TestPinnedByDigest(t *testing.T) {
 	reg := upstream.Registry(t)
 	digests := upstream.Push(t, reg.Host, "busybox:multi")
@@ -237,8 +238,8 @@ func TestPinnedByDigest(t *testing.T) {
 	}
 }
 
-// TestNothingToAdd: without a recipe the image is the upstream's, down to the
-// attestations that nobody asked for when it was submitted.
+// TestNothingToAdd: without a recipe the image is the upstream's. It includes the
+// attestations, which the submission did not read.
 func TestNothingToAdd(t *testing.T) {
 	reg := upstream.Registry(t)
 	digests := upstream.Push(t, reg.Host, "busybox:multi")

@@ -9,8 +9,8 @@ import (
 	"github.com/waveproxy/waveproxy/integration/upstream"
 )
 
-// TestRefusedPulls: whatever is not the token's image is refused, in the OCI
-// error format, with statuses that make engines show the message.
+// TestRefusedPulls: requests for anything but the token's image are refused in
+// the OCI error format, with statuses that make engines show the message.
 func TestRefusedPulls(t *testing.T) {
 	reg := upstream.Registry(t)
 	digests := upstream.Push(t, reg.Host, "busybox:oci", "busybox:entry")

@@ -20,8 +20,8 @@ import (
 	"github.com/waveproxy/waveproxy/integration/upstream"
 )
 
-// TestRecipes pulls and runs images through a recipe's name, without asking the
-// API for anything.
+// TestRecipes pulls and runs images through a recipe's name, without a request to
+// the API.
 func TestRecipes(t *testing.T) {
 	engines := engine.Available(t)
 	reg := upstream.Registry(t)
@@ -42,7 +42,7 @@ func TestRecipes(t *testing.T) {
 			pinned := through + "library/busybox@" + digests["busybox:docker"].String()
 			harness.MustPull(t, e, pinned)
 			if out := harness.MustRun(t, e, pinned, "/bin/sh", "-c", `test ! -e /opt/scripts && echo "${GREETING-none}"`); out != "none\n" {
-				t.Errorf("pinned, it prints %q", out)
+				t.Errorf("the image by digest prints %q", out)
 			}
 		})
 	}
@@ -51,7 +51,7 @@ func TestRecipes(t *testing.T) {
 			if e.Name() == "docker" {
 				harness.MustPull(t, e, through+"library/busybox")
 				if out := harness.MustRun(t, e, through+"library/busybox", "/opt/scripts/hello"); out != harness.ScriptsGreeting {
-					t.Errorf("it prints %q", out)
+					t.Errorf("the image prints %q", out)
 				}
 			}
 		}
@@ -65,7 +65,7 @@ func TestRecipes(t *testing.T) {
 	})
 }
 
-// wantProvenance discovers what was added as oras does.
+// wantProvenance discovers the recipe's provenance as oras does.
 func wantProvenance(t *testing.T, p *harness.Proxy, name, tag string) {
 	t.Helper()
 	repo, err := remote.NewRepository(name)
@@ -93,7 +93,7 @@ func wantProvenance(t *testing.T, p *harness.Proxy, name, tag string) {
 	}
 	statement := harness.Do(t, http.MethodGet, p.URL+"/v2/wt/"+strings.TrimPrefix(name, p.Host+"/wt/")+"/blobs/"+m.Layers[0].Digest.String())
 	if harness.Sum([]byte(statement.Body)) != m.Layers[0].Digest.String() {
-		t.Errorf("the statement is not what its digest says: %d %s", statement.Status, statement.Body)
+		t.Errorf("the statement does not have its digest: %d %s", statement.Status, statement.Body)
 	}
 	for _, want := range []string{desc.Digest.Encoded(), "https://slsa.dev/provenance/v1", `"scripts"`, "GREETING"} {
 		if !strings.Contains(statement.Body, want) {
@@ -102,7 +102,7 @@ func wantProvenance(t *testing.T, p *harness.Proxy, name, tag string) {
 	}
 }
 
-// TestRecipesReload changes recipes under a server that runs.
+// TestRecipesReload changes recipes while the server runs.
 func TestRecipesReload(t *testing.T) {
 	reg := upstream.Registry(t)
 	upstream.Push(t, reg.Host, "busybox:docker")
@@ -130,7 +130,7 @@ func TestRecipesReload(t *testing.T) {
 	reload("recipes in force")
 	second := digest("one")
 	if second == first {
-		t.Error("the recipe is what it was")
+		t.Error("the reload did not change the recipe")
 	}
 	digest("two")
 	if again, _ := harness.NamedManifest(t, p, "one/library/busybox", first); again != first {
@@ -148,12 +148,12 @@ func TestRecipesReload(t *testing.T) {
 	}
 }
 
-// TestRecipeDocuments has a recipe say what to add by the URL of a container
-// config for each architecture, as Fusion's is.
+// TestRecipeDocuments has a recipe that names the URL of a container config for
+// each architecture, as a recipe for Fusion does.
 func TestRecipeDocuments(t *testing.T) {
 	reg := upstream.Registry(t)
 	upstream.Push(t, reg.Host, "busybox:multi")
-	var files sync.Map // what the origin has, by path
+	var files sync.Map // the origin's files, by path
 	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if data, ok := files.Load(r.URL.Path); ok {
 			_, _ = w.Write(data.([]byte))
@@ -178,7 +178,7 @@ func TestRecipeDocuments(t *testing.T) {
 	image := p.Host + "/wt/tool/library/busybox:multi"
 	harness.MustPull(t, docker, image)
 	if out := harness.MustRun(t, docker, image, "/opt/tool"); out != "tool for amd64, info\n" {
-		t.Errorf("it prints %q", out)
+		t.Errorf("the image prints %q", out)
 	}
 	first, err := crane.Digest(image, crane.Insecure)
 	if err != nil {

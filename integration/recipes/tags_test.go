@@ -15,8 +15,8 @@ import (
 	"github.com/waveproxy/waveproxy/integration/upstream"
 )
 
-// flakyTags stands before a registry. It passes requests on, refuses them, or breaks
-// connections off, as its state says.
+// flakyTags stands before a registry. By its state, it passes requests on,
+// refuses them, or breaks connections off.
 type flakyTags struct {
 	*httptest.Server
 	state atomic.Int32
@@ -51,8 +51,8 @@ func newFlakyTags(t *testing.T, reg *upstream.Server) *flakyTags {
 	return m
 }
 
-// TestRecipeTagsOutliveTheUpstream: what was pulled by tag can be pulled while the
-// registry is down or refuses, and what was not is answered with a reason.
+// TestRecipeTagsOutliveTheUpstream: a tag that was pulled before can be pulled
+// while the registry is down or refuses. Another tag is refused with the reason.
 func TestRecipeTagsOutliveTheUpstream(t *testing.T) {
 	t.Parallel()
 	reg := upstream.Registry(t)
@@ -61,7 +61,7 @@ func TestRecipeTagsOutliveTheUpstream(t *testing.T) {
 	dir := t.TempDir()
 	settings := harness.WithScripts(t, reg)
 	settings["WAVEPROXY_REGISTRIES"] = fmt.Sprintf(`{docker.io: {url: %q}}`, m.URL)
-	start := func() *harness.Proxy { return harness.StartProxy(t, dir, settings) } // until all steps have ended
+	start := func() *harness.Proxy { return harness.StartProxy(t, dir, settings) } // runs until all steps have ended
 	p := start()
 	want, _ := harness.NamedManifest(t, p, "scripts/library/busybox", "docker")
 	time.Sleep(harness.TagLife)
@@ -104,7 +104,7 @@ func TestRecipeTagsOutliveTheUpstream(t *testing.T) {
 		})
 	}
 	m.state.Store(fine)
-	// A registry that failed is left alone for a while.
+	// The server sends no requests to a failed registry for a while.
 	harness.WaitFor(t, 30*time.Second, func() bool {
 		return harness.Do(t, http.MethodGet, p.URL+"/v2/wt/scripts/library/busybox/manifests/oci").Status == http.StatusOK
 	})

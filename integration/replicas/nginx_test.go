@@ -53,7 +53,7 @@ func TestNginx(t *testing.T) {
 		}
 	})
 
-	noise := make([]byte, 10<<20) // which no compression makes smaller
+	noise := make([]byte, 10<<20) // random, so that no compression makes it smaller
 	rand.NewChaCha8([32]byte{}).Read(noise)
 	layer := harness.LayerOf(t, harness.File{Name: "opt/noise", Mode: 0o644, Text: string(noise)})
 	large := r.Augment(t, harness.Request{ContainerImage: "busybox:oci", ContainerConfig: &harness.Config{Layers: []harness.Layer{layer}}})
@@ -109,7 +109,7 @@ func TestNginx(t *testing.T) {
 	})
 	t.Run("one server gone", func(t *testing.T) {
 		r.one.Stop()
-		for range 4 { // both by turns, if nginx did not notice
+		for range 4 { // would reach both servers in turn if nginx did not notice
 			if got := harness.Verify(t, large.TargetImage); got != large.TargetDigest {
 				t.Errorf("the tag gives %s, promised was %s", got, large.TargetDigest)
 			}
@@ -117,7 +117,7 @@ func TestNginx(t *testing.T) {
 	})
 }
 
-// wantRanges asks for parts of a blob.
+// wantRanges requests parts of a blob and compares them with whole.
 func wantRanges(t *testing.T, url, whole string) {
 	t.Helper()
 	size := len(whole)
@@ -143,8 +143,8 @@ func wantRanges(t *testing.T, url, whole string) {
 	}
 }
 
-// readSlowly pauses after the first bytes of a blob, so that nginx would have to
-// put the rest somewhere if it read on.
+// readSlowly pauses after the first bytes of a blob. If nginx read on, it would
+// have to write the rest to disk.
 func (r *replicas) readSlowly(t *testing.T, path string, want []byte) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -161,7 +161,7 @@ func (r *replicas) readSlowly(t *testing.T, path string, want []byte) {
 	if _, err := io.ReadFull(resp.Body, got); err != nil {
 		t.Fatal(err)
 	}
-	for range 200 { // long enough for nginx to read all that it wants
+	for range 200 { // long enough for nginx to read ahead
 		if ready, err := r.Call(ctx, http.MethodGet, "/readyz", ""); err != nil || ready.Status != http.StatusOK {
 			t.Fatalf("status %d: %v", ready.Status, err)
 		}
@@ -172,8 +172,8 @@ func (r *replicas) readSlowly(t *testing.T, path string, want []byte) {
 	}
 }
 
-// comeFrom asks from an address that is not nginx's, and claims to be somebody
-// else. The servers must know it nevertheless.
+// comeFrom sends a request to nginx from an address, with a forged
+// X-Forwarded-For. The servers must log the true address.
 func (r *replicas) comeFrom(t *testing.T, address, path string) {
 	t.Helper()
 	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}

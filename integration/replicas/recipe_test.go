@@ -17,7 +17,8 @@ import (
 )
 
 // TestRecipeReplicas pulls through nginx from two servers that share a storage,
-// while a tag moves and a server is killed: what one has advertised, both have.
+// while a tag moves and a server is killed. Both serve every image that one has
+// advertised.
 func TestRecipeReplicas(t *testing.T) {
 	t.Parallel()
 	nginx, ok := findNginx(t)
@@ -37,7 +38,8 @@ func TestRecipeReplicas(t *testing.T) {
 	r := startReplicas(t, nginx, settings, certificate, key)
 	address := r.two.Address(t)
 	tags := []string{"moving", "oci", "multi", "entry"}
-	// The servers themselves, too: nginx may send all of one client to one of them.
+	// Includes the servers themselves, because nginx may send all requests of one
+	// client to one server.
 	from := []string{r.URL, r.one.URL, "http://" + address}
 	from[1] = "http://" + r.one.Address(t)
 	var advertised sync.Map // digests by tag
@@ -92,8 +94,8 @@ func TestRecipeReplicas(t *testing.T) {
 	}
 }
 
-// pullThrough pulls an image as an engine does, each request from any of the
-// servers: HEAD by tag, then all that it leads to by digest.
+// pullThrough pulls an image as an engine does, each request from a random
+// server: HEAD by tag, then manifests and blobs by digest.
 func pullThrough(t *testing.T, servers []string, tag string) (root string, err error) {
 	ask := func(method, path string) (harness.Response, error) {
 		p := harness.Proxy{URL: servers[rand.IntN(len(servers))]}

@@ -17,7 +17,7 @@ import (
 )
 
 // replicas are two servers that share a storage, behind nginx with the settings
-// in deploy. The embedded proxy is what clients see of them.
+// in deploy. The embedded proxy has the URL of nginx.
 type replicas struct {
 	harness.Proxy
 	one, two *harness.Proxy
@@ -25,8 +25,8 @@ type replicas struct {
 	errors   *bytes.Buffer
 }
 
-// nginxSettings are what a distribution's nginx.conf may have around ours: its
-// compression must not reach us. The servers are below.
+// nginxSettings are settings that a distribution's nginx.conf may have around
+// ours. Its compression must not affect our answers.
 const nginxSettings = `user root;
 daemon off;
 pid pid;
@@ -50,7 +50,7 @@ func findNginx(t *testing.T) (path string, ok bool) {
 	t.Helper()
 	path, err := exec.LookPath("nginx")
 	if err != nil {
-		path, err = exec.LookPath("/usr/sbin/nginx") // not on every user's PATH
+		path, err = exec.LookPath("/usr/sbin/nginx") // /usr/sbin is not on every user's PATH
 	}
 	if err != nil {
 		missing := t.Logf
@@ -62,7 +62,8 @@ func findNginx(t *testing.T) (path string, ok bool) {
 	return path, err == nil
 }
 
-// startReplicas starts all three, with a certificate and its key for nginx.
+// startReplicas starts nginx and the two servers. nginx gets the certificate and
+// its key.
 func startReplicas(t *testing.T, nginx string, settings map[string]string, certificate, key string) *replicas {
 	t.Helper()
 	var listeners [2]net.Listener // hold two ports until both are known
@@ -122,7 +123,7 @@ func (r *replicas) runNginx(t *testing.T, nginx, server string) {
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("nginx ended with %v", err)
 		}
-		t.Logf("nginx said:\n%s", r.errors)
+		t.Logf("log of nginx:\n%s", r.errors)
 		if strings.Contains(r.errors.String(), "buffered to a temporary file") {
 			t.Error("bodies went through the disk")
 		}

@@ -30,15 +30,15 @@ func drip(w http.ResponseWriter, r *http.Request, n int, pause time.Duration) {
 	}
 }
 
-// foreignDigests lists the layers of other tenants in images of its own registry,
-// which says that it has them and sends something else.
+// foreignDigests lists the layers of other tenants in images of the attacker's
+// registry. That registry claims to have them and sends other bytes.
 func foreignDigests(ctx context.Context, s *soak) {
 	s.evil.setBlob(func(w http.ResponseWriter, r *http.Request, d digest.Digest) bool {
 		if r.Method == http.MethodHead {
 			w.Header().Set("Content-Length", fmt.Sprint(s.secret[d]))
 			return s.secret[d] > 0
 		}
-		return false // 404 unless it is there
+		return false // the registry then sends the blob, or 404
 	})
 	var layers []ocispec.Descriptor
 	for d, size := range s.secret {
@@ -63,8 +63,8 @@ func foreignDigests(ctx context.Context, s *soak) {
 	})
 }
 
-// decoy publishes an image at the attacker's registry that lists the layers of the
-// honest clients' image, and has them asked for all the time.
+// decoy publishes an image at the attacker's registry that lists the layers of
+// the honest clients' image, and requests them all the time.
 func (s *soak) decoy(ctx context.Context, name string, size func(int64) int64, answer http.HandlerFunc) {
 	s.evil.setBlob(func(w http.ResponseWriter, r *http.Request, d digest.Digest) bool {
 		if _, isConfig := s.evil.has("/v2/decoy/" + name + "/blobs/" + d.String()); isConfig {
@@ -105,14 +105,15 @@ func trickling(ctx context.Context, s *soak) {
 	s.decoy(ctx, "trickle", func(n int64) int64 { return n }, func(w http.ResponseWriter, r *http.Request) { drip(w, r, 1, time.Second) })
 }
 
-// otherSizes has sizes that nobody stored.
+// otherSizes lists the honest clients' layers with wrong sizes.
 func otherSizes(ctx context.Context, s *soak) {
 	s.decoy(ctx, "sizes", func(n int64) int64 { return n + 1 }, func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte(strings.Repeat("x", 100)))
 	})
 }
 
-// claimedSizes has layers that claim to fill the cache, and send nearly nothing.
+// claimedSizes requests layers that claim to fill the cache, and of which the
+// registry sends nearly nothing.
 func claimedSizes(ctx context.Context, s *soak) {
 	s.evil.setBlob(func(w http.ResponseWriter, r *http.Request, d digest.Digest) bool {
 		if _, isConfig := s.evil.has("/v2/claims/app/blobs/" + d.String()); isConfig {
@@ -138,8 +139,8 @@ func claimedSizes(ctx context.Context, s *soak) {
 	})
 }
 
-// pinnedManifests asks for manifests of thousands of layers by digest, each a new
-// one.
+// pinnedManifests requests manifests of thousands of layers by digest, a new one
+// each time.
 func pinnedManifests(ctx context.Context, s *soak) {
 	s.repeat(ctx, 4, func(ctx context.Context, c *client, i int) {
 		var text strings.Builder
@@ -155,7 +156,7 @@ func pinnedManifests(ctx context.Context, s *soak) {
 	})
 }
 
-// sizesAndRanges asks for everything in ways that the specifications do not have.
+// sizesAndRanges uses sizes, digests and ranges that violate the specifications.
 func sizesAndRanges(ctx context.Context, s *soak) {
 	s.evil.putManifest("odd/app", "1", ocispec.MediaTypeImageManifest, encode(map[string]any{
 		"schemaVersion": 2, "mediaType": ocispec.MediaTypeImageManifest, "config": ocispec.DescriptorEmptyJSON,

@@ -16,15 +16,16 @@ func wrongLogins(ctx context.Context, s *soak) {
 	})
 }
 
-// absentRepositories asks for a thousand names at once that a registry needs long
-// to refuse.
+// absentRepositories requests a thousand names at once that the registry refuses
+// slowly.
 func absentRepositories(ctx context.Context, s *soak) {
 	s.repeat(ctx, 600, func(ctx context.Context, c *client, i int) {
 		_, _, _ = c.do(ctx, "GET", fmt.Sprintf("/v2/wt/tools/good.test/absent/n%d-%d/manifests/1", i, time.Now().UnixNano()), nil)
 	})
 }
 
-// credentialHelpers has a helper asked for each of many names.
+// credentialHelpers requests images whose registry names each need a credential
+// helper.
 func credentialHelpers(ctx context.Context, s *soak) {
 	var wg sync.WaitGroup
 	wg.Go(func() {

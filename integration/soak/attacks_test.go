@@ -21,7 +21,7 @@ type attack struct {
 	run  func(ctx context.Context, s *soak)
 }
 
-// attacks in the order of the table.
+// attacks returns the attacks in the order of the table.
 func attacks() []attack {
 	return []attack{
 		{"digests of another tenant", foreignDigests},
@@ -89,8 +89,7 @@ func deflated(data []byte) string {
 	return "gzip:" + base64.StdEncoding.EncodeToString(b.Bytes())
 }
 
-// inlineBombs sends many layers that each unpack to nearly all that one body may
-// have.
+// inlineBombs sends many layers that each unpack to nearly the limit of one body.
 func inlineBombs(ctx context.Context, s *soak) {
 	location := deflated(make([]byte, 31<<20))
 	layers := make([]map[string]string, 60)
@@ -117,7 +116,8 @@ func processorBombs(ctx context.Context, s *soak) {
 	s.repeat(ctx, 8, func(ctx context.Context, c *client, _ int) { post(ctx, c, body) })
 }
 
-// manyDescriptors has documents of 4 MiB read that are nothing but descriptors.
+// manyDescriptors has the server read documents of 4 MiB that consist of
+// descriptors.
 func manyDescriptors(ctx context.Context, s *soak) {
 	const most = 4 << 20
 	documents := []ocispec.Descriptor{}
@@ -139,8 +139,8 @@ func manyDescriptors(ctx context.Context, s *soak) {
 	})
 }
 
-// heavyImages has many images made, and pulled, whose descriptors carry much that
-// nobody needs.
+// heavyImages submits and pulls many images with large annotations in their
+// descriptors.
 func heavyImages(ctx context.Context, s *soak) {
 	layers := make([]ocispec.Descriptor, 100)
 	for i := range layers {
@@ -156,8 +156,8 @@ func heavyImages(ctx context.Context, s *soak) {
 	})
 }
 
-// unreadEntries asks for the entries of an index that was not changed, one by one:
-// each adds its descriptors to the image.
+// unreadEntries requests the entries of an unchanged index one by one. Each adds
+// its descriptors to the image.
 func unreadEntries(ctx context.Context, s *soak) {
 	var entries []ocispec.Descriptor
 	for i := range 200 {
@@ -187,7 +187,8 @@ func unreadEntries(ctx context.Context, s *soak) {
 	})
 }
 
-// slowBodies holds as many requests open as the server takes, a byte at a time.
+// slowBodies holds as many requests open as the server allows, and sends each a
+// byte at a time.
 func slowBodies(ctx context.Context, s *soak) {
 	var wg sync.WaitGroup
 	for range 40 {
@@ -221,7 +222,7 @@ func slowBodies(ctx context.Context, s *soak) {
 	wg.Wait()
 }
 
-// abandonedDownloads asks for layers that never end, and leaves.
+// abandonedDownloads requests layers that never end, and leaves.
 func abandonedDownloads(ctx context.Context, s *soak) {
 	s.evil.setBlob(func(w http.ResponseWriter, r *http.Request, _ digestOf) bool {
 		w.Header().Set("Content-Length", "1000000000")

@@ -1,11 +1,11 @@
 // Package soak runs honest clients beside one attacker of each kind in turn,
-// against the real binary in a memory cgroup of 512 MiB, and prints what the
-// honest clients notice.
+// against the real binary in a memory cgroup of 512 MiB, and prints how the
+// honest clients fare.
 //
 // For each kind the table has the honest clients' median and 99th percentile
 // before and during the attack, their errors, the bytes of other tenants that the
 // attacker got, and the server's peak of memory, open files and stored files. The
-// registries answer after 20 ms, as ones in the same region do.
+// registries answer after 20 ms, like registries in the same region.
 //
 // The test needs root for the cgroup. Its -length says how long each attack
 // takes, -only which kinds to run.

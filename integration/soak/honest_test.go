@@ -17,7 +17,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// client has an address of its own, for which the server counts.
+// client is a client with an address of its own, because the server counts by
+// address.
 type client struct {
 	http.Client
 	url            string
@@ -29,8 +30,7 @@ func newClient(address, url, user string) *client {
 	return &client{Client: http.Client{Transport: &http.Transport{DialContext: dialer.DialContext, MaxIdleConnsPerHost: 8}}, url: url, user: user, password: user + "'s password"}
 }
 
-// do sends a request and returns the answer, of which at most limit bytes are
-// read.
+// do sends a request and returns the status and at most 64 MiB of the body.
 func (c *client) do(ctx context.Context, method, path string, body []byte) (int, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.url+path, bytes.NewReader(body))
 	if err != nil {
@@ -51,7 +51,7 @@ func (c *client) do(ctx context.Context, method, path string, body []byte) (int,
 	return resp.StatusCode, data, err
 }
 
-// get is do for what must be there.
+// get is do for paths that must exist: any status but 200 is an error.
 func (c *client) get(ctx context.Context, path string) ([]byte, error) {
 	status, data, err := c.do(ctx, "GET", path, nil)
 	if err == nil && status != http.StatusOK {
@@ -60,7 +60,7 @@ func (c *client) get(ctx context.Context, path string) ([]byte, error) {
 	return data, err
 }
 
-// submit has an image augmented and returns the path of its repository.
+// submit posts a submission and returns the path of the image's repository.
 func (c *client) submit(ctx context.Context, request any) (string, error) {
 	status, data, err := c.do(ctx, "POST", "/v1alpha2/container", encode(request))
 	if err != nil {
@@ -76,7 +76,7 @@ func (c *client) submit(ctx context.Context, request any) (string, error) {
 	return "/v2/" + name, nil
 }
 
-// pull takes a whole image and verifies every digest.
+// pull reads a complete image and verifies every digest.
 func (c *client) pull(ctx context.Context, repository, reference string) error {
 	data, err := c.get(ctx, repository+"/manifests/"+reference)
 	if err != nil {
@@ -98,7 +98,7 @@ func (c *client) pull(ctx context.Context, repository, reference string) error {
 	return nil
 }
 
-// sample is what honest clients noticed in a while.
+// sample holds the measurements of honest clients over a while.
 type sample struct {
 	mu     sync.Mutex
 	took   []time.Duration
@@ -126,7 +126,8 @@ func (s *sample) percentile(p int) time.Duration {
 	return s.took[min(len(s.took)*p/100, len(s.took)-1)]
 }
 
-// honestClients is how many work at once, each at an address of its own.
+// honestClients is the number of concurrent honest clients, each at an address of
+// its own.
 const honestClients = 4
 
 // work lets honest clients pull and submit for a while.
@@ -140,7 +141,8 @@ func (s *soak) work(ctx context.Context, length time.Duration) *sample {
 		wg.Go(func() {
 			defer c.CloseIdleConnections()
 			for n := 0; ctx.Err() == nil; n++ {
-				// What has begun is finished: a wait that is cut short is no answer.
+				// An operation that has begun is finished, because a wait that is
+				// cut short is no measurement.
 				whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 				start := time.Now()
 				err := s.operation(whole, c, n%3)

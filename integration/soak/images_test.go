@@ -52,9 +52,9 @@ func descriptor(mediaType string, data []byte) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
 }
 
-// publish puts an image whose layers are those of the descriptors into the
-// registry. A layer that was not put there as a blob is whatever the registry's
-// answer says. note makes the image another one.
+// publish puts an image with the layers into the registry. It puts no blobs
+// there: a missing blob is left to the registry's blob function. note makes the
+// image's digest unique.
 func (r *registry) publish(repository, tag, note string, layers ...ocispec.Descriptor) (manifest ocispec.Descriptor) {
 	diffs := make([]digest.Digest, len(layers))
 	for i := range layers {

@@ -17,8 +17,8 @@ import (
 type registry struct {
 	host  string
 	delay time.Duration
-	// blob, if set, answers for blobs before those that were put are looked at,
-	// and reports whether it did.
+	// blob, if set, may answer a request for a blob before the stored blobs are
+	// looked up. It reports whether it did.
 	blob     func(w http.ResponseWriter, r *http.Request, d digest.Digest) bool
 	requests atomic.Int64
 

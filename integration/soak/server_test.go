@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// memoryLimit is what deploy/ gives the server.
+// memoryLimit is the server's memory limit in deploy/.
 const memoryLimit = 512 << 20
 
 // server is the real binary in a cgroup of its own.
@@ -128,7 +128,7 @@ func freePort() (string, error) {
 // resetPeak makes peakMemory count from now.
 func (s *server) resetPeak() { _ = os.WriteFile(s.proc("clear_refs"), []byte("5"), 0o600) }
 
-// peakMemory is the largest resident set since resetPeak, in bytes.
+// peakMemory returns the largest resident set since resetPeak, in bytes.
 func (s *server) peakMemory() int64 {
 	data, _ := os.ReadFile(s.proc("status"))
 	for lines := bufio.NewScanner(bytes.NewReader(data)); lines.Scan(); {
@@ -140,19 +140,19 @@ func (s *server) peakMemory() int64 {
 	return 0
 }
 
-// descriptors is how many files the server has open.
+// descriptors returns the number of files that the server has open.
 func (s *server) descriptors() int {
 	list, _ := os.ReadDir(s.proc("fd"))
 	return len(list)
 }
 
-// children is how many processes the server has started that still run.
+// children returns the number of the server's running child processes.
 func (s *server) children() int {
 	data, _ := os.ReadFile(s.proc(fmt.Sprintf("task/%d/children", s.cmd.Process.Pid)))
 	return len(strings.Fields(string(data)))
 }
 
-// files is how many files the storage has.
+// files returns the number of files in the storage.
 func (s *server) files() int {
 	n := 0
 	_ = filepath.WalkDir(filepath.Join(s.dir, "data"), func(_ string, d fs.DirEntry, err error) error {

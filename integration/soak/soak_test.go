@@ -26,17 +26,17 @@ var (
 )
 
 const (
-	// maxMemory is what the server may have in memory at most, and maxHelpers how
-	// many credential helpers may run at once.
+	// maxMemory is the largest resident set that the server may have, and
+	// maxHelpers the largest number of credential helpers at once.
 	maxMemory  = 400 << 20
 	maxHelpers = 16
-	// maxSlower is how many times longer honest clients may wait during an attack.
-	// noise is what a busy machine of two cores adds to any wait.
+	// maxSlower is the factor by which an attack may lengthen the honest clients'
+	// waits. noise is the time that a busy machine of two cores adds to any wait.
 	maxSlower = 2
 	noise     = 150 * time.Millisecond
 )
 
-// soak is what honest clients and attackers know.
+// soak holds the state that honest clients and attackers share.
 type soak struct {
 	server     *server
 	good, evil *registry
@@ -65,7 +65,8 @@ func (s *soak) freshen() {
 func (s *soak) tag() string { return fmt.Sprint("v", s.version) }
 
 // TestSoak prints the table and fails if the server dies, an honest client fails
-// or waits too long, memory grows too far, or somebody's bytes reach another.
+// or waits too long, memory grows too far, or a tenant's bytes reach the
+// attacker.
 func TestSoak(t *testing.T) {
 	s := start(t)
 	fmt.Printf("%-32s %15s %15s %7s %9s %6s %7s %8s\n", "attack", "before p50/p99", "during p50/p99", "failed", "peak MiB", "files", "open", "foreign")
@@ -123,8 +124,8 @@ func tail(file string) string {
 	return string(data[max(0, len(data)-2000):])
 }
 
-// start builds the binary, starts it with registries, and has the honest clients'
-// images made.
+// start builds the binary, starts it and the registries, and submits the honest
+// clients' images.
 func start(t *testing.T) *soak {
 	t.Helper()
 	binary := *program
@@ -171,8 +172,8 @@ func start(t *testing.T) *soak {
 	return s
 }
 
-// config asks everybody for a login to pull, and has a cache, recipes, and a
-// credential helper that takes its time.
+// config writes a configuration that requires a login to pull, with a cache,
+// recipes and a slow credential helper.
 func (s *soak) config(t *testing.T, dir string) string {
 	t.Helper()
 	var users strings.Builder

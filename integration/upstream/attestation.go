@@ -9,8 +9,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// attestation is a provenance statement about one image of an index, stored as
-// BuildKit stores it: an entry whose platform is unknown/unknown. See
+// attestation is a provenance statement about one image of an index, in
+// BuildKit's form: an entry whose platform is unknown/unknown. See
 // https://github.com/moby/buildkit/blob/master/docs/attestations/attestation-storage.md
 type attestation struct {
 	image
@@ -36,8 +36,8 @@ const (
 		`"predicate":{"builder":{"id":""},"buildType":"https://mobyproject.org/buildkit@v1"}}`
 )
 
-// attestedByConfig attests as BuildKit did up to 0.33: the statement is a layer
-// of an image whose config says unknown/unknown.
+// attestedByConfig returns an attestation in the form of BuildKit up to 0.33: the
+// statement is a layer of an image whose config says unknown/unknown.
 func attestedByConfig(i image) attestation {
 	statement := provenance(i)
 	config := encode(map[string]any{
@@ -50,8 +50,8 @@ func attestedByConfig(i image) attestation {
 	return attest(i, manifest, static.NewLayer(config, oci.config), statement)
 }
 
-// attestedBySubject attests as BuildKit does since 0.34: an artifact with an
-// empty config, given inline too, and the image as its subject.
+// attestedBySubject returns an attestation in the form of BuildKit since 0.34: an
+// artifact whose subject is the image, with an empty config that is also inline.
 func attestedBySubject(i image) attestation {
 	empty := []byte("{}")
 	config := describe(ociEmptyType, empty)

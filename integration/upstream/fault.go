@@ -11,8 +11,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Faulty is a registry that goes wrong as it is told. It serves manifests as they
-// are; each GET of a blob goes by the plan. All of its repositories have the same
+// Faulty is a registry with planned faults. Manifests are served without faults;
+// the plan decides about each GET of a blob. All repositories have the same
 // blobs. Its methods may be called concurrently.
 type Faulty struct {
 	*Server
@@ -20,10 +20,10 @@ type Faulty struct {
 	done   chan struct{} // closed when the test ends: nothing stalls longer
 
 	mu      sync.Mutex
-	objects map[string]image // by "name:tag", "name@digest"
+	objects map[string]image // keyed by "name:tag" and "name@digest"
 	blobs   map[digest.Digest]content
 	plan    Plan
-	count   map[string]int // GETs by repository and blob
+	count   map[string]int // number of GETs by repository and blob
 	gets    []Get
 	user    User
 	storage *Storage
@@ -33,17 +33,17 @@ type Faulty struct {
 type Get struct {
 	Repository string
 	Digest     digest.Digest
-	Nth        int    // how many for this blob of this repository came before
+	Nth        int    // the number of earlier requests for this blob of this repository
 	Range      string // the header
-	Offset     int64  // where the answer begins, if the header is honoured
+	Offset     int64  // where the answer begins if Range is honoured
 }
 
-// Plan tells how the answer to a request goes wrong. It may be called from any
+// Plan returns the fault of the answer to a request. It may be called from any
 // goroutine.
 type Plan func(Get) Fault
 
-// Script gives the first requests for each blob the faults in turn, and answers
-// all others as it should.
+// Script gives the first requests for each blob the faults in turn, and later
+// requests none.
 func Script(faults ...Fault) Plan {
 	return func(g Get) Fault {
 		if g.Nth < len(faults) {
@@ -66,8 +66,7 @@ func (p Plan) Only(d digest.Digest) Plan {
 	}
 }
 
-// NewFaulty starts a registry on a free port of 127.0.0.1 that is empty and does
-// nothing wrong yet.
+// NewFaulty starts an empty registry without a plan on a free port of 127.0.0.1.
 func NewFaulty(t testing.TB) *Faulty {
 	t.Helper()
 	f := newFaulty()
@@ -89,7 +88,7 @@ func (f *Faulty) serve(t testing.TB, start func()) {
 	t.Cleanup(func() { close(f.done) }) // before the server waits for its answers
 }
 
-// SetPlan has the requests from now on go by the plan, as if they were the first.
+// SetPlan replaces the plan and counts the requests for each blob from zero.
 func (f *Faulty) SetPlan(p Plan) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -105,7 +104,7 @@ func (f *Faulty) Gets() []Get {
 	return append([]Get(nil), f.gets...)
 }
 
-// SetLogin has the registry refuse everybody but the user, who logs in with HTTP
+// SetLogin has the registry refuse requests without the user's login by HTTP
 // Basic.
 func (f *Faulty) SetLogin(u User) {
 	f.mu.Lock()
@@ -113,14 +112,14 @@ func (f *Faulty) SetLogin(u User) {
 	f.user = u
 }
 
-// RedirectTo has the registry send all who ask for a blob to the storage.
+// RedirectTo has the registry redirect every request for a blob to the storage.
 func (f *Faulty) RedirectTo(s *Storage) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.storage = s
 }
 
-// CloseIdle closes the connections on which nothing is under way, of HTTP/1.1.
+// CloseIdle closes the idle HTTP/1.1 connections.
 func (f *Faulty) CloseIdle() {
 	f.server.Config.SetKeepAlivesEnabled(false)
 	f.server.Config.SetKeepAlivesEnabled(true)
@@ -209,15 +208,15 @@ func refuse(w http.ResponseWriter, status int, code string) {
 	fmt.Fprintf(w, `{"errors": [{"code": %q, "message": "told to say so"}]}`, code)
 }
 
-// Storage is where a Faulty keeps its blobs when it redirects, as registries use
-// buckets and their CDNs. It asks for nothing and gives to everybody.
+// Storage serves the blobs of a Faulty that redirects, like the buckets and CDNs
+// of real registries. It requires no login.
 type Storage struct {
 	*Server
 	mu   sync.Mutex
 	seen []http.Header
 }
 
-// NewStorage starts a storage that has the blobs of the registry.
+// NewStorage starts a storage with the blobs of the registry.
 func NewStorage(t testing.TB, f *Faulty) *Storage {
 	t.Helper()
 	s := &Storage{}

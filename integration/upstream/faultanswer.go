@@ -16,32 +16,32 @@ import (
 // Fault is how an answer goes wrong. The zero Fault is none.
 type Fault struct {
 	Kind Kind
-	// After is how many bytes of the body come first, at most all but one, for
-	// those kinds that break off, and which byte is wrong for Flipped.
+	// After is the number of bytes that are sent before the answer breaks off, at
+	// most all but one. For Flipped it is the index of the wrong byte.
 	After int64
 }
 
 // Kind is a kind of fault.
 type Kind int
 
-// The kinds. Those that break off do so when the other side has received what
-// came first.
+// The kinds. An answer breaks off when the other side has received the first
+// bytes.
 const (
 	Fine        Kind = iota
 	Reset            // the connection is reset
 	Closed           // the connection is closed before the announced length
 	Short            // the body ends, in order and without an announced length
-	Stalled          // nothing more comes, and the connection stays open
+	Stalled          // no more bytes are sent, and the connection stays open
 	GoAway           // HTTP/2: GOAWAY that covers this stream, too
-	TooLong          // the announced length is 1000 bytes more than the blob has, and that many come
-	TooShort         // the announced length is 1000 bytes less, and that many come
-	Flipped          // one byte is another
+	TooLong          // 1000 bytes more than the blob has are announced and sent
+	TooShort         // 1000 bytes less than the blob has are announced and sent
+	Flipped          // one byte is wrong
 	Whole            // Range is ignored
-	OtherRange       // 206 with the first bytes of the blob, whatever was asked for
+	OtherRange       // 206 with the first bytes of the blob, for any Range
 	TooMany          // 429, Retry-After: 1
 	ServerError      // 500
 	Missing          // 404
-	Loop             // a redirect to where it comes from
+	Loop             // a redirect to the same URL
 )
 
 var kindNames = [...]string{
@@ -51,25 +51,25 @@ var kindNames = [...]string{
 
 func (k Kind) String() string { return kindNames[k] }
 
-// wrongBy is how far announced lengths are off.
+// wrongBy is the difference, in bytes, between announced and true lengths.
 const wrongBy = 1000
 
-// settleTimeout bounds the wait for the other side to receive what was sent. It
-// stops reading when its own client does.
+// settleTimeout bounds the wait for the other side to receive the sent bytes. The
+// other side stops reading when its own client does.
 const settleTimeout = 30 * time.Second
 
 var discardLog = log.New(io.Discard, "", 0)
 
-// answer is the one to a GET of a blob.
+// answer is the answer to a GET of a blob.
 type answer struct {
 	w          http.ResponseWriter
 	r          *http.Request
 	done       <-chan struct{}
 	content    content
-	start, end int64 // what was asked for
+	start, end int64 // the requested part
 }
 
-// parse reads a range, of the forms that clients of registries send.
+// parse reads a Range header in the forms that clients of registries send.
 func (a *answer) parse(header string) bool {
 	first, last, ok := strings.Cut(strings.TrimPrefix(header, "bytes="), "-")
 	from, err := strconv.ParseInt(first, 10, 64)
@@ -114,13 +114,13 @@ func (a *answer) serve(f Fault) {
 	}
 }
 
-// give answers as it should, with the first n bytes.
+// give sends correct headers and the first n bytes.
 func (a *answer) give(n int64) {
 	a.head(a.end - a.start)
 	a.send(n)
 }
 
-// head writes the headers. A negative length is not announced.
+// head writes the headers. If length is negative, it announces no length.
 func (a *answer) head(length int64) {
 	h, status := a.w.Header(), http.StatusOK
 	h.Set("Content-Type", "application/octet-stream")
@@ -137,7 +137,7 @@ func (a *answer) head(length int64) {
 
 func (a *answer) send(n int64) {
 	n = min(n, a.end-a.start)
-	_, _ = io.Copy(a.w, io.NewSectionReader(a.content, a.start, n)) // who left needs no answer
+	_, _ = io.Copy(a.w, io.NewSectionReader(a.content, a.start, n)) // an error means that the client has left
 }
 
 func (a *answer) misjudge(k Kind) {
@@ -153,16 +153,15 @@ func (a *answer) misjudge(k Kind) {
 	_, _ = a.w.Write(make([]byte, wrongBy))
 }
 
-// breakOff sends some of the body and ends the answer in a way that it should not
-// end.
+// breakOff sends a part of the body and ends the answer in the way of the fault.
 func (a *answer) breakOff(f Fault) {
 	if f.Kind == Short {
 		a.head(-1)
 	} else {
 		a.head(a.end - a.start)
 	}
-	// A whole body would be one that nobody finds anything wrong with, while the
-	// next request waits on its connection.
+	// The body must not be complete: the client would see no fault, and its next
+	// request would wait on this connection.
 	a.send(min(f.After, a.end-a.start-1))
 	_ = http.NewResponseController(a.w).Flush()
 	switch f.Kind {
@@ -187,8 +186,8 @@ func (a *answer) breakOff(f Fault) {
 	}
 }
 
-// reset closes a connection with RST, once the other side has received all that
-// was sent: a reset throws away what is still to be sent.
+// reset closes a connection with RST once the other side has received all sent
+// bytes, because a reset discards bytes that are still in the kernel.
 func reset(ctx context.Context, conn net.Conn) {
 	defer conn.Close()
 	tcp, ok := conn.(*net.TCPConn)
@@ -205,7 +204,7 @@ func reset(ctx context.Context, conn net.Conn) {
 	_ = tcp.SetLinger(0)
 }
 
-// unsent is how many bytes the other side has not confirmed.
+// unsent returns the number of bytes that the other side has not acknowledged.
 func unsent(raw syscall.RawConn) int {
 	var n int
 	_ = raw.Control(func(fd uintptr) { n = outq(fd) })

@@ -14,14 +14,14 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// content is what a blob holds.
+// content is the content of a blob.
 type content interface {
 	io.ReaderAt
 	Size() int64
 }
 
-// noise is a blob of any size that is made up when it is read. Each page begins
-// with its number, so that none can stand for another.
+// noise is a blob of any size whose bytes are computed when they are read. Each
+// page begins with its number, so that all pages differ.
 type noise struct {
 	page []byte
 	size int64
@@ -57,7 +57,7 @@ func (n noise) ReadAt(p []byte, offset int64) (total int, err error) {
 	return total, err
 }
 
-// flipped has one wrong byte.
+// flipped is content with one wrong byte.
 type flipped struct {
 	content
 	at int64
@@ -78,8 +78,8 @@ func (f *Faulty) add(name, tag string, i image) {
 	f.objects[name+":"+tag], f.objects[name+"@"+i.digest().String()] = i, i
 }
 
-// AddNoise adds name:1 with one layer that is no archive, of any size, and
-// returns the layer's digest. It takes the time to hash it.
+// AddNoise adds name:1 with one layer of the size, which is no archive, and
+// returns the layer's digest. It hashes the whole layer, which takes time.
 func (f *Faulty) AddNoise(t testing.TB, name string, size int64) digest.Digest {
 	t.Helper()
 	c := newNoise(1, size)
@@ -102,7 +102,7 @@ func (f *Faulty) AddNoise(t testing.TB, name string, size int64) digest.Digest {
 	return d
 }
 
-// bottom is the layer that images are built on, compressed once.
+// bottom is the bottom layer of all images, compressed once.
 var bottom = sync.OnceValues(func() (layer, error) {
 	box, err := findBusybox()
 	if err != nil {
@@ -119,7 +119,7 @@ func (f *Faulty) AddImage(t testing.TB, name string, seed byte, sizes ...int) []
 	return f.AddImages(t, []string{name}, seed, sizes...)
 }
 
-// AddImages is AddImage for several names of one image.
+// AddImages adds one image, as AddImage does, under several names.
 func (f *Faulty) AddImages(t testing.TB, names []string, seed byte, sizes ...int) []digest.Digest {
 	t.Helper()
 	base, err := bottom()

@@ -1,4 +1,4 @@
-//lint:file-ignore SA1019 net/http's own HTTP/2 server lets nobody at its frames.
+//lint:file-ignore SA1019 net/http's own HTTP/2 server gives no access to its frames.
 
 package upstream
 
@@ -26,7 +26,7 @@ func NewFaultyTLS(t testing.TB) (f *Faulty, ca string) {
 	f = newFaulty()
 	f.URL = "https://" + f.Host
 	f.server.TLS = &tls.Config{NextProtos: []string{http2.NextProtoTLS}}
-	// net/http's own server lets nobody at its connections.
+	// net/http's own server gives no access to its HTTP/2 connections.
 	var h2 http2.Server
 	f.server.Config.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){
 		http2.NextProtoTLS: func(s *http.Server, conn *tls.Conn, h http.Handler) {
@@ -48,13 +48,13 @@ func NewFaultyTLS(t testing.TB) (f *Faulty, ca string) {
 
 type framesKey struct{}
 
-// frames is a connection that knows where the frames that are sent end, so that
-// one of another origin can be put between them.
+// frames is a connection that knows where each sent frame ends, so that a GOAWAY
+// frame can be put between two frames.
 type frames struct {
 	*tls.Conn
 	mu      sync.Mutex
-	header  []byte // of the frame that is being sent, as far as it is
-	payload int    // bytes of it that are still to come
+	header  []byte // the part of the current frame's header that is sent
+	payload int    // bytes of the current frame that are still to be sent
 }
 
 const frameHeader = 9 // RFC 9113, section 4.1
@@ -88,8 +88,8 @@ func (c *frames) end(ctx context.Context, k Kind) {
 	reset(ctx, c.NetConn())
 }
 
-// goAway tells the client that none of its streams was processed, though some
-// have sent half of a body, and that there will be no more.
+// goAway sends GOAWAY: no stream of the client was processed, although half of
+// some bodies is sent, and the connection takes no new streams.
 func (c *frames) goAway() {
 	frame := make([]byte, frameHeader+8)
 	frame[2], frame[3] = 8, byte(http2.FrameGoAway)
@@ -107,7 +107,7 @@ func (c *frames) goAway() {
 	c.Close()
 }
 
-// outq is SIOCOUTQ of tcp(7).
+// outq returns SIOCOUTQ of tcp(7): the number of bytes that are not acknowledged.
 func outq(fd uintptr) int {
 	var n int32
 	if _, _, err := syscall.Syscall(syscall.SYS_IOCTL, fd, syscall.TIOCOUTQ, uintptr(unsafe.Pointer(&n))); err != 0 {

@@ -15,15 +15,15 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// image is a manifest or an index with all it refers to, ready to push. The
-// JSON is written here, not by go-containerregistry's mutate: some images lack
-// members that its types always write.
+// image is a manifest or an index with all blobs and manifests that it refers to,
+// ready to push. The JSON is written here and not by go-containerregistry's
+// mutate, because some images lack members that its types always write.
 type image struct {
 	mediaType types.MediaType
 	manifest  []byte
 	platform  *v1.Platform
 	blobs     []v1.Layer // config and layers
-	children  []image    // of an index
+	children  []image    // images of an index
 }
 
 var _ remote.Taggable = image{}
@@ -53,7 +53,7 @@ func (i image) push(ctx context.Context, to *remote.Pusher, ref name.Reference) 
 	return nil
 }
 
-// family is the set of media types that an image is described with.
+// family is the set of media types in an image's manifests.
 type family struct{ manifest, index, config, gzip, zstd types.MediaType }
 
 var (
@@ -92,8 +92,8 @@ func (f family) image(arch string, config v1.Config, layers ...layer) image {
 	return f.describe(arch, encode(full), layers)
 }
 
-// bare describes layers with only those members of a config that the
-// specification requires: neither history nor config.
+// bare describes layers with only the required members of a config: neither
+// history nor config.
 func (f family) bare(arch string, layers ...layer) image {
 	return f.describe(arch, encode(map[string]any{"architecture": arch, "os": "linux", "rootfs": rootFS(layers)}), layers)
 }
@@ -117,7 +117,7 @@ func (f family) describe(arch string, config []byte, layers []layer) image {
 	}
 }
 
-// of makes an index of images, followed by those attestations given.
+// of makes an index of the images, followed by the attestations.
 func (f family) of(images []image, attestations ...attestation) image {
 	index := v1.IndexManifest{SchemaVersion: 2, MediaType: f.index}
 	for _, i := range images {
@@ -147,7 +147,8 @@ func hash(d digest.Digest) v1.Hash {
 	return v1.Hash{Algorithm: d.Algorithm().String(), Hex: d.Encoded()}
 }
 
-// encode panics on values without a JSON form, of which there are none here.
+// encode returns the value as JSON. It panics on values without a JSON form,
+// which this package does not have.
 func encode(value any) []byte {
 	content, err := json.MarshalIndent(value, "", "  ")
 	if err != nil {

@@ -31,10 +31,10 @@ type User struct {
 	// IdentityToken logs in at a token server in place of the password, if not
 	// empty.
 	IdentityToken string
-	// Repositories are those a token may be had for: "team/app", or "*" for all.
-	// HTTP Basic knows no such limits.
+	// Repositories are the repositories that the user gets tokens for:
+	// "team/app", or "*" for all. HTTP Basic has no such limits.
 	Repositories []string
-	// Push lets the user push to them, too.
+	// Push lets the user push to these repositories, too.
 	Push bool
 }
 
@@ -43,7 +43,7 @@ func (u User) may(action, repository string) bool {
 		(slices.Contains(u.Repositories, repository) || slices.Contains(u.Repositories, "*"))
 }
 
-// Private is a registry that wants a login. Its access controller is
+// Private is a registry that requires a login. Its access controller is
 // distribution's own.
 type Private struct {
 	*Server
@@ -58,15 +58,16 @@ type Private struct {
 	meet     atomic.Pointer[func(*http.Request)]
 }
 
-// TokenRegistry starts an empty registry that takes the tokens of a token
-// server, which is at the same address: clients that push refuse to be sent to
-// another one at a private address. It stops when the test ends.
+// TokenRegistry starts an empty registry that takes the tokens of a token server.
+// The token server has the same address, because clients that push refuse a token
+// server at another private address. Both stop when the test ends.
 func TokenRegistry(t testing.TB, users ...User) *Private {
 	t.Helper()
 	return tokenRegistry(t, false, users)
 }
 
-// TLSTokenRegistry is a TokenRegistry with a certificate that nothing trusts.
+// TLSTokenRegistry is a TokenRegistry with a certificate that no client trusts by
+// default.
 func TLSTokenRegistry(t testing.TB, users ...User) *Private {
 	t.Helper()
 	return tokenRegistry(t, true, users)
@@ -89,8 +90,8 @@ func tokenRegistry(t testing.TB, secure bool, users []User) *Private {
 	})
 }
 
-// HtpasswdRegistry starts an empty registry with HTTP Basic authentication,
-// where whoever logs in may do everything. It stops when the test ends.
+// HtpasswdRegistry starts an empty registry with HTTP Basic authentication, where
+// every user may do everything. It stops when the test ends.
 func HtpasswdRegistry(t testing.TB, users ...User) *Private {
 	t.Helper()
 	path := HtpasswdFile(t, users...)
@@ -139,7 +140,8 @@ func HtpasswdFile(t testing.TB, users ...User) string {
 	return path
 }
 
-// writeHtpasswd replaces the file, as one that is half written would be read.
+// writeHtpasswd replaces the file at once, because the registry would also read a
+// half-written file.
 func writeHtpasswd(t testing.TB, path string, users []User) {
 	t.Helper()
 	var text strings.Builder
@@ -158,8 +160,8 @@ func writeHtpasswd(t testing.TB, path string, users []User) {
 	}
 }
 
-// SetUsers replaces the users. Tokens that were given out stay good until they
-// expire or are revoked.
+// SetUsers replaces the users. Existing tokens stay valid until they expire or
+// are revoked.
 func (p *Private) SetUsers(t testing.TB, users ...User) {
 	t.Helper()
 	if p.Tokens == nil {
@@ -169,19 +171,19 @@ func (p *Private) SetUsers(t testing.TB, users ...User) {
 	}
 }
 
-// Meet has f called for each request before the registry or its token server
-// sees it, in the request's goroutine. It may take its time.
+// Meet has f called for each request before the registry or its token server sees
+// it, in the request's goroutine. f may block.
 func (p *Private) Meet(f func(*http.Request)) { p.meet.Store(&f) }
 
-// Push is PushAs, as the first user who may.
+// Push pushes images as PushAs does, as the first user with Push set.
 func (p *Private) Push(t testing.TB, tags ...string) map[string]digest.Digest {
 	t.Helper()
 	return push(t, p.Host, tags, p.options(t)...)
 }
 
 // PushOwn pushes an image of n layers to a name, "team/app:1". No other test has
-// any of its layers, so that an engine that has run other tests must pull them. It
-// is a busybox for linux/amd64 with the files /layers/1 to /layers/<n-1>.
+// these layers, so an engine that has run other tests must pull them. It is a
+// busybox for linux/amd64 with the files /layers/1 to /layers/<n-1>.
 func (p *Private) PushOwn(t testing.TB, to string, n int) {
 	t.Helper()
 	box, err := findBusybox()
@@ -216,7 +218,7 @@ func (p *Private) PushOwn(t testing.TB, to string, n int) {
 	}
 }
 
-// options are those of the first user who may push.
+// options returns the options of the first user with Push set.
 func (p *Private) options(t testing.TB) []remote.Option {
 	t.Helper()
 	i := slices.IndexFunc(p.users, func(u User) bool { return u.Push })

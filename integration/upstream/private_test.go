@@ -22,7 +22,7 @@ var (
 	testPuller = User{Name: "ci", Password: "p2", IdentityToken: "identity", Repositories: []string{"team/app"}}
 )
 
-// validated pulls all of an image.
+// validated pulls a complete image and checks its digests.
 func validated(t *testing.T, p *Private, image string, as authn.Authenticator) error {
 	t.Helper()
 	ref, err := name.ParseReference(p.Host+"/"+image, name.Insecure)
@@ -101,7 +101,7 @@ func tokenFor(t *testing.T, p *Private, u User, scope string) string {
 	return answer.Token
 }
 
-// with asks for a manifest with a token and returns the status and challenge.
+// with requests a manifest with a token and returns the status and challenge.
 func with(t *testing.T, p *Private, token string) (int, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.URL+"/v2/team/app/manifests/1", nil)
@@ -118,8 +118,8 @@ func with(t *testing.T, p *Private, token string) (int, string) {
 	return resp.StatusCode, resp.Header.Get("Www-Authenticate")
 }
 
-// TestTokensEnd: however a token ends, the registry's own access controller
-// says so.
+// TestTokensEnd: the registry's own access controller refuses both expired and
+// revoked tokens.
 func TestTokensEnd(t *testing.T) {
 	const scope = "repository:team/app:pull"
 	wantEnded := func(t *testing.T, p *Private, token string) {

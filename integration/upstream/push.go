@@ -31,9 +31,9 @@ import (
 //	usrmerge:latest       /bin, /lib, /lib64 and /sbin are symlinks in the bottom of two layers
 //	schema1:latest        served by every Server, not pushed
 //
-// All but usrmerge, whose programs are in /usr/bin, have busybox and its applets in /bin.
-// /etc/image-arch holds the architecture; images for arm64 hold amd64 programs
-// none the less, so that they run here where an engine lets them.
+// All but usrmerge, whose programs are in /usr/bin, have busybox and its applets
+// in /bin. /etc/image-arch holds the architecture; images for arm64 hold amd64
+// programs nevertheless, so that they run here in engines that allow it.
 func PushAll(t testing.TB, host string) map[string]digest.Digest {
 	t.Helper()
 	images, err := all()
@@ -52,7 +52,7 @@ func Push(t testing.TB, host string, tags ...string) map[string]digest.Digest {
 	return push(t, host, tags)
 }
 
-// PushAs pushes as a user who may.
+// PushAs pushes some of the images as a user with Push set.
 func PushAs(t testing.TB, host string, user User, tags ...string) map[string]digest.Digest {
 	t.Helper()
 	return push(t, host, tags, user.options()...)
@@ -145,7 +145,7 @@ var all = sync.OnceValues(func() (map[string]image, error) {
 	}, nil
 })
 
-// stackOn returns n layers, the lowest of which is bottom.
+// stackOn returns n layers. The lowest is bottom.
 func stackOn(bottom layer, n int) ([]layer, error) {
 	layers := []layer{bottom}
 	for i := range n - 1 {

@@ -25,7 +25,7 @@ type Server struct {
 }
 
 // Registry starts an empty registry on a free port of 127.0.0.1 that accepts
-// pushes and deletes from everybody, and stops it when the test ends. It also
+// pushes and deletes without a login, and stops it when the test ends. It also
 // serves library/schema1:latest, which cannot be pushed (see schema1.go). Like
 // distribution itself, it knows Range requests and has no referrers API.
 func Registry(t testing.TB) *Server {
@@ -35,7 +35,8 @@ func Registry(t testing.TB) *Server {
 	return s
 }
 
-// reserve gives a server its address, for handlers that need to know it.
+// reserve returns a server that has an address but does not serve yet, because
+// some handlers need to know the address.
 func reserve() (*Server, *httptest.Server) {
 	server := httptest.NewUnstartedServer(nil)
 	host := server.Listener.Addr().String()
@@ -48,8 +49,8 @@ func (s *Server) start(t testing.TB, server *httptest.Server, start func(), h ht
 	t.Cleanup(server.Close)
 }
 
-// Requests returns what was asked since the start or the last Reset, in the
-// order of arrival, as "METHOD /path?query".
+// Requests returns the requests since the start or the last Reset, in the order
+// of arrival, as "METHOD /path?query".
 func (s *Server) Requests() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

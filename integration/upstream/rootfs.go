@@ -35,14 +35,14 @@ func symlink(name, target string) entry {
 	return entry{Header: tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target, Mode: 0o777}}
 }
 
-// busybox is the program every image is made of.
+// busybox is the program in every image.
 type busybox struct {
 	program []byte
 	applets []string // without busybox itself
 }
 
-// findBusybox reads the installed busybox. It must be static, as images hold no
-// C library.
+// findBusybox reads the installed busybox. It must be static, because images hold
+// no C library.
 func findBusybox() (*busybox, error) {
 	const path = "/bin/busybox"
 	program, err := os.ReadFile(path)

@@ -16,8 +16,8 @@ const (
 )
 
 // withSchema1 serves library/schema1:latest in front of next: distribution
-// refuses to store schema 1 manifests since v3, while old registries still
-// serve them. The layers do not exist, since no client gets that far.
+// refuses to store schema 1 manifests since v3, but old registries still serve
+// them. The layers do not exist, because no client gets that far.
 func withSchema1(next http.Handler) http.Handler {
 	body, payload := schema1()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -36,9 +36,9 @@ func withSchema1(next http.Handler) http.Handler {
 	})
 }
 
-// schema1 returns a manifest in the signed form that registries sent, and the
-// digest they named it by, which is that of the payload without the signatures.
-// The signature itself is made up.
+// schema1 returns a manifest in the signed form of old registries, and its digest
+// there: the digest of the payload without the signatures. The signature is
+// invented.
 func schema1() (body []byte, payload digest.Digest) {
 	v1 := `{"architecture":"amd64","config":{"Cmd":["sh"]},"id":"%064x","os":"linux"}`
 	unsigned := map[string]any{

@@ -29,11 +29,11 @@ const (
 	canary = "wpcanary-token-"
 )
 
-// TokenServer gives out tokens as the distribution project's token and OAuth2
-// specifications have it: for GET with HTTP Basic or nobody's, and for POST with
-// an identity token. Who logs in gets a token for as much of the scope as the
-// user may do, nothing included; anonymous clients may do nothing. Its methods
-// may be called concurrently.
+// TokenServer gives out tokens by the distribution project's token and OAuth2
+// specifications: for GET with or without HTTP Basic, and for POST with an
+// identity token. A user gets a token for the permitted part of the scope, which
+// may be empty. The token of an anonymous client permits nothing. Its methods may
+// be called concurrently.
 type TokenServer struct {
 	signer jose.Signer
 
@@ -42,7 +42,7 @@ type TokenServer struct {
 	lifetime time.Duration
 	requests []string
 	given    map[string]*givenToken // by the token
-	dead     string                 // what the registry sees of a revoked token
+	dead     string                 // an expired token, which the registry sees in place of a revoked one
 }
 
 type givenToken struct {
@@ -50,8 +50,8 @@ type givenToken struct {
 	refused bool
 }
 
-// newTokenServer returns a server and the file of the keys that its tokens can
-// be verified with.
+// newTokenServer returns a server and the file with the keys that verify its
+// tokens.
 func newTokenServer(t testing.TB, users []User) (*TokenServer, string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -83,9 +83,8 @@ func (s *TokenServer) setUsers(users []User) {
 	s.users = users
 }
 
-// SetLifetime is how long the registry takes tokens that are given out from now
-// on: d, which is what expires_in says, or up to a second more. The default is
-// five minutes.
+// SetLifetime sets the lifetime of later tokens. expires_in says d; the registry
+// accepts them up to a second longer. The default is five minutes.
 func (s *TokenServer) SetLifetime(d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,17 +101,17 @@ func (s *TokenServer) Revoke() {
 	}
 }
 
-// Requests returns who asked for tokens for what, since the start or the last
-// Reset: "user repository:team/app:pull". A login that was refused has a "!" for
-// the user, an anonymous client a "-".
+// Requests returns the user and scope of each token request since the start or
+// the last Reset: "user repository:team/app:pull". A refused login has "!" as its
+// user, an anonymous client "-".
 func (s *TokenServer) Requests() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.requests)
 }
 
-// Refused is how many tokens, of all that were ever given out, the registry has
-// refused. However often it refused one, that counts once.
+// Refused returns the number of tokens that the registry has refused since the
+// start. A token that is refused several times counts once.
 func (s *TokenServer) Refused() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -140,14 +139,14 @@ func (s *TokenServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	user, ok := s.login(r)
-	who := user.Name
+	name := user.Name
 	switch {
 	case !ok:
-		who = "!"
-	case who == "":
-		who = "-"
+		name = "!"
+	case name == "":
+		name = "-"
 	}
-	s.requests = append(s.requests, who+" "+r.FormValue("scope"))
+	s.requests = append(s.requests, name+" "+r.FormValue("scope"))
 	w.Header().Set("Content-Type", "application/json")
 	if !ok {
 		w.WriteHeader(http.StatusUnauthorized)
@@ -164,12 +163,12 @@ func (s *TokenServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"access_token": raw, "expires_in": int(s.lifetime / time.Second), "issued_at": time.Now().UTC().Format(time.RFC3339),
 	}
 	if r.Method == http.MethodGet {
-		answer["token"] = raw // the OAuth2 form knows only the other name
+		answer["token"] = raw // the OAuth2 form has only access_token
 	}
-	_ = json.NewEncoder(w).Encode(answer) // the client is gone
+	_ = json.NewEncoder(w).Encode(answer) // fails only if the client is gone
 }
 
-// malformed says what of a request is not as the specifications want it.
+// malformed returns what in a request violates the specifications, or "".
 func malformed(r *http.Request) string {
 	switch {
 	case r.Method != http.MethodGet && r.Method != http.MethodPost:
@@ -182,7 +181,8 @@ func malformed(r *http.Request) string {
 	return ""
 }
 
-// login returns the user, who has no name for an anonymous request.
+// login returns the user of a request, without a name if it is anonymous, and
+// whether the login is right.
 func (s *TokenServer) login(r *http.Request) (User, bool) {
 	name, password, basic := r.BasicAuth()
 	for _, u := range s.users {
@@ -198,7 +198,7 @@ func (s *TokenServer) login(r *http.Request) (User, bool) {
 	return User{}, r.Method == http.MethodGet && !basic
 }
 
-// grants is the part of a scope that the user may have.
+// grants returns the part of a scope that the user may have.
 func (u User) grants(scope string) []*token.ResourceActions {
 	granted := []*token.ResourceActions{}
 	for one := range strings.FieldsSeq(scope) {
@@ -221,13 +221,13 @@ func (s *TokenServer) sign(subject string, access []*token.ResourceActions, life
 	return jwt.Signed(s.signer).Claims(token.ClaimSet{
 		Issuer: tokenIssuer, Subject: subject, Audience: token.AudienceList{tokenService}, JWTID: canary + rand.Text(), Access: access,
 		IssuedAt: now.Unix(), NotBefore: now.Unix(),
-		// The registry adds its leeway to what the token says.
+		// The registry adds its leeway to the token's expiry.
 		Expiration: now.Add(lifetime - token.Leeway + time.Second).Unix(),
 	}).Serialize()
 }
 
-// watch has the registry see an expired token in place of a revoked one, and
-// notes which it refused.
+// watch replaces revoked tokens by an expired one before the registry sees them,
+// and records the tokens that the registry refuses.
 func (s *TokenServer) watch(registry http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		raw, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
@@ -248,7 +248,7 @@ func (s *TokenServer) watch(registry http.Handler) http.Handler {
 	})
 }
 
-// refusals tells of answers that refuse the login.
+// refusals is a ResponseWriter that notes whether the answer refuses the login.
 type refusals struct {
 	http.ResponseWriter
 	refused func()

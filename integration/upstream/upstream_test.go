@@ -36,7 +36,7 @@ func TestPushAll(t *testing.T) {
 		tag       string
 		mediaType types.MediaType
 		layers    int
-		platforms []string // of an index
+		platforms []string // set for an index
 	}{
 		{tag: "busybox:docker", mediaType: docker.manifest, layers: 1},
 		{tag: "busybox:oci", mediaType: oci.manifest, layers: 1},
