@@ -8,11 +8,12 @@ build: ## the static binary
 # The main job: images of every kind, augmented, pulled, and run by every engine.
 # -count=1, because go test does not see that the program has changed.
 main := harness pull conformance engines
+unit := $$(go list ./... | grep -v -e /integration/ -e /internal/structure)
 
 test: ## vet, unit tests, and the main job with the container engines this machine has
 	go vet ./...
-	go test -race -timeout 10m $$(go list ./... | grep -v /integration/)
-	go test -count=1 -timeout 10m $(main:%=./integration/%)
+	go test -race -timeout 10m $(unit)
+	go test -count=1 -timeout 10m ./internal/structure $(main:%=./integration/%)
 
 test-all: test ## everything: also attacks, faults, logins, nodes, replicas, commands
 	go test -race -count=1 -timeout 5m ./integration/upstream
