@@ -1,7 +1,6 @@
 package api
 
 import (
-	"encoding/json"
 	"net/http"
 	"time"
 
@@ -217,8 +216,8 @@ func identifier(ref reference.Named) string {
 }
 
 func read(o augment.Object, v any) error {
-	if err := json.Unmarshal(o.Data, v); err != nil {
-		return front.Refuse(http.StatusBadRequest, front.Unsupported, "%s of the image is not valid: %v", o.Digest, err)
+	if err := o.Decode(v); err != nil {
+		return front.Refuse(http.StatusBadRequest, front.Unsupported, "%v", err)
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package assemble
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"regexp"
 	"strings"
@@ -54,8 +53,8 @@ func (r *Resolver) layersOf(ctx context.Context, target auth.Target, refs augmen
 		ocispec.Platform
 		RootFS ocispec.RootFS `json:"rootfs"`
 	}
-	if err := json.Unmarshal(config.Data, &doc); err != nil {
-		return nil, augment.Errorf("config %s is not valid: %v", config.Digest, err)
+	if err := config.Decode(&doc); err != nil {
+		return nil, err
 	}
 	if len(doc.RootFS.DiffIDs) != len(refs.Layers) {
 		return nil, augment.Errorf("the image is inconsistent: its manifest has %d layers, its config %d diff_ids", len(refs.Layers), len(doc.RootFS.DiffIDs))

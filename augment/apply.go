@@ -120,6 +120,9 @@ type walk struct {
 // for any wanted platform. declared is the platform in its index entry, nil if
 // there is none.
 func (w *walk) visit(ctx context.Context, o Object, declared *ocispec.Platform, depth int) (*Object, error) {
+	if err := o.checkElements(); err != nil {
+		return nil, fmt.Errorf("%s: %w", w.Name, err)
+	}
 	m, err := parseMembers(o.Data)
 	if err != nil {
 		return nil, Errorf("manifest %s of %s: %v", o.Digest, w.Name, err)
@@ -150,10 +153,14 @@ func (w *walk) visitIndex(ctx context.Context, o Object, m members, depth int) (
 	if n > maxChildren {
 		return nil, Errorf("%s: its indexes have %d entries; this server takes %d", w.Name, n, maxChildren)
 	}
-	var entries []ocispec.Descriptor
-	if err := m.decode("manifests", &entries); err != nil {
+	parts, err := o.parts()
+	if err == nil && w.Recipe.IsZero() { // all entries stay, and are told to clients
+		err = parts.validate()
+	}
+	if err != nil {
 		return nil, Errorf("index %s: %v", o.Digest, err)
 	}
+	entries := parts.Manifests
 	results := make([]*Object, len(entries))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(8)
@@ -165,8 +172,8 @@ func (w *walk) visitIndex(ctx context.Context, o Object, m members, depth int) (
 			continue
 		}
 		g.Go(func() error {
-			if err := e.Digest.Validate(); err != nil {
-				return Errorf("index %s: entry %d: digest %.100q: %v", o.Digest, i, e.Digest, err)
+			if err := e.validate(); err != nil {
+				return Errorf("index %s: entry %d: %v", o.Digest, i, err)
 			}
 			child, err := w.src.Manifest(ctx, e.Digest.String())
 			if err != nil {
@@ -201,8 +208,8 @@ func (w *walk) visitIndex(ctx context.Context, o Object, m members, depth int) (
 // wanted reports, from an index entry alone, whether to read the manifest.
 // BuildKit's attestations are left out: they describe the base image and are
 // not true of the augmented one.
-func (w *walk) wanted(e ocispec.Descriptor) bool {
-	if e.Annotations["vnd.docker.reference.type"] != "" || !mayBeImage(e.MediaType) {
+func (w *walk) wanted(e part) bool {
+	if e.ReferenceType != "" || !mayBeImage(e.MediaType) {
 		return false
 	}
 	if e.Platform == nil {
@@ -220,17 +227,21 @@ func (w *walk) visitManifest(ctx context.Context, o Object, m members, declared 
 	} else if n > maxChildren {
 		return nil, Errorf("%s has %d layers; this server takes %d", w.Name, n, maxChildren)
 	}
-	refs, err := o.References()
+	parts, err := o.parts()
 	if err != nil {
-		return nil, err
+		return nil, Errorf("manifest %s is not valid: %v", o.Digest, err)
 	}
-	if refs.Config == nil || !isImageConfig(o.MediaType, refs.Config.MediaType) {
+	if parts.Config == nil || !isImageConfig(o.MediaType, parts.Config.MediaType) {
 		if o.Digest != w.image.Base {
-			w.retractPlatform(declared) // an artifact beside the images
+			w.retractPlatform(declared) // an artifact beside the images, valid or not
 			return nil, nil
 		}
-		return nil, Errorf("%s is not a container image: its config has media type %q", w.Name, configType(refs))
+		return nil, Errorf("%s is not a container image: its config has media type %q", w.Name, parts.configType())
 	}
+	if err := parts.validate(); err != nil {
+		return nil, Errorf("manifest %s is not valid: %v", o.Digest, err)
+	}
+	refs := parts.references()
 	config, err := w.src.Blob(ctx, *refs.Config)
 	if err != nil {
 		return nil, err
@@ -270,11 +281,11 @@ func (w *walk) visitManifest(ctx context.Context, o Object, m members, declared 
 	return &o, w.add(o)
 }
 
-func configType(refs References) string {
-	if refs.Config == nil {
+func (p parts) configType() string {
+	if p.Config == nil {
 		return ""
 	}
-	return refs.Config.MediaType
+	return fmt.Sprintf("%.100s", p.Config.MediaType)
 }
 
 func (w *walk) add(o Object) error {

@@ -12,7 +12,8 @@
 // Source and Archives. The files are listed from the inside out.
 //
 // Files: object.go (exact bytes with their digest, and the JSON edit),
-// mediatype.go (Docker and OCI names, the kind of a document),
+// mediatype.go (Docker and OCI names, the kind of a document), references.go
+// (the descriptors of a document, within bounds),
 // platform.go (parsing and matching platforms), recipe.go (what to add),
 // config.go (rewriting the config), manifest.go (rewriting manifest and index),
 // apply.go (reading the base through Source and rewriting bottom-up),

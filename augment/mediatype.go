@@ -2,7 +2,6 @@ package augment
 
 import (
 	"cmp"
-	"encoding/json"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -97,21 +96,4 @@ func mayBeImage(mediaType string) bool {
 // nor a config.
 func (o Object) IsManifest() bool {
 	return o.MediaType == ocispec.MediaTypeImageManifest || o.MediaType == dockerManifest
-}
-
-// References holds the descriptors in a manifest or index.
-type References struct {
-	Manifests []ocispec.Descriptor `json:"manifests"` // of an index
-	Config    *ocispec.Descriptor  `json:"config"`    // of a manifest
-	Layers    []ocispec.Descriptor `json:"layers"`    // of a manifest
-}
-
-// References returns the descriptors in a manifest or index, from which callers
-// learn what is reachable from an image. For a config the result has no meaning.
-func (o Object) References() (References, error) {
-	var refs References
-	if err := json.Unmarshal(o.Data, &refs); err != nil {
-		return refs, Errorf("manifest %s is not valid: %v", o.Digest, err)
-	}
-	return refs, nil
 }

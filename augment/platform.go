@@ -2,7 +2,6 @@ package augment
 
 import (
 	"cmp"
-	"encoding/json"
 	"regexp"
 	"slices"
 	"strings"
@@ -163,10 +162,7 @@ func fitting(layers []Layer, p ocispec.Platform) (fit []Layer, ok bool) {
 // configPlatform returns the platform that an image config declares.
 func configPlatform(config Object) (ocispec.Platform, error) {
 	var p ocispec.Platform
-	if err := json.Unmarshal(config.Data, &p); err != nil {
-		return p, Errorf("config %s is not valid: %v", config.Digest, err)
-	}
-	return p, nil
+	return p, config.Decode(&p)
 }
 
 // candidate is a platform of the base image.

@@ -9,11 +9,16 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/waveproxy/waveproxy/internal/jsonlimit"
 	"github.com/waveproxy/waveproxy/upstream"
 )
 
 // MaxDocument is the size of the largest document that is read, in bytes.
 const MaxDocument = 1 << 20
+
+// maxElements bounds the elements of a document. It may have as many as a request
+// with a container config.
+const maxElements = 1 << 15
 
 // AnyArch in the name of a document stands for each of Architectures.
 const AnyArch = "{arch}"
@@ -104,6 +109,9 @@ func (d *Document) Parse(text []byte) error {
 func parse(text []byte) (c Config, err error) {
 	if len(text) > MaxDocument {
 		return c, fmt.Errorf("it is larger than %d bytes", MaxDocument)
+	}
+	if err := jsonlimit.Check(text, maxElements); err != nil {
+		return c, err
 	}
 	if err := json.Unmarshal(text, &c); err != nil {
 		return c, err

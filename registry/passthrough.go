@@ -3,7 +3,6 @@ package registry
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"net/http"
 	"regexp"
 
@@ -82,7 +81,7 @@ func pinnedType(o augment.Object, refs augment.References) string {
 	var doc struct {
 		MediaType string `json:"mediaType"`
 	}
-	_ = json.Unmarshal(o.Data, &doc) // References has read it
+	_ = o.Decode(&doc) // References has read it
 	switch {
 	case plainType.MatchString(doc.MediaType):
 		return doc.MediaType

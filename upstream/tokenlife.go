@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"net/http"
 	"time"
+
+	"github.com/waveproxy/waveproxy/internal/jsonlimit"
 )
 
 const (
@@ -24,6 +26,8 @@ const (
 	tokenLeeway = 10 * time.Second
 	// maxTokenAnswer is what oras reads of one.
 	maxTokenAnswer = 128 << 10
+	// maxTokenElements bounds the elements of one. Real ones have ten.
+	maxTokenElements = 1 << 10
 )
 
 // tokenLife is how long the token in a token server's answer may be used from
@@ -34,7 +38,9 @@ func tokenLife(h http.Header, answer []byte) time.Duration {
 		ExpiresIn json.Number `json:"expires_in"`
 		IssuedAt  string      `json:"issued_at"`
 	}
-	_ = json.NewDecoder(bytes.NewReader(answer)).Decode(&a) // what could be read, if anything, is checked below
+	if jsonlimit.Check(answer, maxTokenElements) == nil {
+		_ = json.NewDecoder(bytes.NewReader(answer)).Decode(&a) // what could be read, if anything, is checked below
+	}
 	life := defaultTokenLife
 	if seconds, err := a.ExpiresIn.Float64(); err == nil && seconds > 0 {
 		life = time.Duration(min(seconds, 1e9) * float64(time.Second))

@@ -17,6 +17,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/waveproxy/waveproxy/internal/flight"
+	"github.com/waveproxy/waveproxy/internal/jsonlimit"
 )
 
 const (
@@ -28,6 +29,8 @@ const (
 	// maxAge is how long a key may be accepted after the issuer has withdrawn it.
 	maxAge    = time.Hour
 	maxAnswer = 1 << 20 // bytes of one answer of the issuer
+	// maxElements bounds the elements of one. A set of a hundred keys has a thousand.
+	maxElements = 1 << 14
 )
 
 // state is the issuer's keys and the outcome of the last load. The library's own
@@ -154,7 +157,7 @@ func (v *Verifier) get(ctx context.Context, url string, document any) error {
 		return fmt.Errorf("get %s: %w", url, err)
 	case len(data) > maxAnswer:
 		return fmt.Errorf("get %s: the answer has more than %d bytes", url, maxAnswer)
-	case json.Unmarshal(data, document) != nil:
+	case jsonlimit.Check(data, maxElements) != nil || json.Unmarshal(data, document) != nil:
 		return fmt.Errorf("get %s: the answer is not the expected JSON", url)
 	}
 	return nil

@@ -148,8 +148,8 @@ func (in inspector) visit(ctx context.Context, o augment.Object, report *inspect
 		ocispec.Platform
 		Config json.RawMessage `json:"config"`
 	}
-	if err := json.Unmarshal(config.Data, &doc); err != nil {
-		return fmt.Errorf("config %s: %w", config.Digest, err)
+	if err := config.Decode(&doc); err != nil {
+		return err
 	}
 	entry := platformReport{Platform: augment.FormatPlatform(doc.Platform), Digest: o.Digest.String(), Config: doc.Config}
 	for _, l := range refs.Layers {

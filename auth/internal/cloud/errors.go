@@ -8,11 +8,14 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+
+	"github.com/waveproxy/waveproxy/internal/jsonlimit"
 )
 
 const (
-	maxText = 300 // bytes of an error
-	hidden  = "[hidden]"
+	maxText     = 300 // bytes of an error
+	maxElements = 1 << 10
+	hidden      = "[hidden]"
 )
 
 // token matches words that only a token is long enough for. A colon ends a word,
@@ -61,7 +64,9 @@ func Refusal(status int, body []byte) error {
 		} `json:"errors"`
 	}
 	// Without an answer of this form the status is left, which says enough.
-	_ = json.Unmarshal(body, &answer)
+	if jsonlimit.Check(body, maxElements) == nil {
+		_ = json.Unmarshal(body, &answer)
+	}
 	if len(answer.Errors) > 0 {
 		answer.Error, answer.Description = answer.Errors[0].Code, answer.Errors[0].Message
 	}
