@@ -91,3 +91,7 @@ func From(ctx context.Context) *Budget {
 	b, _ := ctx.Value(Key).(*Budget)
 	return b
 }
+
+// Client returns the name of the client whose Budget the context has, and "" if it
+// has none.
+func Client(ctx context.Context) string { return From(ctx).Client() }

@@ -17,6 +17,9 @@ const (
 	Documents               // manifests, configs and container configs read from elsewhere
 	Descriptors             // descriptors in those documents
 	Files                   // files written durably
+	// Queues bound these, and refuse as the Ledger does.
+	Unpacking // archives that are unpacked
+	Questions // requests to one registry
 	kinds
 )
 
@@ -30,6 +33,8 @@ var names = [kinds]struct{ key, unit string }{
 	Documents:   {"limits.documents", "manifests and configs"},
 	Descriptors: {"limits.descriptors", "descriptors"},
 	Files:       {"limits.files", "stored files"},
+	Unpacking:   {"GOMAXPROCS", "archives unpacked at a time"},
+	Questions:   {"limits.upstream", "unanswered requests to one registry"},
 }
 
 // Key is the configuration key of the kind's limit.
@@ -60,6 +65,10 @@ type Exceeded struct {
 	// RetryAfter is when the same charge may pass; 0 in the scope of a request.
 	RetryAfter time.Duration
 }
+
+// Private reports whether only the client in whose name the work was done is
+// refused. Callers that shared the work with it then do it themselves.
+func (e *Exceeded) Private() bool { return e.Scope != OfAll }
 
 func (e *Exceeded) Error() string {
 	name := names[e.Kind]

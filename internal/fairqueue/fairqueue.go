@@ -10,14 +10,21 @@ import (
 	"sync"
 )
 
-// ErrFull says that a client, or all of them, have too many requests waiting.
-var ErrFull = errors.New("too many requests are waiting")
+// ErrFull says that the client has too many requests waiting, ErrAllFull that all
+// clients together have.
+var (
+	ErrFull    = errors.New("too many requests of this client are waiting")
+	ErrAllFull = errors.New("too many requests are waiting")
+)
 
 // Options bound a Queue.
 type Options struct {
 	Slots     int // that a resource has
 	PerClient int // of them that one client may have; 0: all
 	Waiting   int // requests of one client that may wait for a resource; 0: any number
+	// AllWaiting is how many requests of all clients may wait for a resource; 0: any
+	// number. The last quarter is for clients of which no other request waits.
+	AllWaiting int
 }
 
 // Queue hands out the slots of any number of resources, each known by a name.
@@ -40,6 +47,7 @@ func New(o Options) *Queue {
 // line is one resource's.
 type line struct {
 	taken   int
+	waiting int
 	turns   list.List         // of *party with somebody waiting, the next one first
 	parties map[string]*party // by client, that have slots or wait
 }
@@ -62,8 +70,18 @@ type key struct {
 
 // Enter waits for a slot of the resource, which leave must give back; leave may be
 // called more than once. When the context ends first, there is no slot and the
-// error is the context's cause. ErrFull comes at once.
+// error is the context's cause. ErrFull and ErrAllFull come at once.
 func (q *Queue) Enter(ctx context.Context, resource, client, name string) (leave func(), err error) {
+	return q.enter(ctx, resource, client, name, true)
+}
+
+// Again is Enter for work that was begun and had given its slot back, to let others
+// have their turns: it is never refused for want of room to wait.
+func (q *Queue) Again(ctx context.Context, resource, client, name string) (leave func(), err error) {
+	return q.enter(ctx, resource, client, name, false)
+}
+
+func (q *Queue) enter(ctx context.Context, resource, client, name string, bounded bool) (leave func(), err error) {
 	q.mu.Lock()
 	l := q.lines[resource]
 	if l == nil {
@@ -78,9 +96,10 @@ func (q *Queue) Enter(ctx context.Context, resource, client, name string) (leave
 		q.mu.Unlock()
 		return leave, nil
 	}
-	if limit := q.options.Waiting; limit > 0 && p.waiting >= limit {
+	if err := q.options.room(l, p); bounded && err != nil {
+		l.forget(p)
 		q.mu.Unlock()
-		return nil, ErrFull
+		return nil, err
 	}
 	place := l.join(p, name)
 	q.mu.Unlock()
@@ -92,6 +111,21 @@ func (q *Queue) Enter(ctx context.Context, resource, client, name string) (leave
 		q.abandon(l, p, name, place, leave)
 		return nil, context.Cause(ctx)
 	}
+}
+
+// room tells whether one more request of the party may wait.
+func (o *Options) room(l *line, p *party) error {
+	all := o.AllWaiting
+	if p.waiting > 0 {
+		all -= all / 4
+	}
+	switch {
+	case o.Waiting > 0 && p.waiting >= o.Waiting:
+		return ErrFull
+	case o.AllWaiting > 0 && l.waiting >= all:
+		return ErrAllFull
+	}
+	return nil
 }
 
 // abandon gives up a place, or the slot when that came at the same moment.
@@ -139,6 +173,7 @@ func (l *line) forget(p *party) {
 }
 
 func (l *line) join(p *party, name string) *list.Element {
+	l.waiting++
 	p.waiting++
 	if p.turn == nil {
 		p.turn = l.turns.PushBack(p)
@@ -159,6 +194,7 @@ func (l *line) remove(p *party, name string, place *list.Element) {
 		p.keys.Remove(e)
 		delete(p.byName, name)
 	}
+	l.waiting--
 	if p.waiting--; p.waiting == 0 {
 		l.turns.Remove(p.turn)
 		p.turn = nil

@@ -162,3 +162,47 @@ func TestRandom(t *testing.T) {
 		t.Error("idle, and resources are kept")
 	}
 }
+
+// TestAllWaiting: the room to wait is bounded for all, its last quarter is for
+// clients that have no request there, and work that was begun is never refused.
+func TestAllWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := New(Options{Slots: 1, AllWaiting: 8})
+		ctx, cancel := context.WithCancel(t.Context())
+		leave, err := q.Enter(ctx, "r", "a", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		wait := func(enter func(context.Context, string, string, string) (func(), error), client string) chan error {
+			ended := make(chan error, 1)
+			go func() {
+				_, err := enter(ctx, "r", client, "")
+				ended <- err
+			}()
+			synctest.Wait()
+			return ended
+		}
+		for range 6 {
+			wait(q.Enter, "a")
+		}
+		if err := <-wait(q.Enter, "a"); !errors.Is(err, ErrAllFull) {
+			t.Errorf("a seventh request of one client: %v", err)
+		}
+		wait(q.Enter, "b")
+		wait(q.Enter, "c")
+		if err := <-wait(q.Enter, "d"); !errors.Is(err, ErrAllFull) {
+			t.Errorf("a ninth request: %v", err)
+		}
+		select {
+		case err := <-wait(q.Again, "d"):
+			t.Errorf("work that was begun: %v", err)
+		default:
+		}
+		cancel()
+		synctest.Wait()
+		leave()
+		if !q.idle() {
+			t.Error("idle, and the resource is kept")
+		}
+	})
+}
