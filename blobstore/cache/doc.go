@@ -10,9 +10,9 @@
 //     a response with the full Content-Length is the right blob. The bytes before
 //     the end are sent unverified, as the upstream sent them and as without a
 //     cache.
-//   - A fill does not depend on its readers. It goes on when they leave, the
-//     first one included, until its body ends or fails. The fetch function must
-//     make a body fail that makes no progress.
+//   - A fill does not depend on its first reader. It ends when its body ends or
+//     fails, when it has had no reader for a while, and when it is slower than a
+//     minimal rate; readers then go on by themselves.
 //   - A fill that fails leaves nothing. Readers get its error at the first byte
 //     that is missing; the next Open starts a new fill.
 //   - When the disk fails instead (it is full, say), readers go on by
@@ -20,18 +20,25 @@
 //     client notices nothing. These bytes are not verified here. For a while,
 //     Open then returns ErrUnavailable for blobs that are not stored.
 //
-// The bound holds for the files that have a name. An unfinished file counts with
-// the full size of its blob. An evicted blob that is being read keeps its disk
-// space until the last reader has closed it.
+// The cache is never a permission. Blobs are kept per registry: bytes that one
+// registry sent are given to readers of that registry only, so neither its wrong
+// bytes nor its slowness reach another's readers. Within a registry, a reader shows
+// first that the registry lets it read the blob (Reader.Proven), or follows a fill
+// whose own request decides over the same access. Sharing a blob among registries
+// would save disk space at the price of a rule that is hard to keep.
 //
-// A stored blob whose file has another size is dropped and fetched again. Its
-// bytes are not verified again, because clients do that. To drop a blob by hand,
-// delete its file, while the cache is running or not.
+// Room is made for bytes when they arrive, because a size is what a descriptor
+// claims, and a stranger may have written the descriptor. For the same reason a
+// descriptor with another size deletes nothing. An evicted blob that is being read
+// keeps its disk space until the last reader has closed it.
 //
-// The package must never give a stored blob's name to bytes that do not have
-// that digest, nor end a blob early as if it were whole. It must never decide
-// who may read what: a caller that knows a digest gets the blob, whichever caller
-// had it fetched, so callers check access first.
+// A stored blob whose file has another size than it was stored with is dropped and
+// fetched again. Its bytes are not verified again, because clients do that. To drop
+// a blob by hand, delete its file, while the cache is running or not.
+//
+// The package must never give a stored blob's name to bytes that do not have that
+// digest, end a blob early as if it were whole, or give a reader a byte that its
+// registry has not let it read.
 //
 // Files: cache.go (opening a blob: a hit, a fill to follow, or a new one),
 // disk.go (the directory: its blobs, room, eviction), fill.go (the one download
