@@ -67,7 +67,7 @@ func (s server) bearerLogin(w http.ResponseWriter, r *http.Request, token string
 	if token == "" {
 		err = auth.ErrNoLogin
 	} else {
-		err = s.Guesses.Try(r.Context(), func() (err error) {
+		err = s.Guesses.Try(r.Context(), "", token, func() (err error) {
 			identity, err = s.Bearer.Identity(r.Context(), token)
 			return err
 		})

@@ -214,6 +214,12 @@ func TestGuessing(t *testing.T) {
 			t.Errorf("guess %d: %d, want %d", i, w.Code, want)
 		}
 	}
-	w := call(h, "POST", "/v1alpha2/container", body, "Authorization", basic("ann", "hunter2"))
+	if w := call(h, "POST", "/v1alpha2/container", body, "Authorization", basic("ann", "hunter2")); w.Code != 200 {
+		t.Errorf("a login that was right before, beside guesses: %d %s", w.Code, w.Body)
+	}
+	for range 3 {
+		call(h, "POST", "/v1alpha2/container", body, "Authorization", basic("bob", "guess"))
+	}
+	w := call(h, "POST", "/v1alpha2/container", body, "Authorization", basic("bob", "hunter3"))
 	checkError(t, w, http.StatusTooManyRequests, "too many wrong logins")
 }

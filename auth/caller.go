@@ -16,6 +16,7 @@ import (
 var (
 	ErrNoLogin    = errors.New("no login was sent")
 	ErrWrongLogin = errors.New("wrong user, password or token")
+	ErrBusy       = errors.New("too many logins wait to be checked")
 )
 
 // Caller is a client that asks for images: its identity and what it may do.

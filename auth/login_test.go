@@ -62,23 +62,33 @@ func TestOneComparison(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.turn <- struct{}{} // another login is being compared
+	compared := hold(t, p) // another login
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := p.Check(ctx, "ann", "hunter2"); !errors.Is(err, context.Canceled) {
 		t.Errorf("a request that has left: %v", err)
 	}
-	<-p.turn
+	compared()
 	wantLogin(t, p, "ann", "hunter2", nil)
-	p.turn <- struct{}{}
+	compared = hold(t, p)
 	wantLogin(t, p, "ann", "hunter2", nil) // needs no turn
-	<-p.turn
+	compared()
 	p.now = func() time.Time { return time.Now().Add(rememberGood) }
-	p.turn <- struct{}{}
+	compared = hold(t, p)
 	if err := p.Check(ctx, "ann", "hunter2"); !errors.Is(err, context.Canceled) {
 		t.Errorf("a login is remembered for too long: %v", err)
 	}
-	<-p.turn
+	compared()
+}
+
+// hold takes the turn of a login of another client.
+func hold(t *testing.T, p *Passwords) (leave func()) {
+	t.Helper()
+	leave, err := p.turns.Enter(t.Context(), "", "another", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return leave
 }
 
 func TestConcurrentLogins(t *testing.T) {

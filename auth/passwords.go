@@ -16,6 +16,9 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/crypto/bcrypt"
+
+	"github.com/waveproxy/waveproxy/budget"
+	"github.com/waveproxy/waveproxy/internal/fairqueue"
 )
 
 // Passwords are users with bcrypt hashes of their passwords. Printed with any
@@ -29,9 +32,10 @@ type Passwords struct {
 	users   atomic.Pointer[users]
 	compare func(hash, password []byte) error
 
-	// turn is held while a password is compared. Comparing is slow on purpose, and
-	// guessing must not take the processors away from pulls.
-	turn chan struct{}
+	// turns gives one login at a time its comparison, and clients in turns. Comparing
+	// is slow on purpose, and guessing must neither take the processors away from
+	// pulls nor make other clients wait.
+	turns *fairqueue.Queue
 	// good remembers logins by a keyed hash, so that a pull of a hundred requests
 	// costs one comparison.
 	good *lru.Cache[[sha256.Size]byte, time.Time]
@@ -50,6 +54,8 @@ const (
 	maxPassword  = 72 // bytes; bcrypt looks at no more
 	rememberGood = 5 * time.Minute
 	maxGood      = 4096
+	maxWaiting   = 256         // logins of one client
+	maxWait      = time.Minute // until the comparison begins
 )
 
 // NewPasswords returns a fixed set of users, from bcrypt hashes by user. Errors do
@@ -65,7 +71,7 @@ func NewPasswords(hashes map[string]string) (*Passwords, error) {
 }
 
 func newPasswords(u *users) *Passwords {
-	p := &Passwords{turn: make(chan struct{}, 1), now: time.Now, compare: bcrypt.CompareHashAndPassword, OnReloadError: func(error) {}}
+	p := &Passwords{turns: fairqueue.New(fairqueue.Options{Slots: 1, Waiting: maxWaiting}), now: time.Now, compare: bcrypt.CompareHashAndPassword, OnReloadError: func(error) {}}
 	p.users.Store(u)
 	p.good, _ = lru.New[[sha256.Size]byte, time.Time](maxGood) // fails for sizes below 1 only
 	key := make([]byte, 32)
@@ -74,9 +80,11 @@ func newPasswords(u *users) *Passwords {
 	return p
 }
 
-// Check returns nil if the password is the user's, ErrWrongLogin if it is not, and
-// ctx's error if ctx ends before the comparison begins. A wrong login takes equally
-// long whether or not the user exists.
+// Check returns nil if the password is the user's, ErrWrongLogin if it is not,
+// ErrBusy if too many logins wait before this one, and ctx's error if ctx ends
+// before the comparison begins. A wrong login takes equally long whether or not the
+// user exists. Clients (budget.Client) take turns, so many logins of one
+// client delay a login of another one by two comparisons at most.
 func (p *Passwords) Check(ctx context.Context, user, password string) error {
 	if p.file != nil {
 		p.reload()
@@ -93,15 +101,11 @@ func (p *Passwords) Check(ctx context.Context, user, password string) error {
 	if p.remembered(login) {
 		return nil
 	}
-	select {
-	case p.turn <- struct{}{}:
-		defer func() { <-p.turn }()
-	case <-ctx.Done():
-		return ctx.Err()
+	leave, err := p.enter(ctx, login)
+	if err != nil {
+		return err
 	}
-	if err := ctx.Err(); err != nil {
-		return err // the caller left while it waited
-	}
+	defer leave()
 	if p.remembered(login) {
 		return nil // compared while we waited
 	}
@@ -109,12 +113,38 @@ func (p *Passwords) Check(ctx context.Context, user, password string) error {
 		p.good.Add(login, p.now())
 		return nil
 	}
+	p.good.Remove(login)
 	// A comparison of cost c takes 2^c rounds. So one comparison each of c, c+1 and
 	// so on, added to the one above, takes as long as one of the highest cost.
 	for cost, _ := bcrypt.Cost(hash); cost < u.maxCostInUse; cost++ {
 		_ = p.compare(decoy(cost), []byte(password)) // for the time it takes
 	}
 	return ErrWrongLogin
+}
+
+// enter waits for the turn of a login. One that was right before does not wait for
+// its neighbours at the same address.
+func (p *Passwords) enter(ctx context.Context, login [sha256.Size]byte) (leave func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	party := "client " + budget.From(ctx).Client()
+	if p.good.Contains(login) {
+		party = "login " + string(login[:])
+	}
+	waiting, cancel := context.WithTimeout(ctx, maxWait)
+	defer cancel()
+	leave, err = p.turns.Enter(waiting, "", party, "")
+	switch {
+	case err == nil && ctx.Err() == nil:
+		return leave, nil
+	case err == nil:
+		leave() // the caller left while it waited
+		return nil, ctx.Err()
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	}
+	return nil, fmt.Errorf("%w: %w", ErrBusy, err)
 }
 
 // decoy returns a hash that no known password has, to compare with where there is

@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
+
+	"github.com/waveproxy/waveproxy/budget"
 )
 
 // TestWork: the rounds of a wrong login reveal neither whether the user exists nor
@@ -125,6 +128,62 @@ func TestWrongLoginsAreNotKept(t *testing.T) {
 		t.Errorf("%d logins are remembered, want 1", n)
 	}
 	wantLogin(t, p, "ann", "hunter2", nil)
+}
+
+// TestTurnsByClient: the guesses of one client delay a login of another by two
+// comparisons at most, and a login that was right before waits for no
+// neighbour.
+func TestTurnsByClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, err := NewPasswords(map[string]string{"ann": hashOf(t, "hunter2"), "bob": hashOf(t, "hunter3")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.now = time.Now
+		p.compare = func(hash, password []byte) error {
+			time.Sleep(time.Second)
+			return bcrypt.CompareHashAndPassword(hash, password)
+		}
+		ledger := budget.NewLedger(budget.Limits{})
+		from := func(client string) context.Context { return budget.With(t.Context(), ledger.Open(client)) }
+		took := func(client, user, password string) time.Duration {
+			begun := time.Now()
+			if err := p.Check(from(client), user, password); err != nil {
+				t.Errorf("%s: %v", user, err)
+			}
+			return time.Since(begun)
+		}
+		took("192.0.2.1", "ann", "hunter2")
+		time.Sleep(2 * rememberGood)
+		var wg sync.WaitGroup
+		var refused, busy atomic.Int64
+		for i := range maxWaiting + 50 {
+			wg.Go(func() {
+				switch err := p.Check(from("192.0.2.1"), "ann", fmt.Sprint("guess", i)); {
+				case errors.Is(err, ErrWrongLogin):
+					refused.Add(1)
+				case errors.Is(err, ErrBusy):
+					busy.Add(1)
+				default:
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		if busy.Load() != 49 {
+			t.Errorf("%d logins of one client were refused at once, want 49", busy.Load())
+		}
+		if d := took("192.0.2.2", "bob", "hunter3"); d > 3*time.Second {
+			t.Errorf("a login from another address took %s, want a delay of two comparisons at most", d)
+		}
+		if d := took("192.0.2.1", "ann", "hunter2"); d > 3*time.Second {
+			t.Errorf("a login that was right before took %s beside its neighbour's guesses", d)
+		}
+		wg.Wait()
+		if refused.Load() < 50 || refused.Load() > 61 || refused.Load()+busy.Load() != maxWaiting+50 {
+			t.Errorf("%d guesses were compared, %d could not wait: want those of a minute", refused.Load(), busy.Load())
+		}
+	})
 }
 
 func TestNewPasswordsRefuses(t *testing.T) {

@@ -26,8 +26,10 @@ type Limits struct {
 	// Pulls is how many images may be pulled. All requests for the manifests of one
 	// image count once in a minute; blobs are free. Default: 6000/m.
 	Pulls ratelimit.Rate `yaml:"pulls"`
-	// WrongLogins is how many wrong logins an address may send, to the API and for
-	// pulls, before its logins are refused without being checked. Default: 30/m.
+	// WrongLogins is how many wrong logins an address may send as one user, to the
+	// API and for pulls, before that user's logins are refused there without being
+	// checked; four times as many as all users together. A login that was right in
+	// the last day is always checked. Default: 30/m.
 	WrongLogins ratelimit.Rate `yaml:"wrong_logins"`
 	// Upstream is how many requests may wait at once for the answer of one
 	// upstream host, at least 1; others queue, and repositories take turns. Blobs

@@ -8,6 +8,7 @@
 // reach a client or the log.
 //
 // Files: accesslog.go (Front, Record), client.go (client addresses), codes.go
-// (error codes), context.go (a request's context, with record and budget), errors.go (errors into answers), login.go (logins and limits of
-// wrong ones).
+// (error codes), context.go (a request's context, with record and budget),
+// errors.go (errors into answers), login.go (logins), guesses.go (limits of wrong
+// ones).
 package front

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/waveproxy/waveproxy/auth"
-	"github.com/waveproxy/waveproxy/ratelimit"
 )
 
 // Limited returns an error that tells the client to wait.
@@ -24,27 +23,6 @@ func Busy(wait time.Duration, format string, args ...any) error {
 	return r
 }
 
-// Guesses limits wrong logins by the client's address. Each client has its own
-// allowance, so a client that guesses locks no other client out.
-type Guesses struct{ limiter *ratelimit.Limiter }
-
-// NewGuesses allows each client that many wrong logins.
-func NewGuesses(r ratelimit.Rate) *Guesses { return &Guesses{ratelimit.New(r)} }
-
-// Try runs the check of a login and counts it if the login is wrong. A client
-// that has been wrong too often is refused without a check.
-func (g *Guesses) Try(ctx context.Context, check func() error) error {
-	client := ClientOf(ctx)
-	if wait := g.limiter.Wait(client); wait > 0 {
-		return Limited(wait, "too many wrong logins from %s, at most %s are allowed: wait and check the password", client, g.limiter.Rate())
-	}
-	err := check()
-	if errors.Is(err, auth.ErrWrongLogin) {
-		g.limiter.Take(client)
-	}
-	return err
-}
-
 // Passwords tells whether a password is the user's. Errors: auth.ErrWrongLogin,
 // or why it could not be checked.
 type Passwords interface {
@@ -57,7 +35,7 @@ func BasicLogin(w http.ResponseWriter, r *http.Request, passwords Passwords, gue
 	user, password, given := r.BasicAuth()
 	err := auth.ErrNoLogin
 	if given {
-		err = guesses.Try(r.Context(), func() error { return passwords.Check(r.Context(), user, password) })
+		err = guesses.Try(r.Context(), user, password, func() error { return passwords.Check(r.Context(), user, password) })
 	}
 	if errors.Is(err, auth.ErrNoLogin) || errors.Is(err, auth.ErrWrongLogin) {
 		w.Header().Set("WWW-Authenticate", `Basic realm="waveproxy", charset="UTF-8"`)

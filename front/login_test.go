@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"testing"
 	"time"
 
@@ -81,57 +80,5 @@ func TestBasicLogin(t *testing.T) {
 				t.Errorf("%d checks, want %d", p.checks, test.checks)
 			}
 		})
-	}
-}
-
-// TestGuesses counts wrong logins only. A client that has used up its allowance is
-// refused without a check, even with the right password.
-func TestGuesses(t *testing.T) {
-	p, g := &passwords{}, NewGuesses(ratelimit.Rate{Events: 2, Per: time.Hour})
-	for range 5 {
-		for _, header := range []string{"", basic("ann", "hunter2")} {
-			if _, _, _, err := login(p, g, header); err != nil && !errors.Is(err, auth.ErrNoLogin) {
-				t.Fatalf("%q: %v", header, err)
-			}
-		}
-	}
-	p.err = errors.New("password file unreadable")
-	for range 5 {
-		if _, _, _, err := login(p, g, basic("ann", "guess")); !errors.Is(err, p.err) {
-			t.Fatalf("what could not be checked is counted: %v", err)
-		}
-	}
-	p.err = nil
-	for range 2 {
-		if _, _, _, err := login(p, g, basic("ann", "guess")); !errors.Is(err, auth.ErrWrongLogin) {
-			t.Fatal(err)
-		}
-	}
-	p.checks = 0
-	w, user, _, err := login(p, g, basic("ann", "hunter2"))
-	refusal, ok := errors.AsType[*Refusal](err)
-	if !ok || user != "" || p.checks != 0 || w.Header().Get("WWW-Authenticate") != "" {
-		t.Fatalf("after two guesses: user %q, error %v, %d checks, %v", user, err, p.checks, w.Header())
-	}
-	if refusal.retryAfter <= 0 || refusal.retryAfter > time.Hour {
-		t.Errorf("wait %s, want more than nothing and at most an hour", refusal.retryAfter)
-	}
-}
-
-// TestGuessesPerClient: one client's guesses lock no other client out.
-func TestGuessesPerClient(t *testing.T) {
-	g := NewGuesses(ratelimit.Rate{Events: 1, Per: time.Hour})
-	try := func(client string) error {
-		ctx := context.WithValue(t.Context(), recordKey{}, &Record{client: netip.MustParseAddr(client)})
-		return g.Try(ctx, func() error { return auth.ErrWrongLogin })
-	}
-	if err := try("192.0.2.1"); !errors.Is(err, auth.ErrWrongLogin) {
-		t.Error(err)
-	}
-	if _, limited := errors.AsType[*Refusal](try("192.0.2.1")); !limited {
-		t.Error("the second guess of a client is checked")
-	}
-	if err := try("192.0.2.2"); !errors.Is(err, auth.ErrWrongLogin) {
-		t.Errorf("another client: %v", err)
 	}
 }

@@ -99,6 +99,14 @@ func (l *Limiter) Take(client string) time.Duration {
 	return wait
 }
 
+// GiveBack takes back an event that Take counted. It never leaves the client more
+// than Rate.Events.
+func (l *Limiter) GiveBack(client string) {
+	if l != nil {
+		l.bucket(client).AllowN(l.now(), -1) // a negative number adds, up to the burst
+	}
+}
+
 // TakeOnce is Take for an event that comes as several requests: those within a
 // minute of the first one count once.
 func (l *Limiter) TakeOnce(client, event string) time.Duration {

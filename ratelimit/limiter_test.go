@@ -69,6 +69,31 @@ func TestTake(t *testing.T) {
 	}
 }
 
+func TestGiveBack(t *testing.T) {
+	l, c := limiter(t, "2/h")
+	for range 5 {
+		if l.Take("a") != 0 {
+			t.Fatal("an event that was given back counts")
+		}
+		c.Time = c.Add(time.Millisecond)
+		l.GiveBack("a")
+	}
+	l.GiveBack("a") // more than was taken
+	l.Take("a")
+	l.Take("a")
+	if l.Take("a") == 0 {
+		t.Error("giving back too much raises the limit")
+	}
+	l.GiveBack("a")
+	if l.Take("a") != 0 || l.Take("a") == 0 {
+		t.Error("one event given back did not make room for one")
+	}
+	if l.Take("b") != 0 {
+		t.Error("another client is affected")
+	}
+	(*Limiter)(nil).GiveBack("a")
+}
+
 func TestTakeOnce(t *testing.T) {
 	l, c := limiter(t, "2/h")
 	for range 5 {

@@ -10,6 +10,7 @@
 // that unpack to too much), cost_test.go (small requests that cost much),
 // credentials_test.go (which servers receive a login), deputy_test.go (logins of
 // one registry at another), endless_test.go (answers without end),
+// guess_test.go (passwords guessed at once, beside right ones),
 // hostile_test.go (a registry with one attack per repository), large_test.go
 // (large bodies and headers), liar_test.go (a registry that sends the server
 // elsewhere), main_test.go (TestMain), network_test.go (every address and name of
