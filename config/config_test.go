@@ -185,8 +185,8 @@ func TestValidate(t *testing.T) {
 		}},
 		{"http: {debug: {addr: '9090'}}", []string{`c.yml:1: http.debug.addr: "9090": want host:port or :port, with a port from 0 to 65535`}},
 		{"limits: {submits: many, pulls: 0/m, upstream: 0}", []string{
-			`c.yml:1: limits.submits: "many" is not a rate such as 600/m, or 0 for none`,
-			`c.yml:1: limits.pulls: "0/m" is not a rate such as 600/m, or 0 for none`,
+			`c.yml:1: limits.submits: "many": want a rate such as 600/m, or 0 for no limit`,
+			`c.yml:1: limits.pulls: "0/m": want a rate such as 600/m, or 0 for no limit`,
 			`c.yml:1: limits.upstream: "0": want at least 1`,
 		}},
 		{"limits: {memory: 1G, fetches: 3, processes: -1, unpacked: -1, documents: 1, descriptors: 2, files: 3}", []string{

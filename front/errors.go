@@ -73,16 +73,16 @@ func ProblemOf(err error) Problem {
 		return Problem{Status: http.StatusTooManyRequests, Code: code(TooManyRequests), RetryAfter: fullRetry,
 			Message: "too many requests of this client are waiting: wait for some of them to end"}
 	case errors.Is(err, auth.ErrNoLogin):
-		return Problem{Status: http.StatusUnauthorized, Code: code(Unauthorized), Message: "this server wants a login, and none was sent"}
+		return Problem{Status: http.StatusUnauthorized, Code: code(Unauthorized), Message: "this server requires a login, and the request has none; log in first"}
 	case errors.Is(err, auth.ErrWrongLogin):
-		return Problem{Status: http.StatusUnauthorized, Code: code(Unauthorized), Message: "wrong user, password or token"}
+		return Problem{Status: http.StatusUnauthorized, Code: code(Unauthorized), Message: "wrong user, password or token; check the login"}
 	case errors.Is(err, auth.ErrUnknownToken):
 		return Problem{Status: http.StatusNotFound, Code: code(NameUnknown),
 			Message: "unknown token: the image name is mistyped, or was made by another server; request a new one"}
 	case errors.Is(err, auth.ErrExpiredToken), errors.Is(err, auth.ErrRevokedToken):
 		return Problem{Status: http.StatusForbidden, Code: code(Denied), Message: err.Error() + "; request a new one"}
 	case errors.Is(err, context.DeadlineExceeded):
-		return Problem{Status: http.StatusGatewayTimeout, Code: code(Unavailable), Message: "the request took too long"}
+		return Problem{Status: http.StatusGatewayTimeout, Code: code(Unavailable), Message: "the request took too long and was ended; try again"}
 	}
 	return Problem{Status: http.StatusInternalServerError, Code: code(Unknown),
 		Message: "internal error; the server's log has the cause"}

@@ -30,21 +30,21 @@ func New(version string) *Metrics {
 		registry: prometheus.NewRegistry(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "waveproxy_http_requests_total",
-			Help: "Requests answered, by what was asked for and status. Status 499 is a client that left before.",
+			Help: "Requests answered, by kind of resource and status. Status 499 means that the client left before the answer.",
 		}, []string{"kind", "status"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "waveproxy_http_request_seconds",
-			Help:    "Time to the end of the answer, by what was asked for. Blobs take as long as clients read.",
+			Help:    "Time to the end of the answer, by kind of resource. Blobs take as long as clients read.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 9), // 1 ms to 65 s
 		}, []string{"kind"}),
 		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "waveproxy_blob_bytes_total",
-			Help: "Bytes of blobs sent to clients, by where they came from.",
+			Help: "Bytes of blobs sent to clients, by their source.",
 		}, []string{"source"}),
 	}
 	m.pinned = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "waveproxy_untouched_manifests_total",
-		Help: "Manifests and indexes sent as the upstream has them, though under a recipe's name, because they were asked for by their digest there. HEAD is not counted.",
+		Help: "Manifests and indexes sent unchanged under a recipe's name, because they were requested by their upstream digest. HEAD is not counted.",
 	})
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "waveproxy_build_info", Help: "1, with the version.", ConstLabels: prometheus.Labels{"version": version},

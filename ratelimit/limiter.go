@@ -34,7 +34,7 @@ func (r *Rate) UnmarshalText(text []byte) error {
 	events, err := strconv.Atoi(number)
 	per, known := periods[unit]
 	if err != nil || !known || events < 1 {
-		return fmt.Errorf("%q is not a rate such as 600/m, or 0 for none", text)
+		return fmt.Errorf("%q: want a rate such as 600/m, or 0 for no limit", text)
 	}
 	*r = Rate{events, per}
 	return nil

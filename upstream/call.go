@@ -49,7 +49,7 @@ func callOf(ctx context.Context) *call {
 	return c
 }
 
-var errStalled = errors.New("nothing arrived for too long")
+var errStalled = errors.New("no bytes arrived for too long")
 
 // do runs the call and returns its last response, whatever the status. Errors
 // are as Error describes; so are those of reading the body, which must be

@@ -22,7 +22,7 @@ func (c *call) newError(kind Kind) *Error {
 	}
 }
 
-// refused returns the error for a response that is not what was hoped for.
+// refused returns the error for a response with an unwanted status.
 func (c *call) refused(resp *http.Response) error {
 	e := c.newError(Failed)
 	e.Host, e.RetryAfter, e.loggedIn = resp.Request.URL.Host, retryAfter(resp), c.bearer
@@ -30,8 +30,8 @@ func (c *call) refused(resp *http.Response) error {
 }
 
 // withStatus sets the kind. A storage behind the registry, unlike its login
-// service, knows nothing of our credentials: when it refuses us, that is a
-// failure of theirs.
+// service, does not know our credentials, so its refusal is a failure of the
+// registry.
 func (e *Error) withStatus(status int, trusted string) *Error {
 	e.Status = status
 	switch status {
@@ -55,7 +55,8 @@ func (e *Error) withStatus(status int, trusted string) *Error {
 }
 
 // failed returns the error for a call that got no response. Only the innermost
-// cause is kept: what net/http and oras put around it quotes URLs and answers.
+// cause is kept, because the errors of net/http and oras around it quote URLs and
+// answers.
 func (c *call) failed(ctx context.Context, err error) error {
 	if errors.Is(ctx.Err(), context.Canceled) && !errors.Is(context.Cause(ctx), errStalled) {
 		return fmt.Errorf("%s %s: %w", c.op, c.name, ctx.Err())
@@ -65,7 +66,7 @@ func (c *call) failed(ctx context.Context, err error) error {
 		e.Host, e.Err = hop.host, hop.err
 	}
 	if resp, ok := errors.AsType[*errcode.ErrorResponse](err); ok {
-		// Of oras' requests only those for tokens are turned into this.
+		// oras returns this error only for token requests.
 		e.Host = resp.URL.Host
 		return e.withStatus(resp.StatusCode, e.Host)
 	}
@@ -75,23 +76,23 @@ func (c *call) failed(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(err, errQueued):
 		e.Kind = Timeout
-		e.detail = e.Host + " did not answer in time what this server had asked it before; try again later"
+		e.detail = e.Host + " is busy with earlier requests of this server, so this one was not sent in time; try again later"
 	case errors.Is(context.Cause(ctx), errStalled):
 		e.Kind, e.Err = Timeout, errStalled
 	case errors.Is(err, orasauth.ErrBasicCredentialNotFound):
 		return e.withStatus(http.StatusUnauthorized, e.Host)
 	case isPolicy:
 		e.Kind, e.Err = policy.kind, policy
-		e.detail = fmt.Sprintf("%s leads to where this server does not go: %s", e.Host, policy.reason)
+		e.detail = fmt.Sprintf("refusing to go where %s leads: %s", e.Host, policy.reason)
 	case oras != "":
 		e.Kind = Forbidden
-		e.detail = fmt.Sprintf("%s leads to where this server does not go: %s", e.Host, oras)
+		e.detail = fmt.Sprintf("refusing to go where %s leads: %s", e.Host, oras)
 	case isKeychain:
 		e.Err = keychain
-		e.detail = "this server could not find out whether it has a credential for " + c.target.Registry
+		e.detail = "the look-up of a credential for " + c.target.Registry + " failed on this server; check its credential helpers and cloud logins"
 	case errors.Is(err, ErrForbiddenAddress):
 		e.Kind = Forbidden
-		e.detail = e.Host + " is not at a public address, where this server connects only to hosts that it knows; "
+		e.detail = e.Host + " is not at a public address, so this server connects to it only if it is configured; "
 		if e.Host == c.host || c.listed {
 			e.detail += "list it under registries to allow it"
 		} else {
@@ -107,8 +108,8 @@ func (c *call) failed(ctx context.Context, err error) error {
 	return e
 }
 
-// orasRefusal says what oras refused for safety. Those errors have no type, and
-// are known by their texts; tests tell when these change.
+// orasRefusal returns what oras refused for safety, or "". These errors have no
+// type, so it compares their texts; tests fail when a text changes.
 func orasRefusal(err error) string {
 	for text, reason := range map[string]string{
 		"uses http but registry was contacted over https": "a login service without TLS",
@@ -131,16 +132,16 @@ func (c *call) broken(ctx context.Context, host string, err error) error {
 	return err
 }
 
-// invalid returns the error for an answer that cannot be used. The text goes on
-// after the host's name.
+// invalid returns the error for an unusable answer. Its text is the host's name
+// followed by the formatted text.
 func (c *call) invalid(format string, args ...any) error {
 	e := c.newError(Invalid)
 	e.detail = c.host + " " + fmt.Sprintf(format, args...)
 	return e
 }
 
-// kindOf tells what an error of http.Transport means. What it does not know is
-// a broken connection; HTTP/2's errors have no exported types.
+// kindOf returns the kind of an error of http.Transport. An unknown error is a
+// broken connection, because HTTP/2's errors have no exported types.
 func kindOf(err error) Kind {
 	var timeout net.Error
 	_, unresolved := errors.AsType[*net.DNSError](err)
@@ -164,12 +165,12 @@ func isTLS(err error) bool {
 	return certificate || noTLS || op != nil && isAlert(op)
 }
 
-// isAlert knows crypto/tls's alerts by their operation: their type is not
-// exported.
+// isAlert recognises crypto/tls's alerts by their operation, because their type
+// is not exported.
 func isAlert(op *net.OpError) bool { return op.Op == "remote error" || op.Op == "local error" }
 
-// because returns the part of a cause that a person can use, in brackets. The
-// other causes may quote what was received.
+// because returns, in brackets, a cause that helps the user, or "". Other causes
+// may quote the answer.
 func because(err error) string {
 	if e, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return fmt.Sprintf(" (%v); if its certificate is from a private authority, give that as ca under registries", e.Err)
@@ -192,5 +193,5 @@ func because(err error) string {
 	return ""
 }
 
-// query is that of a URL in a quoted string, as net/http and oras write them.
+// query matches the query of a quoted URL in an error of net/http or oras.
 var query = regexp.MustCompile(`\?[^"]*`)

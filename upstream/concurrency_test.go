@@ -121,7 +121,7 @@ func TestWaitInQueueEnds(t *testing.T) {
 	if err := c.hops.queue.enter(t.Context(), s.Host(), of("somebody")); err != nil {
 		t.Fatal(err)
 	}
-	const says = "did not answer in time what this server had asked it before"
+	const says = "is busy with earlier requests of this server"
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	_, err := c.Repository(image).Manifest(ctx, "1.0")

@@ -27,19 +27,19 @@ const (
 	Invalid                      // an answer that cannot be used: too big, cut off, not what its digest says
 )
 
-// Error says why a registry or a URL could not be read. Its text is one line
-// for the person who asked: what was asked of whom, what happened and what to
-// do. It holds no secret, no query string and nothing of an answer's body.
+// Error says why a registry or a URL could not be read. Its text is one line for
+// the client's user: operation and name, then the event, then the remedy. It
+// holds no secret, no query string and nothing of an answer's body.
 type Error struct {
 	Kind       Kind
 	Op         string        // "pull manifest", "pull blob", "pull from", "fetch layer", "log in to"
 	Registry   string        // host as in image names; empty for URLs
-	Host       string        // that was asked last: a registry, a login or a storage service
+	Host       string        // the host of the last request: a registry, a login or a storage service
 	Name       string        // library/ubuntu:24.04, library/ubuntu@sha256:…, or a URL; empty for a registry
 	Status     int           // 0 if there was no answer
-	Credential string        // that was used and where it is configured: user "ci" from registries.quay.io; empty: anonymous
-	RetryAfter time.Duration // as the registry asked, or 0
-	Err        error         // the cause; nil when there is no more to say
+	Credential string        // the credential and where it is configured: user "ci" from registries.quay.io; empty: anonymous
+	RetryAfter time.Duration // the registry's Retry-After, or 0
+	Err        error         // the cause; nil if the other members say everything
 
 	loggedIn bool   // a login service took the credential
 	detail   string // says more than the kind does
@@ -71,18 +71,18 @@ func (e *Error) explain() string {
 		return text
 	case Rejected:
 		if e.loggedIn {
-			return fmt.Sprintf("%s to %s: the login is good, and does not cover this name", e.answered(), e.Credential)
+			return fmt.Sprintf("%s to %s: the login is good but does not cover this name; get access for it or use another credential", e.answered(), e.Credential)
 		}
 		return fmt.Sprintf("%s to %s: the credential is wrong, has expired or does not cover this name", e.answered(), e.Credential)
 	case RateLimited:
-		who, when := "anonymous requests", "later"
+		requests, when := "anonymous requests", "later"
 		if e.Credential != "" {
-			who = "requests of " + e.Credential
+			requests = "requests of " + e.Credential
 		}
 		if e.RetryAfter > 0 {
 			when = "in " + e.RetryAfter.String()
 		}
-		return fmt.Sprintf("%s: no more %s for now; try again %s", e.answered(), who, when)
+		return fmt.Sprintf("%s: no more %s for now; try again %s", e.answered(), requests, when)
 	case Unresolvable:
 		return fmt.Sprintf("the name of the host %s cannot be resolved%s; check the name, and DNS where this server runs", e.Host, because(e.Err))
 	case Unreachable:
@@ -95,7 +95,7 @@ func (e *Error) explain() string {
 	if e.Status >= 500 {
 		return e.answered() + "; try again later"
 	}
-	return e.answered() + ", which was not expected"
+	return e.answered() + ", an unexpected status; check the name and the host"
 }
 
 func (e *Error) answered() string {

@@ -19,19 +19,20 @@ import (
 // listed nor at a public address.
 var ErrForbiddenAddress = errors.New("not a public address")
 
-const connectTimeout = 10 * time.Second // resolving the name included
+const connectTimeout = 10 * time.Second // includes resolving the name
 
-// guard connects listed hosts wherever they are, and all others only at public
-// addresses. It looks at the address that is about to be connected rather than
-// at what a name resolves to beforehand: a name may change its mind in between.
+// guard connects to listed hosts at any address, and to other hosts only at
+// public addresses. It checks the address of the connection itself and not an
+// earlier look-up of the name, because a name may resolve to another address the
+// next time.
 type guard struct {
 	listed map[string]bool // host:port, lower case
 	plain  net.Dialer
-	public net.Dialer // knows of no lists
+	public net.Dialer // refuses listed hosts, too, at other than public addresses
 }
 
-// azureWireServer answers inside every Azure machine, though it is in public
-// address space.
+// azureWireServer is a metadata service of every Azure machine. Its address is in
+// public address space.
 var azureWireServer = netip.MustParsePrefix("168.63.129.16/32")
 
 func newGuard(listed map[string]bool) *guard {
@@ -51,7 +52,7 @@ func newGuard(listed map[string]bool) *guard {
 	}
 }
 
-// DialContext is for http.Transport.
+// DialContext connects to addr. It is http.Transport's DialContext.
 func (g *guard) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	if g.listed[strings.ToLower(addr)] {
 		return g.plain.DialContext(ctx, network, addr)
@@ -59,10 +60,10 @@ func (g *guard) DialContext(ctx context.Context, network, addr string) (net.Conn
 	return g.public.DialContext(ctx, network, addr)
 }
 
-// mayOffer reports whether a client may be told to go to the URL. Addresses that
-// we would refuse are not offered to others, nor what some clients take for
-// addresses: "localhost", 127.1, 0x7f000001. What other names resolve to where
-// the client is cannot be known here.
+// mayOffer reports whether the server may redirect a client to the URL. It may
+// not if the host is an address that the server itself would refuse, or a name
+// that some clients take for such an address: "localhost", 127.1, 0x7f000001. The
+// server cannot know what other names resolve to at the client.
 func (g *guard) mayOffer(c *call, u *url.URL) bool {
 	if c.listed && g.listed[address(u)] {
 		return true
@@ -85,7 +86,7 @@ var (
 	looksNumeric = regexp.MustCompile(`^([0-9]+|0x[0-9a-f]*)$`)
 )
 
-// address is the host and port that a URL leads to.
+// address returns the host and port of a URL.
 func address(u *url.URL) string {
 	port := u.Port()
 	switch {

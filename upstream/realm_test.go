@@ -50,7 +50,7 @@ func TestRealmOutOfTLS(t *testing.T) {
 					},
 					Keychain: keychain(credential),
 				})
-				wantError(t, manifestError(t, c, image), Forbidden, "leads to where this server does not go", test.says)
+				wantError(t, manifestError(t, c, image), Forbidden, "refusing to go where", test.says)
 				// By digest, where a redirect of the registry could leave TLS.
 				_, err := c.Repository(image).Manifest(t.Context(), digest.FromBytes(manifestBody).String())
 				wantError(t, err, Forbidden, test.says)

@@ -77,7 +77,7 @@ func TestFailingKeychain(t *testing.T) {
 	cause := errors.New("helper is missing")
 	o.Keychain = keychainFunc(func(auth.Target) (auth.Credential, error) { return auth.Credential{}, cause })
 	c, _ := newClient(t, o)
-	e := wantError(t, manifestError(t, c, image), Failed, "whether it has a credential for example.org")
+	e := wantError(t, manifestError(t, c, image), Failed, "the look-up of a credential for example.org failed")
 	if !errors.Is(e, cause) {
 		t.Errorf("cause is lost: %v", e.Err)
 	}

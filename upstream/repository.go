@@ -121,14 +121,14 @@ func (r *Repository) Blob(ctx context.Context, d ocispec.Descriptor) (augment.Ob
 		return augment.Object{}, c.invalid("cannot be asked for %q, which is not a digest", d.Digest)
 	}
 	if d.Size > maxObject {
-		return augment.Object{}, c.invalid("would send %d bytes, where this server reads at most %d", d.Size, maxObject)
+		return augment.Object{}, c.invalid("would send %d bytes, but this server reads at most %d", d.Size, maxObject)
 	}
 	_, data, err := r.object(ctx, c, r.blobURL(d.Digest), http.Header{})
 	if err != nil {
 		return augment.Object{}, err
 	}
 	if int64(len(data)) != d.Size {
-		return augment.Object{}, c.invalid("sent %d bytes where the manifest says %d", len(data), d.Size)
+		return augment.Object{}, c.invalid("sent %d bytes, but the manifest says %d", len(data), d.Size)
 	}
 	if found := d.Digest.Algorithm().FromBytes(data); found != d.Digest {
 		return augment.Object{}, c.invalid("sent bytes with another digest, %s", found)
@@ -209,7 +209,7 @@ func (r *Repository) object(ctx context.Context, c *call, u *url.URL, h http.Hea
 	}
 	defer resp.Body.Close()
 	if resp.ContentLength > maxObject {
-		return nil, nil, c.invalid("would send %d bytes, where this server reads at most %d", resp.ContentLength, maxObject)
+		return nil, nil, c.invalid("would send %d bytes, but this server reads at most %d", resp.ContentLength, maxObject)
 	}
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxObject+1))
 	if err != nil {

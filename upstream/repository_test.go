@@ -134,7 +134,7 @@ func TestBlob(t *testing.T) {
 		says    string
 	}{
 		{"right", desc, serve, 0, ""},
-		{"another size", with(func(d *ocispec.Descriptor) { d.Size++ }), serve, Invalid, "sent 14 bytes where the manifest says 15"},
+		{"another size", with(func(d *ocispec.Descriptor) { d.Size++ }), serve, Invalid, "sent 14 bytes, but the manifest says 15"},
 		{"another digest", with(func(d *ocispec.Descriptor) { d.Digest = digest.FromString("x") }), serve, Invalid, desc.Digest.String()},
 		{"too big by its descriptor", with(func(d *ocispec.Descriptor) { d.Size = maxObject + 1 }), serve, Invalid, "4194305"},
 		{"not a digest", with(func(d *ocispec.Descriptor) { d.Digest = "../../x" }), serve, Invalid, "not a digest"},

@@ -13,10 +13,10 @@ import (
 
 const (
 	maxAttempts = 4
-	firstDelay  = 500 * time.Millisecond // about; doubled each time
+	firstDelay  = 500 * time.Millisecond // on average; doubled each time
 )
 
-// retry sends a bodiless GET or HEAD until the answer is worth having, the
+// retry sends a GET or HEAD without a body until the answer is not transient, the
 // attempts are used up, or the server asks for a longer wait than the call has
 // left.
 func (h *hops) retry(transport http.RoundTripper, req *http.Request) (*http.Response, error) {
@@ -44,7 +44,7 @@ func repeatable(req *http.Request) bool {
 		(req.Body == nil || req.Body == http.NoBody)
 }
 
-// transient reports whether the same request may fare better a little later.
+// transient reports whether the same request may succeed a little later.
 func transient(resp *http.Response, err error) bool {
 	if err == nil {
 		switch resp.StatusCode {
@@ -61,15 +61,15 @@ func transient(resp *http.Response, err error) bool {
 	return kind == Unreachable || kind == Timeout
 }
 
-// backoff spreads retries, so that calls which failed together do not come back
-// together.
+// backoff returns a randomised wait, so that calls that failed together do not
+// retry together.
 func backoff(attempt int) time.Duration {
 	d := firstDelay << (attempt - 1)
 	return d/2 + rand.N(d)
 }
 
-// retryAfter is how long the server asks to wait. The other form, a date, is
-// not used by registries.
+// retryAfter returns the wait that the server asks for, or 0. It ignores the
+// other form, a date, because registries do not use it.
 func retryAfter(resp *http.Response) time.Duration {
 	if resp == nil {
 		return 0
@@ -92,10 +92,11 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// maxErrorBody is how much of an unwanted body is read, to keep the connection.
+// maxErrorBody is the number of bytes that are read of an unwanted body, to keep
+// the connection.
 const maxErrorBody = 64 << 10
 
 func discard(body io.ReadCloser) {
-	_, _ = io.CopyN(io.Discard, body, maxErrorBody) // a body that breaks only costs the connection
+	_, _ = io.CopyN(io.Discard, body, maxErrorBody) // a broken body only costs the connection
 	body.Close()
 }

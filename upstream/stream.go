@@ -194,7 +194,7 @@ func (s *stream) open(redirect bool) (location string, err error) {
 		discard(resp.Body)
 		to, err := resp.Location()
 		if err != nil {
-			return "", cl.invalid("redirects to a place that is not a URL")
+			return "", cl.invalid("redirects to an invalid URL")
 		}
 		return to.String(), nil
 	case resp.StatusCode == http.StatusPartialContent && partial && s.isRest(resp):
@@ -230,7 +230,7 @@ func (s *stream) isRest(resp *http.Response) bool {
 func (s *stream) skip(cl *call, resp *http.Response) error {
 	if n := resp.ContentLength; n >= 0 && n != s.desc.Size {
 		resp.Body.Close()
-		return cl.invalid("sent %d bytes where the manifest says %d", n, s.desc.Size)
+		return cl.invalid("sent %d bytes, but the manifest says %d", n, s.desc.Size)
 	}
 	if _, err := io.CopyN(io.Discard, resp.Body, s.next); err != nil {
 		resp.Body.Close()

@@ -150,8 +150,8 @@ func TestStreamEnds(t *testing.T) {
 		says   string
 	}{
 		"absent":                  {status(404), true, NotFound, "does not exist"},
-		"too short":               {lying(10, true), true, Invalid, "sent 10 bytes where the manifest says 3145728"},
-		"too long":                {lying(len(bigBlob)+1, true), true, Invalid, "sent 3145729 bytes where"},
+		"too short":               {lying(10, true), true, Invalid, "sent 10 bytes, but the manifest says 3145728"},
+		"too long":                {lying(len(bigBlob)+1, true), true, Invalid, "sent 3145729 bytes, but"},
 		"always cut":              {cutAfter(1000), false, Invalid, "cut the answer off"},
 		"short without a length":  {ignoringRange(lying(10, false)), false, Invalid, "cut the answer off"},
 		"cut, then absent":        {inTurn(cutAfter(1<<20), status(404)), false, NotFound, "does not exist"},

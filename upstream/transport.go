@@ -113,7 +113,7 @@ func (h *hops) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-var errQueued = errors.New("no turn in time")
+var errQueued = errors.New("no free slot in time")
 
 // send sends one request when it is its turn, and returns when the headers of
 // the response are here.

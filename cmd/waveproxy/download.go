@@ -22,7 +22,7 @@ const (
 	stallTimeout = time.Minute
 )
 
-var errStalled = fmt.Errorf("nothing arrived for %s", stallTimeout)
+var errStalled = fmt.Errorf("no bytes arrived for %s", stallTimeout)
 
 // downloads returns the client for URLs of the command line. It connects to private
 // addresses, too, because the person at the keyboard has named them.

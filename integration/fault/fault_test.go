@@ -141,8 +141,8 @@ func faultCases() []*faultCase {
 		{name: "h2-short", h2: true, first: these(upstream.Short)},
 
 		{name: "flipped", always: at(upstream.Flipped), docker: "filesystem layer verification failed for digest", log: `"status":200`},
-		{name: "too-long", always: at(upstream.TooLong), docker: retrying, log: "bytes where the manifest says"},
-		{name: "too-short", always: at(upstream.TooShort), docker: retrying, log: "bytes where the manifest says"},
+		{name: "too-long", always: at(upstream.TooLong), docker: retrying, log: "bytes, but the manifest says"},
+		{name: "too-short", always: at(upstream.TooShort), docker: retrying, log: "bytes, but the manifest says"},
 		{name: "loop", always: at(upstream.Loop), docker: retrying, log: "more than 10 redirects in a row"},
 		{name: "gone", first: these(upstream.Reset), always: at(upstream.Missing), docker: "unknown blob", log: "answered 404 Not Found: it does not exist"},
 		{name: "missing", always: at(upstream.Missing), docker: "unknown blob", log: "answered 404 Not Found: it does not exist"},
