@@ -2,6 +2,7 @@ package assemble
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -34,6 +35,9 @@ type Expected struct {
 	Digest digest.Digest // of the archive as given
 	Size   int64         // of the archive as given
 	DiffID digest.Digest // of the uncompressed tar
+	// Packed is no expectation: it is how many bytes the archive took on its way here
+	// if it was packed once more, which bounds what it may unpack to.
+	Packed int64
 }
 
 // Layers takes layers into the store: it checks them, whichever way they come,
@@ -169,10 +173,16 @@ func tooLarge(name string, limit int64) error {
 }
 
 func keep(ctx context.Context, store blobstore.Store, r io.ReadSeeker, want Expected) (augment.Layer, error) {
-	if _, err := r.Seek(0, io.SeekStart); err != nil {
+	size, err := r.Seek(0, io.SeekEnd)
+	if err == nil {
+		_, err = r.Seek(0, io.SeekStart)
+	}
+	if err != nil {
 		return augment.Layer{}, fmt.Errorf("read layer: %w", err)
 	}
-	found, err := augment.Inspect(ctx, r, augment.DefaultLimits)
+	limits := augment.DefaultLimits
+	limits.Packed = cmp.Or(want.Packed, size)
+	found, err := augment.Inspect(ctx, r, limits)
 	// Report "not an archive" before a digest mismatch: the usual cause is a wrong URL,
 	// not damaged bytes.
 	if err != nil {

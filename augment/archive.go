@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,12 +12,14 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sync/semaphore"
+
+	"github.com/waveproxy/waveproxy/budget"
+	"github.com/waveproxy/waveproxy/internal/fairqueue"
+	"github.com/waveproxy/waveproxy/internal/unpack"
 )
 
 // Compression is how a layer archive's bytes are compressed.
@@ -33,6 +36,10 @@ const (
 type Limits struct {
 	Bytes   int64 // of the uncompressed tar, and of its files with their holes filled
 	Entries int
+	// Packed is how many bytes the archive took on its way here: its own size, or
+	// less if it was packed once more. It may unpack to unpack.Ratio times as many.
+	// At 0, the bytes read so far count.
+	Packed int64
 }
 
 // maxName is the longest path that Linux accepts, in bytes. maxNested is how
@@ -58,6 +65,10 @@ type Archive struct {
 // or zstd. It also refuses entries that no container engine should be handed:
 // absolute names, names that leave the root or are too long, whiteouts without a
 // name, and device files. Errors of r and ctx are returned wrapped.
+//
+// The bytes that come out are charged to the context's budget, whose refusals are
+// *budget.Exceeded. A processor is taken while r is read, so r must not be waiting
+// for the network.
 func Inspect(ctx context.Context, r io.Reader, limits Limits) (Archive, error) {
 	src := &source{ctx: ctx, r: r}
 	found := Archive{}
@@ -65,7 +76,8 @@ func Inspect(ctx context.Context, r io.Reader, limits Limits) (Archive, error) {
 	plain := digest.Canonical.Digester()
 	err := func() error {
 		in := bufio.NewReaderSize(io.TeeReader(src, compressed.Hash()), 64<<10)
-		out, compression, err := decompress(ctx, in, maxWindow)
+		packed := func() int64 { return cmp.Or(limits.Packed, src.n) }
+		out, compression, err := decompress(unpack.New(ctx), in, maxWindow, packed)
 		if err != nil {
 			return err
 		}
@@ -101,6 +113,12 @@ func Inspect(ctx context.Context, r io.Reader, limits Limits) (Archive, error) {
 func asRefusal(what string, err error) error {
 	if refusal, ok := errors.AsType[*Error](err); ok {
 		return refusal
+	}
+	if _, ok := errors.AsType[*budget.Exceeded](err); ok || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("unpack %s: %w", what, err)
+	}
+	if errors.Is(err, unpack.ErrRatio) {
+		return Errorf("%s is refused: %v", what, err)
 	}
 	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
 		return Errorf("%s is cut off: the archive ends too early", what)
@@ -195,10 +213,12 @@ func checkName(name string) error {
 func cleanName(name string) string { return path.Clean(name) }
 
 // decompress returns a reader of the uncompressed bytes, and the compression,
-// which it tells from the first bytes. zstd streams with a larger window than
-// window bytes are refused, because the window is what a decoder costs in memory.
-// With maxWindow, decoders wait for each other in a queue.
-func decompress(ctx context.Context, r *bufio.Reader, window uint64) (io.ReadCloser, Compression, error) {
+// which it tells from the first bytes. It holds the turn until the reader is
+// closed. packed is the measure of what the stream may unpack to, nil for none.
+// zstd streams with a larger window than window bytes are refused, because the
+// window is what a decoder costs in memory. With maxWindow, decoders wait for each
+// other in a queue.
+func decompress(turn *unpack.Turn, r *bufio.Reader, window uint64, packed func() int64) (io.ReadCloser, Compression, error) {
 	magic, err := r.Peek(4)
 	if len(magic) == 0 {
 		if err == nil || errors.Is(err, io.EOF) {
@@ -206,26 +226,65 @@ func decompress(ctx context.Context, r *bufio.Reader, window uint64) (io.ReadClo
 		}
 		return nil, "", err
 	}
-	switch {
-	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
-		z, err := gzip.NewReader(r)
-		return z, Gzip, err
-	case bytes.Equal(magic, zstdMagic):
-		release := func() {}
+	a := &unpacking{turn: turn, closes: []func(){turn.Leave}}
+	compression := None
+	if bytes.HasPrefix(magic, []byte{0x1f, 0x8b}) {
+		compression = Gzip
+	} else if bytes.Equal(magic, zstdMagic) {
+		compression = Zstd
 		if window == maxWindow {
-			if err := windows.Acquire(ctx, 1); err != nil {
+			// Before the turn: what has a turn must not wait for a window, or all that
+			// have windows could wait for turns.
+			leave, err := turn.Queue(windows)
+			if err != nil {
 				return nil, "", err
 			}
-			release = sync.OnceFunc(func() { windows.Release(1) })
+			a.closes = append(a.closes, leave)
 		}
+	}
+	if err = turn.Enter(); err == nil {
+		err = a.open(r, compression, window, packed)
+	}
+	if err != nil {
+		a.Close()
+		return nil, "", err
+	}
+	return a, compression, nil
+}
+
+// unpacking is an archive that is being unpacked.
+type unpacking struct {
+	io.Reader
+	turn   *unpack.Turn
+	closes []func()
+}
+
+func (a *unpacking) open(r io.Reader, compression Compression, window uint64, packed func() int64) error {
+	switch compression {
+	case Gzip:
+		z, err := gzip.NewReader(r)
+		if err != nil {
+			return err
+		}
+		r = z
+	case Zstd:
 		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(window), zstd.WithDecoderLowmem(true))
 		if err != nil {
-			release()
-			return nil, "", err
+			return err
 		}
-		return &queued{z.IOReadCloser(), release}, Zstd, nil
+		a.closes = append([]func(){z.Close}, a.closes...)
+		r = z
 	}
-	return io.NopCloser(r), None, nil
+	a.Reader = a.turn.Reader(r, packed)
+	return nil
+}
+
+func (a *unpacking) Close() error {
+	for _, f := range a.closes {
+		f()
+	}
+	a.closes = nil
+	return nil
 }
 
 var zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
@@ -236,17 +295,7 @@ var zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
 // the network.
 const maxWindow = 128 << 20
 
-var windows = semaphore.NewWeighted(2)
-
-type queued struct {
-	io.ReadCloser
-	release func()
-}
-
-func (q *queued) Close() error {
-	defer q.release()
-	return q.ReadCloser.Close()
-}
+var windows = fairqueue.New(fairqueue.Options{Slots: 2, PerClient: 1})
 
 // source counts what is read and remembers the first real error, so that a
 // broken connection is not reported as a broken archive. It fails once its

@@ -12,6 +12,8 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/waveproxy/waveproxy/internal/unpack"
 )
 
 // Archives keeps the bytes of injected layers. blobstore.Store is one.
@@ -54,7 +56,7 @@ func Keep(ctx context.Context, archives Archives, r io.ReadSeeker, found Archive
 		if _, err := r.Seek(0, io.SeekStart); err != nil {
 			return fmt.Errorf("read layer: %w", err)
 		}
-		in, _, err := decompress(ctx, bufio.NewReaderSize(&source{ctx: ctx, r: r}, 64<<10), maxWindow)
+		in, _, err := decompress(unpack.New(ctx), bufio.NewReaderSize(&source{ctx: ctx, r: r}, 64<<10), maxWindow, nil)
 		if err != nil {
 			return fmt.Errorf("read layer: %w", err)
 		}
@@ -134,7 +136,7 @@ func (p *repackPlan) each(ctx context.Context, layer int, fn func(n int, h *tar.
 		return fmt.Errorf("open layer %s: %w", l.Digest, err)
 	}
 	defer f.Close()
-	in, _, err := decompress(ctx, bufio.NewReaderSize(&source{ctx: ctx, r: f}, 64<<10), maxWindow)
+	in, _, err := decompress(unpack.New(ctx), bufio.NewReaderSize(&source{ctx: ctx, r: f}, 64<<10), maxWindow, nil)
 	if err != nil {
 		return fmt.Errorf("read layer %s: %w", l.Digest, err)
 	}

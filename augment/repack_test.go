@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/waveproxy/waveproxy/internal/unpack"
 )
 
 func link(name, target string) file { return file{name: name, kind: tar.TypeSymlink, link: target} }
@@ -208,10 +210,11 @@ func (f *cancelingFile) Read(p []byte) (int, error) {
 
 func xattrs(t *testing.T, m *memory, l Layer) map[string]string {
 	t.Helper()
-	in, _, err := decompress(t.Context(), newBufio(m.archives[l.Digest]), maxWindow)
+	in, _, err := decompress(unpack.New(t.Context()), newBufio(m.archives[l.Digest]), maxWindow, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer in.Close()
 	found := map[string]string{}
 	r := tar.NewReader(in)
 	for {

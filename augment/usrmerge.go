@@ -10,6 +10,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/waveproxy/waveproxy/internal/unpack"
 )
 
 // UsrMergeRoots are the directories that distributions with a merged /usr
@@ -79,9 +81,11 @@ func usrMergeRoot(h *tar.Header) string {
 // another root (sbin -> usr/sbin -> bin on Fedora) is followed. It reads the layer
 // no further than it needs.
 func readLinks(ctx context.Context, r io.Reader, want []string) (map[string]string, error) {
-	src := &source{ctx: ctx, r: r}
+	turn := unpack.New(ctx)
+	src := &source{ctx: ctx, r: turn.Outside(r)}
 	packed := &fruitless{r: src}
-	in, _, err := decompress(ctx, bufio.NewReader(packed), usrMergeWindow)
+	// No ratio: usrMergeLimit is small, and the layer may be of any kind.
+	in, _, err := decompress(turn, bufio.NewReaderSize(packed, 64<<10), usrMergeWindow, nil)
 	if err != nil {
 		return nil, baseLayerError(src, err)
 	}

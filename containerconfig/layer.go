@@ -5,6 +5,7 @@ import (
 	"compress/zlib"
 	"context"
 	"encoding/base64"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -12,7 +13,9 @@ import (
 	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/budget"
 	"github.com/waveproxy/waveproxy/front"
+	"github.com/waveproxy/waveproxy/internal/unpack"
 )
 
 // Layers takes layers in. assemble.Layers is one.
@@ -46,10 +49,11 @@ func (t Taker) Take(ctx context.Context, identity string, l Layer) (augment.Laye
 	case "docker":
 		return t.Layers.Image(ctx, identity, l.Location, want)
 	case "data", "gzip":
-		data, err := Inline(l.Location, t.MaxInline)
+		data, packed, err := Inline(ctx, l.Location, t.MaxInline)
 		if err != nil {
 			return augment.Layer{}, err
 		}
+		want.Packed = packed
 		return t.Layers.Inline(ctx, t.Staged, data, want)
 	}
 	return augment.Layer{}, refuseScheme("location", l.Location)
@@ -67,27 +71,44 @@ func refuseScheme(key, location string) error {
 	return front.Refuse(http.StatusBadRequest, front.Unsupported, "%s %.40q: want data:, gzip:, http://, https:// or docker://", key, location)
 }
 
-// Inline returns the archive in a "data:" or "gzip:" location. "gzip:" is zlib, as
-// Wave and its clients have it, around an archive that is itself compressed; it may
-// unpack to limit bytes.
-func Inline(location string, limit int64) ([]byte, error) {
+// Inline returns the archive in a "data:" or "gzip:" location, and how many bytes it
+// took there. "gzip:" is zlib, as Wave and its clients have it, around an archive
+// that is itself compressed; it may unpack to limit bytes, which are charged to the
+// context's budget.
+func Inline(ctx context.Context, location string, limit int64) (data []byte, packed int64, err error) {
 	scheme, text, _ := strings.Cut(location, ":")
-	data, err := base64.StdEncoding.DecodeString(text)
+	data, err = base64.StdEncoding.DecodeString(text)
 	if err != nil {
-		return nil, front.Refuse(http.StatusBadRequest, front.Unsupported, "layer location is not valid base64: %v", err)
+		return nil, 0, front.Refuse(http.StatusBadRequest, front.Unsupported, "layer location is not valid base64: %v", err)
 	}
+	packed = int64(len(data))
 	if scheme == "data" {
-		return data, nil
+		return data, packed, nil
 	}
+	data, err = inflate(ctx, data, limit)
+	return data, packed, err
+}
+
+// inflate unpacks a zlib stream of at most limit bytes.
+func inflate(ctx context.Context, data []byte, limit int64) ([]byte, error) {
+	turn := unpack.New(ctx)
+	if err := turn.Enter(); err != nil {
+		return nil, err
+	}
+	defer turn.Leave()
 	z, err := zlib.NewReader(bytes.NewReader(data))
 	if err != nil {
 		return nil, front.Refuse(http.StatusBadRequest, front.Unsupported, "layer location is not a zlib stream: %v", err)
 	}
-	data, err = io.ReadAll(io.LimitReader(z, limit+1))
-	if err != nil {
+	packed := int64(len(data))
+	data, err = io.ReadAll(io.LimitReader(turn.Reader(z, func() int64 { return packed }), limit+1))
+	_, exceeded := errors.AsType[*budget.Exceeded](err)
+	switch {
+	case exceeded || ctx.Err() != nil:
+		return nil, err
+	case err != nil:
 		return nil, front.Refuse(http.StatusBadRequest, front.Unsupported, "layer location is not a valid zlib stream: %v", err)
-	}
-	if int64(len(data)) > limit {
+	case int64(len(data)) > limit:
 		return nil, front.Refuse(http.StatusRequestEntityTooLarge, front.Unsupported, "layer unpacks to more than %d bytes (api.max_body)", limit)
 	}
 	return data, nil

@@ -51,7 +51,7 @@ func openLayer(ctx context.Context, d containerconfig.Document, l containerconfi
 	case isURL(l.Location):
 		return open(ctx, l.Location)
 	case strings.HasPrefix(l.Location, "data:"):
-		data, err := containerconfig.Inline(l.Location, maxInline)
+		data, _, err := containerconfig.Inline(ctx, l.Location, maxInline)
 		return io.NopCloser(bytes.NewReader(data)), int64(len(data)), err
 	}
 	return nil, 0, errors.New("want data:, an http or https URL, or file: in a document that is a file")

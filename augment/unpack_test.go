@@ -1,0 +1,149 @@
+package augment
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/waveproxy/waveproxy/budget"
+	"github.com/waveproxy/waveproxy/internal/unpack"
+)
+
+// tarOfZeros is a tar of files: one of zeros, and one that cannot be compressed.
+func tarOfZeros(zeros, noise int) []byte {
+	random := make([]byte, noise)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(random)
+	return tarOf(file{name: "zeros", text: string(make([]byte, zeros))}, file{name: "noise", text: string(random)})
+}
+
+// TestInspectRatio: what unpacks to more than 200 times what came is refused beyond
+// 64 MiB, in every compression, however often it was packed. Layers with files of
+// zeros among others are taken, whatever their order.
+func TestInspectRatio(t *testing.T) {
+	many, sparse, small := tarOfZeros(66<<20, 0), tarOfZeros(70<<20, 512<<10), tarOfZeros(60<<20, 0)
+	for name, test := range map[string]struct {
+		data    []byte
+		packed  int64 // 0 is what data has
+		refused bool
+	}{
+		"zeros":                 {gzipOf(many), 0, true},
+		"zeros, zstd":           {zstdOf(t, many), 0, true},
+		"zeros packed twice":    {many, 66 << 10, true},
+		"zeros with others":     {gzipOf(sparse), 0, false},
+		"the same, packed more": {gzipOf(sparse), 300 << 10, true},
+		"few zeros":             {gzipOf(small), 0, false},
+		"few, zstd":             {zstdOf(t, small), 0, false},
+		"not compressed":        {many, 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			limits := DefaultLimits
+			if limits.Packed = test.packed; limits.Packed == 0 {
+				limits.Packed = int64(len(test.data))
+			}
+			_, err := Inspect(t.Context(), bytes.NewReader(test.data), limits)
+			refusal, ok := errors.AsType[*Error](err)
+			if ok != test.refused || (err != nil) != test.refused || ok && !strings.Contains(refusal.Error(), "200 times") {
+				t.Errorf("error %v", err)
+			}
+			if limits.Packed = 0; test.packed == 0 && !strings.Contains(name, "others") { // there, the noise comes last
+				if _, err := Inspect(t.Context(), bytes.NewReader(test.data), limits); (err != nil) != test.refused {
+					t.Errorf("its size is not known before: %v", err)
+				}
+			}
+		})
+	}
+}
+
+// TestUnpackingIsCharged: every way to unpack charges the client, and says the
+// limit instead of blaming the archive.
+func TestUnpackingIsCharged(t *testing.T) {
+	plain := tarOf(file{name: "bin/x", text: strings.Repeat("x", 2<<20)})
+	m := newMemory()
+	layers := []Layer{m.layer(plain), m.layer(tarOf(file{name: "b", text: "b"}))}
+	zstd := zstdOf(t, plain)
+	found, err := Inspect(t.Context(), bytes.NewReader(zstd), DefaultLimits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, unpacks := range map[string]func(context.Context) error{
+		"Inspect": func(ctx context.Context) error {
+			_, err := Inspect(ctx, bytes.NewReader(gzipOf(plain)), DefaultLimits)
+			return err
+		},
+		"Keep": func(ctx context.Context) error {
+			_, err := Keep(ctx, newMemory(), bytes.NewReader(zstd), found)
+			return err
+		},
+		"repack": func(ctx context.Context) error {
+			_, err := repack(ctx, m, layers, nil)
+			return err
+		},
+		"usrmerge": func(ctx context.Context) error {
+			_, err := readLinks(ctx, bytes.NewReader(gzipOf(tarOf(file{name: "x", text: strings.Repeat("x", 2<<20)}))), []string{"bin"})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := budget.NewLedger(budget.Limits{budget.Unpacked: {Client: 1 << 20}})
+			err := unpacks(budget.With(t.Context(), l.Open("a")))
+			if e, ok := errors.AsType[*budget.Exceeded](err); !ok || e.Kind != budget.Unpacked || e.Scope != budget.OfClient {
+				t.Errorf("2 MiB, where 1 may be unpacked: %v", err)
+			}
+			if _, ok := errors.AsType[*Error](err); ok {
+				t.Errorf("the archive is blamed: %v", err)
+			}
+			if err := unpacks(budget.With(t.Context(), budget.NewLedger(budget.Limits{}).Open("a"))); err != nil {
+				t.Errorf("without limits: %v", err)
+			}
+		})
+	}
+}
+
+// TestTurnsAndWindows: archives of all kinds at once never wait for each other in a
+// circle.
+func TestTurnsAndWindows(t *testing.T) {
+	plain := tarOf(file{name: "x", text: strings.Repeat("x", 1<<20)})
+	kinds := [][]byte{gzipOf(plain), zstdOf(t, plain), plain}
+	l := budget.NewLedger(budget.Limits{})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var wg sync.WaitGroup
+	for i := range 40 {
+		wg.Go(func() {
+			ctx := budget.With(ctx, l.Open(string(rune('a'+i%4))))
+			if _, err := Inspect(ctx, bytes.NewReader(kinds[i%3]), DefaultLimits); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// TestLinksHoldNoTurn: a base layer that does not come holds no processor.
+func TestLinksHoldNoTurn(t *testing.T) {
+	r, w := io.Pipe()
+	ended := make(chan error)
+	for range 100 {
+		go func() {
+			_, err := readLinks(t.Context(), r, []string{"bin"})
+			ended <- err
+		}()
+	}
+	turn := unpack.New(t.Context())
+	if err := turn.Enter(); err != nil {
+		t.Errorf("beside silent registries: %v", err)
+	}
+	turn.Leave()
+	w.CloseWithError(io.ErrUnexpectedEOF)
+	for range 100 {
+		if err := <-ended; !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Error(err)
+		}
+	}
+}
