@@ -10,7 +10,6 @@ import (
 
 	"github.com/distribution/reference"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/augment"
@@ -55,8 +54,12 @@ type Options struct {
 	Tokens     Tokens
 	Host       string // registry host in the image names handed out: "localhost:9090"
 	MaxBody    int64  // of a request, in bytes
-	Version    string // semantic version of this server
-	Commit     string
+	// MaxElements bounds the JSON elements of a request.
+	MaxElements int
+	// Names are further hosts that clients may ask for, with or without a port.
+	Names   []string
+	Version string // semantic version of this server
+	Commit  string
 	// Ready reports why requests cannot be served; nil means they can.
 	Ready func(context.Context) error
 	// Passwords check the logins of callers; nil if callers log in otherwise or not.
@@ -71,6 +74,9 @@ type Options struct {
 	Submits *ratelimit.Limiter
 	// Guesses limits wrong logins.
 	Guesses *front.Guesses
+	// RegistryGuesses limits wrong logins to other registries that callers have
+	// checked.
+	RegistryGuesses *front.Guesses
 	// Admins check the logins of admins, who may end tokens; nil refuses that.
 	Admins front.Passwords
 	// Forward is the base URL, without a path, of a Wave server that gets the requests
@@ -81,10 +87,7 @@ type Options struct {
 	Client *http.Client
 }
 
-type server struct {
-	Options
-	bodies bodies
-}
+type server struct{ Options }
 
 // New returns the handler of all API endpoints.
 func New(o Options) http.Handler {
@@ -94,7 +97,7 @@ func New(o Options) http.Handler {
 	}
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	o.Client = &client
-	return serve(server{o, bodies{semaphore.NewWeighted(bodiesAtOnce * o.MaxBody)}}.routes())
+	return serve(server{o}.routes())
 }
 
 // endpoint is a handler that returns its answer: an answer is sent as it is, nil as

@@ -112,24 +112,90 @@ func TestEveryEndpointThatWorksWantsALogin(t *testing.T) {
 }
 
 // TestNoBodyIsReadWithoutALogin: 32 MiB from every address is what a login is to
-// prevent.
+// prevent. Only the beginning is read for a token there.
 func TestNoBodyIsReadWithoutALogin(t *testing.T) {
-	_, h := newAPI(withPasswords)
-	body := &countingReader{}
-	r := httptest.NewRequest("POST", "/v1alpha2/container", body)
-	r.SetBasicAuth("ann", "wrong")
-	w := httptest.NewRecorder()
-	h.ServeHTTP(w, r)
-	if w.Code != http.StatusUnauthorized || body.read != 0 {
-		t.Errorf("status %d after %d bytes", w.Code, body.read)
+	for name, test := range map[string]struct {
+		with          func(*Options)
+		path          string
+		authorization string
+		begins        string
+		most          int
+	}{
+		"wrong password":        {withPasswords, container, basic("ann", "wrong"), "", 0},
+		"no password":           {withPasswords, container, "", "", 0},
+		"wrong token":           {withTokens(t), container, "Bearer wrong", "", 0},
+		"no token":              {withTokens(t), container, "", "", window},
+		"wrong token in body":   {withTokens(t), container, "", `{"towerAccessToken":"wrong","containerFile":"`, window},
+		"token behind too much": {withTokens(t), container, "", `{"containerFile":"` + strings.Repeat("x", window) + `","towerAccessToken":"hunter2hunter2hunter2","condaFile":"`, window},
+		"where no token can be": {withTokens(t), "/v1alpha2/validate-creds", "", `{"towerAccessToken":"hunter2hunter2hunter2","password":"`, 0},
+	} {
+		for _, length := range []int64{-1, 1 << 20} {
+			_, h := newAPI(test.with)
+			body := &countingReader{begins: test.begins}
+			r := httptest.NewRequest("POST", test.path, body)
+			r.ContentLength = length
+			r.Header.Set("Content-Type", "application/json")
+			if test.authorization != "" {
+				r.Header.Set("Authorization", test.authorization)
+			}
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			if w.Code != http.StatusUnauthorized || body.read > test.most || w.Header().Get("WWW-Authenticate") == "" {
+				t.Errorf("%s, length %d: status %d after %d bytes, want 401 after %d: %s", name, length, w.Code, body.read, test.most, w.Body)
+			}
+		}
 	}
 }
 
-type countingReader struct{ read int }
+// countingReader begins as told and does not end.
+type countingReader struct {
+	begins string
+	read   int
+}
 
 func (c *countingReader) Read(p []byte) (int, error) {
+	n := 0
+	if c.read < len(c.begins) {
+		n = copy(p, c.begins[c.read:])
+	}
+	for i := range p[n:] {
+		p[n+i] = 'x'
+	}
 	c.read += len(p)
 	return len(p), nil
+}
+
+// TestOneLogin: comparing a password or a token costs time, so it is done once.
+func TestOneLogin(t *testing.T) {
+	for name, test := range map[string]struct {
+		options       func(*Options, *countedLogins)
+		authorization string
+		body          string
+	}{
+		"password": {func(o *Options, c *countedLogins) { o.Passwords = c }, basic("ann", "x"), `{"containerImage":"a"}`},
+		"token":    {func(o *Options, c *countedLogins) { o.Bearer = c }, "Bearer x", `{"containerImage":"a"}`},
+		"in body":  {func(o *Options, c *countedLogins) { o.Bearer = c }, "", `{"containerImage":"a","towerAccessToken":"x"}`},
+		"twice":    {func(o *Options, c *countedLogins) { o.Bearer = c }, "Bearer x", `{"containerImage":"a","towerAccessToken":"x"}`},
+	} {
+		c := &countedLogins{}
+		f, h := newAPI(func(o *Options) { test.options(o, c) })
+		if w := call(h, "POST", container, test.body, "Authorization", test.authorization); w.Code != http.StatusOK {
+			t.Fatalf("%s: %d %s", name, w.Code, w.Body)
+		}
+		if c.logins != 1 || f.resolved[0].Identity != "ann" {
+			t.Errorf("%s: %d logins, as %q", name, c.logins, f.resolved[0].Identity)
+		}
+	}
+}
+
+// countedLogins accepts every login.
+type countedLogins struct{ logins int }
+
+func (c *countedLogins) Check(context.Context, string, string) error { c.logins++; return nil }
+
+func (c *countedLogins) Identity(context.Context, string) (string, error) {
+	c.logins++
+	return "ann", nil
 }
 
 func TestPolicy(t *testing.T) {

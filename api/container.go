@@ -29,18 +29,16 @@ const (
 // postContainer augments an image and answers with the name to pull it by.
 func (s server) postContainer(w http.ResponseWriter, r *http.Request) (any, error) {
 	var req SubmitRequest
-	body, err := s.decode(w, r, &req)
+	in, err := s.receive(w, r, &req)
 	if err != nil {
 		return nil, err
 	}
-	caller, err := s.caller(w, r, req.TowerAccessToken)
-	if err != nil {
-		return nil, err
-	}
+	defer in.release()
 	if err := req.unsupported(); err != nil {
-		return s.forward(r, body, err)
+		return s.forward(r, in.data, err)
 	}
-	sub, err := s.check(&req, caller)
+	in.dropBody()
+	sub, err := s.check(&req, in.caller)
 	if err != nil {
 		return nil, err
 	}

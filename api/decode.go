@@ -1,115 +1,77 @@
 package api
 
 import (
-	"context"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"strings"
-	"sync"
-	"time"
 
+	"github.com/waveproxy/waveproxy/budget"
 	"github.com/waveproxy/waveproxy/front"
-	"golang.org/x/sync/semaphore"
+	"github.com/waveproxy/waveproxy/internal/jsonlimit"
 )
 
-// bodyTimeout bounds how long a request may take to arrive.
-const bodyTimeout = 5 * time.Minute
+// elementCost is what a decoded element may take in memory besides its text: a
+// layer of the request has 100 bytes.
+const elementCost = 128
 
-// decode reads a JSON request body into v and returns it. Unknown members are
-// ignored, because old and new clients send more than this server knows.
-func (s server) decode(w http.ResponseWriter, r *http.Request, v any) ([]byte, error) {
-	if t := r.Header.Get("Content-Type"); t != "" {
-		if media, _, err := mime.ParseMediaType(t); err != nil || media != "application/json" {
-			return nil, front.Refuse(http.StatusUnsupportedMediaType, front.Unsupported, "content type %.100q: want application/json", t)
-		}
+// wantJSON refuses other content types. Requiring the type keeps the pages of other
+// sites out: a browser sends it only where the server has allowed that.
+func wantJSON(r *http.Request) error {
+	t := r.Header.Get("Content-Type")
+	if media, _, err := mime.ParseMediaType(t); err != nil || media != "application/json" {
+		return front.Refuse(http.StatusUnsupportedMediaType, front.Unsupported, "content type %.100q: want application/json", t)
 	}
-	if err := s.admit(w, r); err != nil {
-		return nil, err
-	}
-	// The server itself has no deadline, because a blob may take any time.
-	// Writers without a connection, in tests, cannot set one.
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
-	if r.ContentLength > s.MaxBody {
-		w.Header().Set("Connection", "close")
-		return nil, tooLarge(s.MaxBody)
-	}
-	data, err := io.ReadAll(s.bodies.reader(r.Context(), http.MaxBytesReader(w, r.Body, s.MaxBody)))
-	if err == nil {
-		_ = control.SetReadDeadline(time.Time{})
-	}
-	if errors.Is(err, errBusy) {
-		w.Header().Set("Connection", "close")
-		return nil, front.Busy(busyRetry, "too many large requests at once: try again")
-	}
-	if over, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, tooLarge(over.Limit)
-	}
+	return nil
+}
+
+// decode decodes the document into v. Unknown members are ignored, because old and
+// new clients send more than this server knows. What decoding costs is charged
+// before it begins, and stays charged until release, which is never nil.
+func (s server) decode(b *budget.Budget, data []byte, v any) (release func(), err error) {
+	elements, err := jsonlimit.Elements(data, s.MaxElements)
 	if err != nil {
-		return nil, front.Refuse(http.StatusBadRequest, front.Unsupported, "the request body could not be read: %v", err)
+		return func() {}, front.Refuse(http.StatusRequestEntityTooLarge, front.Unsupported, "the request is too large: %v (limits.elements)", err)
+	}
+	// Texts take the memory they take in the document; a document of many elements
+	// has little text.
+	if release, err = b.Hold(budget.Memory, max(int64(len(data)), int64(elements)*elementCost)); err != nil {
+		return func() {}, err
 	}
 	if err := json.Unmarshal(data, v); err != nil {
-		return nil, front.Refuse(http.StatusBadRequest, front.Unsupported, "%s", describeJSON(err))
+		release()
+		return func() {}, front.Refuse(http.StatusBadRequest, front.Unsupported, "%s", describeJSON(err))
 	}
-	return data, nil
+	return release, nil
 }
 
-func tooLarge(limit int64) error {
-	return front.Refuse(http.StatusRequestEntityTooLarge, front.Unsupported, "the request is larger than %d bytes (api.max_body)", limit)
-}
-
-// bodies bounds the memory of all request bodies together.
-type bodies struct{ left *semaphore.Weighted }
-
-// bodiesAtOnce is the number of requests of the largest size that may be served at
-// once. Each needs some three times its size until it is answered.
-const bodiesAtOnce = 8
-
-// busyRetry is how long a refused client is told to wait.
-const busyRetry = 5 * time.Second
-
-var errBusy = errors.New("too many large requests at once")
-
-// reader returns r, whose bytes count until the request has ended.
-func (b bodies) reader(ctx context.Context, r io.Reader) io.Reader {
-	return &countedBody{ctx: ctx, reader: r, left: b.left}
-}
-
-type countedBody struct {
-	ctx    context.Context
-	reader io.Reader
-	left   *semaphore.Weighted
-
-	once  sync.Once
-	mu    sync.Mutex
-	held  int64
-	ended bool
-}
-
-func (c *countedBody) Read(p []byte) (int, error) {
-	c.once.Do(func() { context.AfterFunc(c.ctx, c.release) })
-	n, err := c.reader.Read(p)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.ended || n == 0 {
-		return n, err
+// tokenIn returns the Platform token at the beginning of a document, which may be
+// cut off anywhere. It is "" if the token is not there.
+func tokenIn(beginning []byte) string {
+	d := json.NewDecoder(bytes.NewReader(beginning))
+	if open, err := d.Token(); err != nil || open != json.Delim('{') {
+		return ""
 	}
-	if !c.left.TryAcquire(int64(n)) {
-		return 0, errBusy
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return ""
+		}
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return ""
+		}
+		// As encoding/json compares the names of members.
+		if text, ok := name.(string); ok && strings.EqualFold(text, "towerAccessToken") {
+			var token string
+			_ = json.Unmarshal(value, &token) // what is no string is no token
+			return token
+		}
 	}
-	c.held += int64(n)
-	return n, err
-}
-
-func (c *countedBody) release() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.left.Release(c.held)
-	c.held, c.ended = 0, true
+	return ""
 }
 
 // describeJSON says where a document is wrong, without quoting it, because the

@@ -3,7 +3,7 @@
 // has a file; openapi.json describes all of them to others.
 //
 // A request is checked in this order, and the first thing wrong is what the
-// answer names: method and content type, login, rate, body size, JSON, features
+// answer names: method, content type and host, login, rate, body size, JSON, features
 // this server does not have, image references (the image's, then those it includes),
 // platforms and the caller's policy, the recipe and its layers' members, lifetime. The steps
 // that take time come last: the layers in their order, the included images in
@@ -24,7 +24,8 @@
 // is rewritten.
 //
 // Files: api.go (Options, New, answers), routes.go (the table of endpoints),
-// decode.go (request bodies and their bounds), caller.go (logins and rates),
+// body.go (bodies as they arrive, and their bounds), decode.go (JSON), host.go (names
+// of this server), caller.go (logins and rates),
 // admin.go (logins of admins), request.go (the wire types of a submission),
 // container.go (submissions), token.go (what a token stands for, and ending one),
 // forward.go (requests for a Wave server), inspect.go (images as they are), login.go

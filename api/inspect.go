@@ -21,6 +21,8 @@ type InspectRequest struct {
 	TowerWorkspaceID Number `json:"towerWorkspaceId,omitempty"` // changes nothing here
 }
 
+func (r *InspectRequest) platformToken() string { return r.TowerAccessToken }
+
 // InspectResponse has exactly one of its members.
 type InspectResponse struct {
 	Container *InspectedContainer `json:"container,omitempty"`
@@ -117,13 +119,11 @@ type InspectedPlatform struct {
 // are several images to choose from and the query names no platform.
 func (s server) postInspect(w http.ResponseWriter, r *http.Request) (any, error) {
 	var req InspectRequest
-	if _, err := s.decode(w, r, &req); err != nil {
-		return nil, err
-	}
-	caller, err := s.caller(w, r, req.TowerAccessToken)
+	in, err := s.receive(w, r, &req)
 	if err != nil {
 		return nil, err
 	}
+	defer in.release()
 	ref, err := parseImage("containerImage", req.ContainerImage)
 	if err != nil {
 		return nil, err
@@ -136,7 +136,7 @@ func (s server) postInspect(w http.ResponseWriter, r *http.Request) (any, error)
 	if len(platforms) > 1 {
 		return nil, front.Refuse(http.StatusBadRequest, front.Unsupported, "platform %.100q: one image can be inspected at a time", wanted)
 	}
-	found, err := s.Registries.Inspect(r.Context(), caller.Identity, ref, platforms)
+	found, err := s.Registries.Inspect(r.Context(), in.caller.Identity, ref, platforms)
 	if err != nil {
 		return nil, err
 	}

@@ -1,10 +1,13 @@
 package api
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 
 	"github.com/distribution/reference"
+
+	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/front"
 )
 
@@ -24,24 +27,28 @@ type WrappedLoginRequest struct {
 // false and people change passwords that are right; here that is an error.
 func (s server) postLogin(w http.ResponseWriter, r *http.Request) (any, error) {
 	var req LoginRequest
-	if _, err := s.decode(w, r, &req); err != nil {
+	in, err := s.receive(w, r, &req)
+	if err != nil {
 		return nil, err
 	}
-	return s.checkLogin(w, r, req)
+	defer in.release()
+	return s.checkLogin(r, req, in.caller)
 }
 
 func (s server) postWrappedLogin(w http.ResponseWriter, r *http.Request) (any, error) {
 	var req WrappedLoginRequest
-	if _, err := s.decode(w, r, &req); err != nil {
+	in, err := s.receive(w, r, &req)
+	if err != nil {
 		return nil, err
 	}
-	return s.checkLogin(w, r, req.Request)
+	defer in.release()
+	return s.checkLogin(r, req.Request, in.caller)
 }
 
-func (s server) checkLogin(w http.ResponseWriter, r *http.Request, req LoginRequest) (any, error) {
-	if _, err := s.caller(w, r, ""); err != nil {
-		return nil, err
-	}
+// checkLogin counts logins that the registry refuses as wrong logins to this server
+// are counted, because it would otherwise try passwords for anyone, at registries
+// that only this server reaches.
+func (s server) checkLogin(r *http.Request, req LoginRequest, caller auth.Caller) (any, error) {
 	for _, f := range []struct{ member, value string }{{"userName", req.UserName}, {"password", req.Password}} {
 		if strings.TrimSpace(f.value) == "" {
 			return nil, front.Refuse(http.StatusBadRequest, front.Unsupported, "%s is missing or blank", f.member)
@@ -51,11 +58,23 @@ func (s server) checkLogin(w http.ResponseWriter, r *http.Request, req LoginRequ
 	if err != nil {
 		return nil, err
 	}
-	accepted, err := s.Registries.CheckLogin(r.Context(), host, req.UserName, req.Password)
+	if err := caller.Policy.CheckRegistry(host); err != nil {
+		return nil, err
+	}
+	err = s.RegistryGuesses.Try(r.Context(), host+" "+req.UserName, req.Password, func() error {
+		accepted, err := s.Registries.CheckLogin(r.Context(), host, req.UserName, req.Password)
+		if err == nil && !accepted {
+			err = auth.ErrWrongLogin
+		}
+		return err
+	})
+	if errors.Is(err, auth.ErrWrongLogin) {
+		return false, nil
+	}
 	if err != nil {
 		return nil, err
 	}
-	return accepted, nil
+	return true, nil
 }
 
 // parseRegistry returns the host of a registry as image names have it. People also

@@ -3,9 +3,13 @@ package api
 import (
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/front"
+	"github.com/waveproxy/waveproxy/ratelimit"
 	"github.com/waveproxy/waveproxy/upstream"
 )
 
@@ -69,4 +73,43 @@ func TestLoginUnreachable(t *testing.T) {
 	checkError(t, call(h, "POST", "/validate-creds", `{"request":{"userName":"u","password":"p"}}`), http.StatusBadGateway, "no connection to quay.io")
 	f.err = &upstream.Error{Kind: upstream.Forbidden, Op: "log in to", Name: "10.0.0.1", Host: "10.0.0.1"}
 	checkError(t, call(h, "POST", "/validate-creds", `{"request":{"userName":"u","password":"p"}}`), http.StatusForbidden, "10.0.0.1")
+}
+
+// TestLoginGuesses: the server tries few passwords for a client, at registries that
+// the client's policy allows.
+func TestLoginGuesses(t *testing.T) {
+	f, h := newAPI(func(o *Options) {
+		o.RegistryGuesses = front.NewGuesses(ratelimit.Rate{Events: 3, Per: time.Hour})
+	})
+	const body = `{"userName":"u","password":"p"}`
+	for i := range 5 {
+		w := call(h, "POST", "/v1alpha2/validate-creds", body)
+		if i < 3 {
+			checkJSON(t, w, "false")
+			continue
+		}
+		checkError(t, w, http.StatusTooManyRequests, "too many wrong logins")
+	}
+	if len(f.calls) != 3 {
+		t.Errorf("%d passwords were tried, want 3", len(f.calls))
+	}
+}
+
+func TestLoginPolicy(t *testing.T) {
+	f, h := newAPI(func(o *Options) {
+		p, err := auth.ParsePattern("quay.io/team/*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Policies = auth.NewPolicies(map[string]auth.Policy{"*": {Images: []auth.Pattern{p}}})
+	})
+	f.accepted = true
+	checkJSON(t, call(h, "POST", "/v1alpha2/validate-creds", `{"userName":"u","password":"p","registry":"quay.io"}`), "true")
+	for _, registry := range []string{"registry.local:5000", "docker.io", "quay.io.evil.org"} {
+		w := call(h, "POST", "/validate-creds", `{"request":{"userName":"u","password":"p","registry":"`+registry+`"}}`)
+		checkError(t, w, http.StatusForbidden, "api.identities")
+	}
+	if len(f.calls) != 1 {
+		t.Errorf("asked %q", f.calls)
+	}
 }

@@ -111,8 +111,8 @@ func (f *fakes) Revoke(_ context.Context, t auth.Token) error {
 
 func newAPI(options ...func(*Options)) (*fakes, http.Handler) {
 	f := &fakes{description: auth.Description{Grant: &auth.Grant{Image: "docker.io/library/a"}}}
-	o := Options{Resolver: f, Registries: f, Layers: f, Tokens: f, Host: "proxy.test:9090", MaxBody: 1 << 20,
-		Policies: auth.NewPolicies(nil), Guesses: front.NewGuesses(ratelimit.Rate{}),
+	o := Options{Resolver: f, Registries: f, Layers: f, Tokens: f, Host: "proxy.test:9090", MaxBody: 1 << 20, MaxElements: 1 << 15,
+		Policies: auth.NewPolicies(nil), Guesses: front.NewGuesses(ratelimit.Rate{}), RegistryGuesses: front.NewGuesses(ratelimit.Rate{}),
 		Version: "1.37.0", Commit: "abc", Ready: func(context.Context) error { return f.ready }}
 	for _, set := range options {
 		set(&o)
@@ -122,6 +122,10 @@ func newAPI(options ...func(*Options)) (*fakes, http.Handler) {
 
 func call(h http.Handler, method, path, body string, header ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	r.Host = "proxy.test:9090"
+	if method == http.MethodPost {
+		r.Header.Set("Content-Type", "application/json")
+	}
 	for i := 0; i+1 < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}

@@ -51,6 +51,8 @@ type SubmitRequest struct {
 	ScanLevels        []string        `json:"scanLevels,omitempty"`
 }
 
+func (r *SubmitRequest) platformToken() string { return r.TowerAccessToken }
+
 const (
 	maxText   = 256 << 10 // bytes of environment, entrypoint and command: more fits no token's grant
 	maxLayers = 1000      // of a request

@@ -16,6 +16,7 @@ import (
 type Pattern struct {
 	text string
 	expr *regexp.Regexp
+	host *regexp.Regexp
 }
 
 // ParsePattern returns the pattern in the text, or an error that says what is wrong
@@ -37,7 +38,7 @@ func ParsePattern(text string) (Pattern, error) {
 		return Pattern{}, fmt.Errorf("pattern %q has a tag: patterns are about repositories", text)
 	}
 	expr := "^" + wildcards(host, "[^/]*") + "/" + wildcards(path, ".*") + "$"
-	return Pattern{text, regexp.MustCompile(expr)}, nil
+	return Pattern{text, regexp.MustCompile(expr), regexp.MustCompile("^" + wildcards(host, "[^/]*") + "$")}, nil
 }
 
 func wildcards(text, any string) string {
@@ -52,6 +53,11 @@ func (p Pattern) Match(registry, repository string) bool {
 // MatchRegistry reports whether the pattern covers everything at the registry.
 func (p Pattern) MatchRegistry(registry string) bool {
 	return p.expr != nil && strings.HasSuffix(p.expr.String(), "/.*$") && p.Match(registry, "")
+}
+
+// reaches reports whether the pattern can match a repository at the registry.
+func (p Pattern) reaches(registry string) bool {
+	return p.host != nil && p.host.MatchString(strings.ToLower(registry))
 }
 
 // UnmarshalText reads a pattern as ParsePattern does.

@@ -32,6 +32,14 @@ func (p Policy) CheckImage(registry, repository string) error {
 	return deny("you may not use %s/%s, only %s: ask the administrator of this server (api.identities)", registry, repository, join(p.Images))
 }
 
+// CheckRegistry returns a *Denied if no repository of the registry may be used.
+func (p Policy) CheckRegistry(registry string) error {
+	if len(p.Images) == 0 || slices.ContainsFunc(p.Images, func(i Pattern) bool { return i.reaches(registry) }) {
+		return nil
+	}
+	return deny("you may not use %s, only %s: ask the administrator of this server (api.identities)", registry, join(p.Images))
+}
+
 // CheckPlatforms returns the platforms to augment: the platforms asked for, or all
 // allowed ones if none is asked for. A platform that is not allowed is a *Denied.
 func (p Policy) CheckPlatforms(asked []string) ([]string, error) {

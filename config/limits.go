@@ -36,6 +36,9 @@ type Limits struct {
 	// that are streaming do not count. Default: 64.
 	Upstream int `yaml:"upstream"`
 
+	// Elements is how many JSON elements the body of a request may have, at least
+	// 1024: each costs memory when it is decoded, whatever its size. Default: 32768.
+	Elements int `yaml:"elements"`
 	// Memory is what all requests together may hold in bodies and documents. Below
 	// 8 times api.max_body it counts as that. One request may hold 2 times
 	// api.max_body and 32MiB, if that is less than the quarter of its client.
@@ -60,7 +63,7 @@ type Limits struct {
 
 func defaultLimits() Limits {
 	return Limits{
-		Layers: 125, Upstream: 64,
+		Layers: 125, Upstream: 64, Elements: 1 << 15,
 		Submits:     ratelimit.Rate{Events: 600, Per: time.Minute},
 		Pulls:       ratelimit.Rate{Events: 6000, Per: time.Minute},
 		WrongLogins: ratelimit.Rate{Events: 30, Per: time.Minute},
@@ -75,6 +78,9 @@ func (l Limits) check(k checker) {
 	}
 	if l.Upstream < 1 {
 		k.add("limits.upstream", l.Upstream, "want at least 1")
+	}
+	if l.Elements < 1<<10 {
+		k.add("limits.elements", l.Elements, "want at least 1024")
 	}
 	for _, size := range []struct {
 		key   string

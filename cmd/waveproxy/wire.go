@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"strings"
 
 	"github.com/waveproxy/waveproxy/api"
@@ -138,24 +139,37 @@ func (p parts) registryOptions() (o registry.Options, err error) {
 // that it hands out.
 func (p parts) apiOptions(host string) (o api.Options, err error) {
 	o = api.Options{
-		Resolver:   p.resolver,
-		Registries: p.resolver,
-		Layers:     p.layers,
-		Tokens:     p.storage.tokens,
-		Host:       host,
-		MaxBody:    int64(p.cfg.API.MaxBody),
-		Version:    version,
-		Commit:     commit(),
-		Ready:      p.storage.ready,
-		Policies:   newPolicies(p.cfg),
-		Submits:    ratelimit.New(p.cfg.Limits.Submits),
-		Guesses:    p.guesses,
-		Forward:    p.cfg.API.Builds.Forward.Parsed(),
+		Resolver:        p.resolver,
+		Registries:      p.resolver,
+		Layers:          p.layers,
+		Tokens:          p.storage.tokens,
+		Host:            host,
+		Names:           names(p.cfg),
+		MaxBody:         int64(p.cfg.API.MaxBody),
+		MaxElements:     p.cfg.Limits.Elements,
+		Version:         version,
+		Commit:          commit(),
+		Ready:           p.storage.ready,
+		Policies:        newPolicies(p.cfg),
+		Submits:         ratelimit.New(p.cfg.Limits.Submits),
+		Guesses:         p.guesses,
+		RegistryGuesses: front.NewGuesses(p.cfg.Limits.WrongLogins),
+		Forward:         p.cfg.API.Builds.Forward.Parsed(),
 		// Not the client for registries: the administrator named this host, so it
 		// may be at a private address.
 		Client: &http.Client{},
 	}
 	return o, addLogins(p.cfg, &o, p.log)
+}
+
+// names returns what else this server may be called: by the address it listens at
+// and by the machine's name.
+func names(cfg *config.Config) []string {
+	list := []string{string(cfg.HTTP.Addr)}
+	if machine, err := os.Hostname(); err == nil {
+		list = append(list, machine)
+	}
+	return list
 }
 
 // planes sends requests for images to the data plane and all others to the control

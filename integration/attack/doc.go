@@ -6,7 +6,8 @@
 //
 // Files: address_test.go (forbidden addresses in every spelling), archive_test.go
 // (layers that are no proper archive), attack_test.go (canary, raw requests,
-// memory), blob_test.go (registries that lie about blobs), bomb_test.go (layers
+// memory), blob_test.go (registries that lie about blobs), body_test.go (bodies of many
+// elements, slow ones, and ones of other sites' pages), bomb_test.go (layers
 // that unpack to too much), cost_test.go (small requests that cost much),
 // credentials_test.go (which servers receive a login), deputy_test.go (logins of
 // one registry at another), endless_test.go (answers without end),

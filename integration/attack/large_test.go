@@ -2,7 +2,6 @@ package attack
 
 import (
 	"bufio"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -118,8 +117,8 @@ func TestAttackLargeBodies(t *testing.T) {
 				taken, r := pour(t, p.Host, target+" HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"+how.header+"\r\n\r\n"+how.start, how.unit)
 				// The connection may be reset before the client reads the answer.
 				// A malformed chunk or trailer is a bad request. Other bodies in
-				// the same test may use up the memory for bodies.
-				others := []int{int(test.status), 0, http.StatusContinue, http.StatusBadRequest, http.StatusServiceUnavailable}
+				// the same test may use up the client's memory for bodies.
+				others := []int{int(test.status), 0, http.StatusContinue, http.StatusBadRequest, http.StatusTooManyRequests}
 				if !slices.Contains(others, r.Status) {
 					t.Errorf("%s: status %d, want %d: %.200s", name, r.Status, test.status, r.Body)
 				}
@@ -202,33 +201,5 @@ func TestAttackManyRequests(t *testing.T) {
 		t.Errorf("BREACH: %d MiB of requests were taken, and no answer was", taken/harness.MiB)
 	}
 	wantMemory(t, pid, 128)
-	wantAlive(t, p, "busybox:oci")
-}
-
-// TestAttackManyBodies has many clients send bodies of the largest allowed size,
-// all but the last byte.
-func TestAttackManyBodies(t *testing.T) {
-	t.Parallel()
-	reg := upstream.Registry(t)
-	upstream.Push(t, reg.Host, "busybox:oci")
-	p := harness.StartProxy(t, "", harness.DockerHub(reg.URL))
-	pid := p.PID
-	body := `{"containerImage": "` + strings.Repeat("x", 31*harness.MiB) + `"`
-	var wg sync.WaitGroup
-	for range 40 {
-		conn, err := net.Dial("tcp", p.Host)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		wg.Go(func() {
-			_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
-			if _, err := fmt.Fprintf(conn, "POST /v1alpha2/container HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", len(body)+1); err == nil {
-				_, _ = io.WriteString(conn, body)
-			}
-		})
-	}
-	wg.Wait()
-	wantMemory(t, pid, 1024)
 	wantAlive(t, p, "busybox:oci")
 }

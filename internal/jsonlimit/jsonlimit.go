@@ -6,7 +6,10 @@
 // a document therefore bound nothing; limits on its elements do.
 package jsonlimit
 
-import "fmt"
+import (
+	"bytes"
+	"fmt"
+)
 
 // maxDepth bounds how deep documents nest. Real ones have less than ten levels.
 const maxDepth = 1000
@@ -37,26 +40,40 @@ func Count(data []byte) (elements, deepest int) {
 
 // skipString returns the index of the quote that ends the string.
 func skipString(data []byte, i int) int {
-	for ; i < len(data); i++ {
-		switch data[i] {
-		case '\\':
-			i++
-		case '"':
-			return i
+	start := i
+	for {
+		n := bytes.IndexByte(data[i:], '"')
+		if n < 0 {
+			return len(data)
 		}
+		end := i + n
+		escapes := 0
+		for j := end - 1; j >= start && data[j] == '\\'; j-- {
+			escapes++
+		}
+		if escapes%2 == 0 {
+			return end
+		}
+		i = end + 1
+		start = i // what was looked at is not looked at again
 	}
-	return i
 }
 
 // Check returns an error if the document has more than limit elements, or nests
 // deeper than any real one.
 func Check(data []byte, limit int) error {
+	_, err := Elements(data, limit)
+	return err
+}
+
+// Elements is Check, and returns the number of elements.
+func Elements(data []byte, limit int) (int, error) {
 	elements, deepest := Count(data)
 	if elements > limit {
-		return fmt.Errorf("the document has %d elements, at most %d are read", elements, limit)
+		return elements, fmt.Errorf("the document has %d elements, at most %d are read", elements, limit)
 	}
 	if deepest > maxDepth {
-		return fmt.Errorf("the document nests %d levels deep, at most %d are read", deepest, maxDepth)
+		return elements, fmt.Errorf("the document nests %d levels deep, at most %d are read", deepest, maxDepth)
 	}
-	return nil
+	return elements, nil
 }
