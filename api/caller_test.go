@@ -95,8 +95,8 @@ func TestCallerLogin(t *testing.T) {
 	}
 }
 
-// TestEveryEndpointThatWorksWantsALogin: what makes the server do something for
-// somebody is for callers; reading about a token takes the token.
+// TestEveryEndpointThatWorksWantsALogin: every endpoint that makes the server
+// work requires a login. Reading about a token requires only the token.
 func TestEveryEndpointThatWorksWantsALogin(t *testing.T) {
 	for _, r := range (server{}).routes() {
 		f, h := newAPI(withPasswords)

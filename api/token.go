@@ -120,8 +120,8 @@ func (s server) withToken(describe func(auth.Token, auth.Description) any) endpo
 	}
 }
 
-// deleteToken ends a token for all who hold it. Equal requests of different callers
-// get the same token, so only an admin may end one.
+// deleteToken ends a token for every client that holds it. Equal requests of
+// different callers get the same token, so only an admin may end one.
 func (s server) deleteToken(w http.ResponseWriter, r *http.Request) (any, error) {
 	if err := s.checkAdmin(w, r); err != nil {
 		return nil, err

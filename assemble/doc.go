@@ -1,7 +1,7 @@
 // Package assemble makes augmented images: a Resolver pins what a reference
-// names, applies a recipe and stores every byte that is ours; Layers takes added
-// layers in, from requests, URLs, images and files, and stores nothing that fails
-// a check.
+// names, applies a recipe and stores every byte that this server adds; Layers
+// takes added layers in, from requests, URLs, images and files, and stores
+// nothing that fails a check.
 //
 // Base images are read once for any number of concurrent submissions. What is
 // remembered of them is kept per identity and repository, because access differs

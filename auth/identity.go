@@ -10,8 +10,9 @@ import (
 // of them, so every source of identities that is not the administrator's own
 // list checks IsReserved: a new kind goes here, and is then refused everywhere.
 const (
-	// everybody names the policy of all identities that have none of their own.
-	everybody = "*"
+	// allIdentities names the policy of all identities that have none of their
+	// own.
+	allIdentities = "*"
 	// platformPrefix begins the identity of a caller that does not log in but sends
 	// a token of Seqera Platform.
 	platformPrefix = "platform:"
@@ -21,7 +22,7 @@ const (
 
 // IsReserved reports whether only the server itself may give the identity.
 func IsReserved(identity string) bool {
-	return identity == everybody || strings.HasPrefix(identity, platformPrefix) || strings.HasPrefix(identity, recipePrefix)
+	return identity == allIdentities || strings.HasPrefix(identity, platformPrefix) || strings.HasPrefix(identity, recipePrefix)
 }
 
 // PlatformIdentity returns the identity of a caller that is known by its Platform

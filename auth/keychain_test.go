@@ -59,7 +59,7 @@ type keychainFunc func(Target) (Credential, error)
 func (f keychainFunc) Credential(_ context.Context, t Target) (Credential, error) { return f(t) }
 
 func TestFirstOf(t *testing.T) {
-	none := keychainFunc(func(Target) (Credential, error) { return Credential{Source: "nobody"}, nil })
+	none := keychainFunc(func(Target) (Credential, error) { return Credential{Source: "none"}, nil })
 	ann := keychainFunc(func(Target) (Credential, error) { return Credential{Username: "ann"}, nil })
 	bob := keychainFunc(func(Target) (Credential, error) { return Credential{Username: "bob"}, nil })
 	broken := errors.New("vault is sealed")

@@ -47,7 +47,7 @@ func TestWork(t *testing.T) {
 		}
 		return err
 	}
-	for _, user := range []string{"cheap", "middle", "dear", "nobody"} {
+	for _, user := range []string{"cheap", "middle", "dear", "unknown"} {
 		rounds = 0
 		wantLogin(t, p, user, "wrong", ErrWrongLogin)
 		if rounds != 1<<7 {

@@ -94,8 +94,8 @@ func NewPolicies(byIdentity map[string]Policy) *Policies {
 
 // Of returns the policy of an identity.
 func (p *Policies) Of(identity string) Policy {
-	if own, ok := p.byIdentity[identity]; ok && identity != everybody {
+	if own, ok := p.byIdentity[identity]; ok && identity != allIdentities {
 		return own
 	}
-	return p.byIdentity[everybody]
+	return p.byIdentity[allIdentities]
 }

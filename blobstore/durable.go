@@ -18,7 +18,7 @@ import (
 // begins with a dot.
 const tempPrefix = ".tmp-"
 
-// write gives path the content that fill writes, or leaves it as it was. When it
+// write gives path the content that fill writes, or leaves it unchanged. When it
 // returns nil the content is durable.
 func (d *Dir) write(path string, fill func(io.Writer) error) error {
 	if err := d.makeDir(filepath.Dir(path)); err != nil {

@@ -100,8 +100,8 @@ func TestDefaultHost(t *testing.T) {
 	}
 }
 
-// TestNoDockerConfigByDefault: a login of whoever starts the server is not
-// lent to everybody because its file is there.
+// TestNoDockerConfigByDefault: the Docker login of the user that starts the
+// server is not used for clients, even if its file exists.
 func TestNoDockerConfigByDefault(t *testing.T) {
 	home := t.TempDir()
 	if err := os.Mkdir(home+"/.docker", 0o700); err != nil {

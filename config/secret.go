@@ -48,7 +48,7 @@ type Locations []Location
 // OneOrMore marks the type for yamlstrict.
 func (Locations) OneOrMore() {}
 
-// secretSource is the three ways to give a secret, of which one is used.
+// secretSource holds the three ways to give a secret. Only one is used.
 type secretSource struct {
 	value     Secret
 	file, env string

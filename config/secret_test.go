@@ -136,7 +136,7 @@ func TestPrintedConfigLoads(t *testing.T) {
 		t.Fatalf("%v\n%s", err, printed)
 	}
 	if got.API.Identities["*"].Credentials == nil {
-		t.Error("nobody's credentials became the shared ones")
+		t.Error("an empty list of credentials became the shared list")
 	}
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

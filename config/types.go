@@ -72,7 +72,8 @@ func (f *LogFormat) UnmarshalText(text []byte) error { return word(f, text, logF
 // APIAuth is how callers of the API log in.
 type APIAuth string
 
-// PullAuth is how those who pull log in, besides the token in the image's name.
+// PullAuth says how clients that pull log in, besides the token in the image's
+// name.
 type PullAuth string
 
 // The ways to log in.

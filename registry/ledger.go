@@ -24,9 +24,9 @@ import (
 //
 // Before an image is advertised, every digest that a client can learn from it
 // gets a record. The root's record is the image's grant; every other record is a
-// pointer, a grant of which only Image and the root's digest are set. So every
-// server that shares the store finds any digest with two small reads, and a
-// digest that was not advertised costs one.
+// pointer: a grant with only Image and the root's digest set. So every server
+// that shares the store finds any digest with two small reads, and a digest that
+// was not advertised costs one.
 type ledger struct {
 	grants Grants
 	store  blobstore.Store

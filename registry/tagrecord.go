@@ -6,10 +6,10 @@ import (
 	"github.com/waveproxy/waveproxy/auth"
 )
 
-// The record of a tag is a grant of which Image, Tag, Base, Root.Digest, Recipe and
-// Identity are set. Without Root.Digest it says that the upstream refuses the tag.
-// It was confirmed when it was stored. All servers that share the store read it, so
-// they share one look at the upstream, and have the same tag to fall back on.
+// The record of a tag is a grant with Image, Tag, Base, Root.Digest, Recipe and
+// Identity. Without Root.Digest it says that the upstream refuses the tag. It was
+// confirmed when it was stored. All servers that share the store read it, so they
+// share one look at the upstream, and have the same tag to fall back on.
 
 // known returns the last known state of the tag with the recipe in force: from
 // memory or, if that is later, from the record that another server wrote. It is

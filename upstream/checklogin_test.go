@@ -28,7 +28,7 @@ func TestCheckLogin(t *testing.T) {
 		"basic, wrong":      {basic, "wrong", false, 0},
 		"bearer":            {token, "hunter2", true, 0},
 		"bearer, wrong":     {token, "wrong", false, 0},
-		"asks nobody":       {func(http.ResponseWriter, *http.Request) {}, "x", true, 0},
+		"answers at once":   {func(http.ResponseWriter, *http.Request) {}, "x", true, 0},
 		"forbids":           {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }, "x", false, 0},
 		"no registry there": {http.NotFound, "x", false, NotFound},
 		"fails":             {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }, "x", false, Failed},

@@ -53,7 +53,7 @@ func TestOneSlotIsEnough(t *testing.T) {
 	empty(t, c.hops.queue)
 }
 
-// A body that nobody reads holds no slot.
+// A body that is not read holds no slot.
 func TestStreamsHoldNoSlot(t *testing.T) {
 	s := newServer(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == manifestPath {
@@ -118,7 +118,7 @@ func TestWaitInQueueEnds(t *testing.T) {
 	o := listed(s)
 	o.Concurrency = 1
 	c, delays := newClient(t, o)
-	if err := c.hops.queue.enter(t.Context(), s.Host(), of("somebody")); err != nil {
+	if err := c.hops.queue.enter(t.Context(), s.Host(), of("another")); err != nil {
 		t.Fatal(err)
 	}
 	const says = "is busy with earlier requests of this server"
@@ -130,7 +130,7 @@ func TestWaitInQueueEnds(t *testing.T) {
 	}
 	c.answerTimeout = 50 * time.Millisecond
 	if err = manifestError(t, c, image); errors.Is(err, context.Canceled) {
-		t.Errorf("nobody canceled: %v", err)
+		t.Errorf("error %v, want none of a cancelled context", err)
 	}
 	wantError(t, err, Timeout, s.Host(), says)
 	ctx, cancel = context.WithCancel(t.Context())

@@ -20,7 +20,7 @@ import (
 // or on two.
 type bearer struct {
 	realm, service, scope string // of the challenge
-	password              string // that user "ci" needs; empty gives tokens to everybody
+	password              string // that user "ci" needs; empty: tokens need no login
 	mu                    sync.Mutex
 	issued                int
 	revoked               bool // tokens issued so far are no longer good
@@ -103,7 +103,7 @@ func TestBearerWithCredentials(t *testing.T) {
 }
 
 // A login takes three requests, and one connection: the refusal that starts it
-// has a body which nobody wants.
+// has a body that no call reads.
 func TestLoginKeepsItsConnection(t *testing.T) {
 	var opened atomic.Int32
 	b := &bearer{}

@@ -124,7 +124,7 @@ func TestQueueBoundsEachHost(t *testing.T) {
 	})
 }
 
-// A waiter that leaves frees its place and nobody else's.
+// A waiter that leaves frees its own place only.
 func TestQueueLeftWhileWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newQueue(1)

@@ -22,7 +22,7 @@ var logins = map[string]auth.Credential{
 	"identity token": {IdentityToken: "s3cr3t"},
 }
 
-// Whoever asks over TLS logs in over TLS.
+// A call over TLS logs in over TLS only.
 func TestRealmOutOfTLS(t *testing.T) {
 	plain := newServer(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"token":"t1","access_token":"t1"}`) })
 	var b bearer

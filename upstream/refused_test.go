@@ -39,7 +39,7 @@ func TestRefusedLogin(t *testing.T) {
 		says       string
 	}{
 		{"token service refuses the password", withToken(status(401)), wrong, Rejected, 401, `user "ci" from registries.example.org`},
-		{"token service refuses everybody", withToken(status(403)), auth.Credential{}, Unauthorized, 403, "without credentials"},
+		{"token service refuses all", withToken(status(403)), auth.Credential{}, Unauthorized, 403, "without credentials"},
 		{"token service limits", withToken(status(429)), wrong, RateLimited, 429, "registries.example.org"},
 		{"token service is down", withToken(status(503)), auth.Credential{}, Failed, 503, "503 Service Unavailable"},
 		{"token service sends a page", withToken(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") }), auth.Credential{}, Failed, 0, "decode"},

@@ -57,7 +57,7 @@ func TestManifest(t *testing.T) {
 	}
 }
 
-// endless sends zeros until nobody reads them.
+// endless sends zeros until the client stops reading.
 func endless(w http.ResponseWriter, _ *http.Request) {
 	zeros := make([]byte, 64<<10)
 	for {

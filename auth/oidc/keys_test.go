@@ -165,8 +165,8 @@ func TestBadIssuers(t *testing.T) {
 	unavailable(t, New(Options{Issuer: "ftp://x", Audience: "waveproxy"}), sign(t, jose.RS256, newIssuer(t).keys[0], nil), "ftp://x")
 }
 
-// TestKeysOfHTTPS: keys are not taken from an address without TLS, where anyone on
-// the path could replace them.
+// TestKeysOfHTTPS: keys are not taken from an address without TLS, where any
+// machine on the path could replace them.
 func TestKeysOfHTTPS(t *testing.T) {
 	plain := newIssuer(t)
 	var url string

@@ -16,7 +16,7 @@ import (
 	"github.com/waveproxy/waveproxy/blobstore/storetest"
 )
 
-// stranger names another registry, as somebody does who knows a digest.
+// stranger names another registry, like a client that knows only a digest.
 var stranger = cache.Reader{Registry: "https://evil.example.org", Access: "app", Proven: true}
 
 // TestRegistriesShareNothing: a digest that another registry has brought, or is
@@ -142,7 +142,7 @@ func TestStrangeSize(t *testing.T) {
 	wantRest(t, open(t, c, descriptor(data), noFetch), data)
 }
 
-// TestIdleFills: downloads that nobody reads end, sooner if little has come.
+// TestIdleFills: downloads without readers end, sooner if little has arrived.
 func TestIdleFills(t *testing.T) {
 	data := storetest.Bytes(1000, "idle")
 	for come, rest := range map[int]time.Duration{0: time.Hour, 100: time.Hour, 600: 50 * time.Millisecond} {

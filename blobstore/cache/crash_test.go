@@ -27,7 +27,7 @@ import (
 )
 
 const (
-	killDirs  = 5  // directories, of which as many are tested at once as there are cores
+	killDirs  = 5  // directories; as many are tested at once as there are cores
 	kills     = 10 // of the processes that fill one directory, one after the other
 	fillBlobs = 200
 	killMax   = 3 << 20 // room for half of what is fetched

@@ -22,18 +22,19 @@ const (
 	caFile    = "waveproxy-ca.pem"
 )
 
-// hostsTree is containerd's config_path, with the registries in it that are reached
-// through a server. Files that someone else wrote stay as they are.
+// hostsTree is containerd's config_path, with the registries in it that are
+// reached through a server. Files that this command did not write stay as they
+// are.
 type hostsTree struct {
 	mirror
 	dir        string
 	registries []string
-	force      bool                   // replace files that someone else wrote
+	force      bool                   // replace files that this command did not write
 	readCA     func() ([]byte, error) // the server's authority; nil bytes for none
 }
 
-// write brings all files up to date and prints each one it changed. If any of them
-// belongs to someone else it writes none.
+// write brings all files up to date and prints each one it changed. If any of
+// them was not written by this command it writes none.
 func (t *hostsTree) write(out io.Writer) error {
 	ca, err := t.readCA()
 	if err != nil {

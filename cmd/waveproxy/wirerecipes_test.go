@@ -211,7 +211,7 @@ func TestBadRecipesDoNotStart(t *testing.T) {
 }
 
 // TestCredentialsOfRecipes: a recipe has the logins that it names, those of the
-// edition in force, and never anybody else's.
+// edition in force, and no others.
 func TestCredentialsOfRecipes(t *testing.T) {
 	cfg := config.Defaults()
 	cfg.Registries = map[string]config.Registry{"quay.io": {Login: config.Login{Username: "shared", Password: "p"}}}
@@ -254,8 +254,8 @@ func TestCredentialsOfRecipes(t *testing.T) {
 	}
 }
 
-// TestPolicyOfRecipes: what callers may use does not bind recipes, and what
-// nobody may use does.
+// TestPolicyOfRecipes: the rules for callers do not bind recipes, and the rules
+// for all do.
 func TestPolicyOfRecipes(t *testing.T) {
 	hub := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(hub.Close)

@@ -48,7 +48,7 @@ func New(o Options) *Queue {
 type line struct {
 	taken   int
 	waiting int
-	turns   list.List         // of *party with somebody waiting, the next one first
+	turns   list.List         // of *party with waiting callers, the next one first
 	parties map[string]*party // by client, that have slots or wait
 }
 

@@ -133,8 +133,8 @@ func TestPerClient(t *testing.T) {
 	}
 }
 
-// TestRandom: never more than the slots are out, and all come back, whoever gives
-// up.
+// TestRandom: never more callers than slots are in, and all slots come back, even
+// if callers give up.
 func TestRandom(t *testing.T) {
 	q := New(Options{Slots: 3, PerClient: 2})
 	var out atomic.Int64

@@ -23,7 +23,7 @@ var allowed = map[string][]string{
 	"blobstore/cache":     {"blobstore"},
 	"bench":               {},
 	"auth":                {"augment", "internal/flight"},
-	// Clouds: their SDKs reach nobody but cmd.
+	// Clouds: only cmd may import packages that use their SDKs.
 	"auth/internal/cloud":           {"auth", "augment", "internal/flight"},
 	"auth/internal/cloud/cloudtest": {"auth/internal/cloud", "auth", "augment", "internal/flight"},
 	"auth/ecr":                      {"auth/internal/cloud", "auth", "augment", "internal/flight"},

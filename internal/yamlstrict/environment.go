@@ -12,7 +12,7 @@ import (
 // Environment stores the variables that begin with the prefix in the struct that
 // into points to. Lists and maps are given whole, as YAML or JSON; an empty
 // variable counts as not set. A variable with the prefix that is no key is a
-// problem, unless ignore says that it is somebody else's.
+// problem, unless ignore says that it belongs to another program.
 func (d *Decoder) Environment(prefix string, environ map[string]string, ignore func(name, value string) bool, into any) {
 	keys := map[string]Setting{}
 	for _, s := range Settings(reflect.ValueOf(into).Elem()) {
