@@ -9,6 +9,7 @@
 //	repository.go  a registry's answers as checked objects
 //	stream.go      a part of a blob, made of as many answers as it takes
 //	fetch.go       a layer at a URL
+//	pace.go        how slowly a layer may come
 //	checklogin.go  whether a registry accepts a password
 //	client.go      what is configured
 //	policy.go      which repositories may be read

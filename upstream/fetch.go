@@ -9,8 +9,8 @@ import (
 
 // Fetch opens what is at an http or https URL, a layer, and returns its size or
 // -1. It sends no credentials, and connects where image names may lead: to
-// public addresses and listed hosts. Reading fails when the body is cut off or
-// nothing arrives for a minute. Errors are *Error, or the context's when it was
+// public addresses and listed hosts. Reading fails when the body is cut off, nothing
+// arrives for a minute, or less than 16 KiB/s. Errors are *Error, or the context's when it was
 // canceled.
 func (c *Client) Fetch(ctx context.Context, rawURL string) (io.ReadCloser, int64, error) {
 	cl := &call{op: "fetch layer", name: RedactURL(rawURL)}
@@ -29,5 +29,5 @@ func (c *Client) Fetch(ctx context.Context, rawURL string) (io.ReadCloser, int64
 		discard(resp.Body)
 		return nil, 0, cl.refused(resp)
 	}
-	return resp.Body, resp.ContentLength, nil
+	return &paced{ReadCloser: resp.Body, call: cl, host: resp.Request.URL.Host}, resp.ContentLength, nil
 }

@@ -137,7 +137,7 @@ func (r *Repository) Blob(ctx context.Context, d ocispec.Descriptor) (augment.Ob
 }
 
 // Layer opens a blob for reading from its start. Nothing is verified, and the
-// caller may close it at any point.
+// caller may close it at any point. Reading fails as that of Fetch does.
 func (r *Repository) Layer(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
 	c := r.call("pull blob", "@"+d.Digest.String())
 	c.verified = true
@@ -148,7 +148,7 @@ func (r *Repository) Layer(ctx context.Context, d ocispec.Descriptor) (io.ReadCl
 	if err != nil {
 		return nil, err
 	}
-	return resp.Body, nil
+	return &paced{ReadCloser: resp.Body, call: c, host: resp.Request.URL.Host}, nil
 }
 
 // BlobHead returns the headers of the registry's answer to HEAD for a blob.
