@@ -12,6 +12,7 @@ import (
 
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/budget"
 )
 
 // IncludedLayers returns the layers of an image that is to be laid over
@@ -101,6 +102,11 @@ func (l *Layers) Image(ctx context.Context, identity, location string, want Expe
 func (l *Layers) blob(ctx context.Context, target auth.Target, want Expected) (augment.Layer, error) {
 	name := fmt.Sprintf("docker://%s/v2/%s %s", target.Registry, target.Repository, target.Identity)
 	return l.once(ctx, layerRecord(name, want.Digest), want, func(ctx context.Context) (augment.Layer, error) {
+		done, err := budget.From(ctx).Hold(budget.Fetches, 1)
+		if err != nil {
+			return augment.Layer{}, err
+		}
+		defer done()
 		body, err := l.upstream.Repository(target).Layer(ctx, ocispec.Descriptor{Digest: want.Digest})
 		if err != nil {
 			return augment.Layer{}, err

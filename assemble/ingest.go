@@ -16,10 +16,10 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/budget"
 	"github.com/waveproxy/waveproxy/internal/flight"
 	"github.com/waveproxy/waveproxy/upstream"
 )
@@ -48,7 +48,7 @@ type Layers struct {
 	upstream *upstream.Client
 	tempDir  string
 	maxSize  int64
-	fetches  singleflight.Group
+	fetches  flight.Group[augment.Layer]
 }
 
 // fetchTimeout bounds one remote layer, from the first byte to the store.
@@ -80,12 +80,13 @@ func (l *Layers) Remote(ctx context.Context, url string, want Expected) (augment
 }
 
 // once returns the layer of a record, or has it fetched, by one request for
-// any number of callers, and makes the record.
+// any number of callers, and makes the record. The fetch ends soon after the last
+// caller has left.
 func (l *Layers) once(ctx context.Context, name string, want Expected, fetch func(context.Context) (augment.Layer, error)) (augment.Layer, error) {
 	if layer, err := l.known(ctx, name, want); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return layer, err
 	}
-	return flight.Do(ctx, &l.fetches, name+fmt.Sprint(want), fetchTimeout, func(ctx context.Context) (augment.Layer, error) {
+	return l.fetches.Do(ctx, name+fmt.Sprint(want), fetchTimeout, func(ctx context.Context) (augment.Layer, error) {
 		layer, err := fetch(ctx)
 		if err != nil {
 			return augment.Layer{}, err
@@ -128,6 +129,11 @@ func (l *Layers) known(ctx context.Context, name string, want Expected) (augment
 }
 
 func (l *Layers) fetch(ctx context.Context, url string, want Expected) (augment.Layer, error) {
+	done, err := budget.From(ctx).Hold(budget.Fetches, 1)
+	if err != nil {
+		return augment.Layer{}, err
+	}
+	defer done()
 	body, size, err := l.upstream.Fetch(ctx, url)
 	if err != nil {
 		return augment.Layer{}, fmt.Errorf("fetch layer: %w", err)
