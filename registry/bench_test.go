@@ -24,9 +24,9 @@ import (
 	"github.com/waveproxy/waveproxy/upstream"
 )
 
-// BenchmarkServe answers requests over a connection that is kept. Client and
-// upstream allocate next to nothing, so the allocations are the server's, those
-// of net/http included.
+// BenchmarkServe answers requests over one connection. Client and upstream
+// allocate next to nothing, so the measured allocations are the server's,
+// including net/http's.
 func BenchmarkServe(b *testing.B) {
 	const token = auth.Token("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
 	store, err := blobstore.NewDir(b.TempDir())
@@ -96,7 +96,7 @@ func BenchmarkServe(b *testing.B) {
 	}
 }
 
-// readAnswer reads a header and size bytes after it.
+// readAnswer reads a header and the size bytes after it.
 func readAnswer(r io.Reader, buffer []byte, size int64) error {
 	n, end := 0, -1
 	for end < 0 {
@@ -120,7 +120,8 @@ func readAnswer(r io.Reader, buffer []byte, size int64) error {
 	return nil
 }
 
-// serveFixed answers every request with the same body, and returns where.
+// serveFixed starts a server that answers every request with the body, and
+// returns its address.
 func serveFixed(b *testing.B, body []byte) string {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -159,7 +160,7 @@ func serveFixed(b *testing.B, body []byte) string {
 	return listener.Addr().String()
 }
 
-// oneToken knows one token.
+// oneToken opens one token and refuses all others.
 type oneToken struct {
 	token auth.Token
 	grant *auth.Grant

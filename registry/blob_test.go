@@ -66,8 +66,8 @@ func TestUpstreamBlob(t *testing.T) {
 	}
 }
 
-// TestHeadersDoNotPass: headers of a client do not reach the upstream, nor headers
-// of the upstream the client.
+// TestHeadersDoNotPass: a client's headers do not reach the upstream, and the
+// upstream's headers do not reach the client.
 func TestHeadersDoNotPass(t *testing.T) {
 	f := newFixture(t)
 	resp, _, err := f.do(t, "GET", f.url(), "Authorization", "Bearer ours", "Cookie", "a=b", "X-Forwarded-For", "10.1.1.1", "Referer", "http://x", "Accept-Encoding", "gzip", "If-Match", "x")

@@ -154,8 +154,8 @@ func TestCacheIsNoPermission(t *testing.T) {
 	}
 }
 
-// TestProofIsAskedOnce: what the registry allowed is not asked again for a while,
-// and one HEAD serves all requests that wait for it.
+// TestProofIsAskedOnce: a permission is not requested again for a while, and one
+// HEAD serves all requests that wait for it.
 func TestProofIsAskedOnce(t *testing.T) {
 	n := newCacheNetwork(t)
 	if _, err := n.get(ann); err != nil {

@@ -51,7 +51,7 @@ type failing struct{}
 
 func (*failing) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
-// writerTo takes left bytes, and once waits after slowAfter of them.
+// writerTo accepts left bytes, and waits once after slowAfter of them.
 type writerTo struct{ left, slowAfter, taken int }
 
 func (w *writerTo) Write(p []byte) (int, error) {

@@ -101,7 +101,7 @@ func (net *network) clock() time.Time {
 	return net.now
 }
 
-// advance moves the clock on.
+// advance moves the clock forward.
 func (net *network) advance(d time.Duration) {
 	net.mu.Lock()
 	defer net.mu.Unlock()

@@ -51,7 +51,7 @@ func TestNamedPinned(t *testing.T) {
 	if n := net.records.written(); n != 3 {
 		t.Errorf("%d records for a manifest of one layer, want 3", n)
 	}
-	// Another server, which has answered no request yet, has them, too.
+	// A new server has them, too.
 	other := net.start()
 	for _, path := range []string{"blobs/" + layer.Digest().String(), "blobs/" + config.Digest().String(), "manifests/" + child.Digest().String(), "manifests/" + root} {
 		if a := other.do("HEAD", "tools/library/app/"+path); a.status != 200 {
@@ -63,8 +63,8 @@ func TestNamedPinned(t *testing.T) {
 		t.Error("records were written again")
 	}
 
-	// Counted once for each document that was got, and only where something would
-	// have been added.
+	// Each fetched document counts once, and only if the recipe would have added
+	// something.
 	untouched := func() (n int) {
 		for _, q := range s.seen {
 			if q.Untouched {
@@ -167,7 +167,7 @@ func TestNamedUnknownDigests(t *testing.T) {
 	if n := net.records.written(); n != 0 {
 		t.Errorf("%d records, want none", n)
 	}
-	// A client that is over its limit can finish the pull that it has begun.
+	// A client over its limit can finish a pull that it has begun.
 	if a := s.do("GET", "tools/library/app/blobs/"+net.layer.Digest.String()); a.status != 200 {
 		t.Errorf("status %d", a.status)
 	}

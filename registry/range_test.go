@@ -58,7 +58,7 @@ func FuzzRange(f *testing.F) {
 	})
 }
 
-// sized is a content of that many bytes, which cannot be read.
+// sized is a content with a size and without bytes.
 type sized int64
 
 func (s sized) Read([]byte) (int, error) { return 0, io.EOF }

@@ -74,8 +74,8 @@ func TestParseRouteRefuses(t *testing.T) {
 	}
 }
 
-// FuzzParseRoute checks that what is accepted is exactly what its parts say,
-// so that no other spelling of a path reaches a handler.
+// FuzzParseRoute checks that an accepted path is exactly the join of its parts,
+// so that no other spelling of it reaches a handler.
 func FuzzParseRoute(f *testing.F) {
 	f.Add("/v2/wt/" + string(testToken) + "/library/ubuntu/manifests/24.04")
 	f.Add("/wt/" + string(testToken) + "/v2/library/ubuntu/blobs/" + string(testDigest))

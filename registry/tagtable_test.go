@@ -63,7 +63,7 @@ func TestNamedTagRequests(t *testing.T) {
 	}
 	net.WantAnyOrder(t, "HEAD "+appManifests+"1", "GET "+appManifests+"1",
 		"GET "+appManifests+two.Images[0].Manifest.Digest().String(), "GET /v2/library/app/blobs/"+two.Images[0].Config.Digest().String())
-	// What was advertised stays good.
+	// Advertised digests can still be pulled.
 	pull(t, "tools/library/app", first.digest().String(), s)
 }
 
@@ -221,7 +221,8 @@ func TestNamedTagRefused(t *testing.T) {
 				}
 			}
 			net.WantAnyOrder(t, "HEAD "+appManifests+"1")
-			// Not even when the upstream is down afterwards, at any server.
+			// This holds at every server, even when the upstream is down
+			// afterwards.
 			net.Answer(upstreamtest.Status(503, "Retry-After", "3600"))
 			net.advance(refusedTTL)
 			for _, r := range []*replica{s, other, net.start()} {
@@ -302,7 +303,7 @@ func TestNamedTagUnfit(t *testing.T) {
 	net := newNetwork(t)
 	s := net.start()
 	config := net.PutBlob("library/app", upstreamtest.Object{MediaType: ocispec.MediaTypeImageConfig, Data: []byte(`{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["x"]}}`)})
-	// More than is kept in memory.
+	// More tags than are kept in memory.
 	large := strings.Repeat("x", 128<<10)
 	net.PutManifest("library/app", upstreamtest.Object{MediaType: ocispec.MediaTypeImageManifest, Data: []byte(`{"schemaVersion":2,"config":` + string(encode(t, config.Descriptor())) + `,"layers":[{"digest":"abc","size":1}],"annotations":{"a":"` + large + `"}}`)}, "1")
 	for range 5 {

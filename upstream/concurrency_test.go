@@ -27,8 +27,8 @@ func TestConcurrencyOption(t *testing.T) {
 	}
 }
 
-// All hops of a call are on one host, which takes one request at a time: none
-// may wait for another of the same call.
+// All hops of a call are on one host with one slot: no hop may wait for another
+// hop of the same call.
 func TestOneSlotIsEnough(t *testing.T) {
 	b := &bearer{password: "hunter2"}
 	s := newServer(t, func(w http.ResponseWriter, r *http.Request) {

@@ -50,7 +50,7 @@ func TestUnlistedHosts(t *testing.T) {
 		"168.63.129.16",
 	} {
 		t.Run(host, func(t *testing.T) {
-			// That another port of the machine is listed changes nothing.
+			// A listed port of the machine does not allow its other ports.
 			c, delays := newClient(t, listed(elsewhere))
 			forbidden(t, c, delays, host, func() error {
 				_, err := c.Repository(auth.Target{Registry: host, Repository: "a"}).Manifest(t.Context(), "1.0")
@@ -66,7 +66,7 @@ func TestUnlistedHosts(t *testing.T) {
 	elsewhere.WantRequests(t)
 }
 
-// The decision falls before the connection is attempted, not after.
+// The address is checked before the connection is attempted, not after.
 func TestGuardRefusesBeforeConnecting(t *testing.T) {
 	g := newGuard(nil)
 	if err := g.public.Control("tcp4", "169.254.169.254:80", nil); !errors.Is(err, ErrForbiddenAddress) {
@@ -153,7 +153,7 @@ func TestListedRegistrySendsUsToUnlistedHost(t *testing.T) {
 	}
 }
 
-// What a listed host has on other paths than a registry's is not for strangers.
+// An unlisted registry cannot lead the server to other paths of a listed host.
 func TestStrangersCannotLeadToListedHosts(t *testing.T) {
 	internal := newServer(t, serveManifest)
 	for name, handler := range map[string]http.HandlerFunc{
@@ -168,8 +168,8 @@ func TestStrangersCannotLeadToListedHosts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			stranger := newServer(t, handler)
 			c, delays := newClient(t, listed(internal))
-			// For this test the stranger's address counts as public, and it is
-			// reached without TLS.
+			// For this test the unlisted registry's address counts as public, and
+			// the registry has no TLS.
 			c.registries["stranger.example"], _ = url.Parse(stranger.URL)
 			guarded := c.hops.guard.public.Control
 			c.hops.guard.public.Control = func(network, address string, conn syscall.RawConn) error {

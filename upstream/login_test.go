@@ -71,7 +71,7 @@ func (b *bearer) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// start runs both on one server.
+// start runs the registry and the login service on one server.
 func (b *bearer) start(t *testing.T) *upstreamtest.Registry {
 	s := newServer(t, b.serve)
 	b.realm = s.URL + "/token"

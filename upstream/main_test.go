@@ -33,7 +33,7 @@ func startServer(t *testing.T, h http.HandlerFunc, start func(*httptest.Server))
 	return s
 }
 
-// newClient returns a client that takes note of its pauses instead of taking them.
+// newClient returns a client whose pauses are recorded and skipped.
 func newClient(t *testing.T, o Options) (*Client, *upstreamtest.Pauses) {
 	t.Helper()
 	pauses := &upstreamtest.Pauses{}
@@ -114,7 +114,7 @@ func manifestError(t *testing.T, c *Client, target auth.Target) error {
 	return err
 }
 
-// The answers that most tests give.
+// The answers of most tests.
 var status, inTurn = upstreamtest.Status, upstreamtest.InTurn
 
 func keychain(credential auth.Credential) auth.Keychain {

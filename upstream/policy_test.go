@@ -89,8 +89,8 @@ func TestPolicy(t *testing.T) {
 	}
 }
 
-// silent makes every look at DNS and every connection of the client a failure
-// of the test.
+// silent makes the test fail at every DNS query and every connection of the
+// client.
 func silent(t *testing.T, c *Client) {
 	touched := func(context.Context, string, string) (net.Conn, error) {
 		t.Error("the network was touched")
@@ -170,7 +170,8 @@ func TestDeniedRegistryIsNoHostForLayers(t *testing.T) {
 			s.WantRequests(t)
 		})
 	}
-	// Where a registry that is allowed keeps its blobs is its own matter.
+	// The policy does not apply to the hosts where an allowed registry keeps its
+	// blobs.
 	o.Deny = patterns(t, "example.org")
 	c, _ := newClient(t, o)
 	layer, err := c.Repository(auth.Target{Registry: "example.net", Repository: "a"}).Layer(t.Context(), blobDesc)
@@ -187,7 +188,7 @@ func TestPatternThatIsNone(t *testing.T) {
 	}
 }
 
-// TestPermit: what an identity may have read for it is asked before any I/O.
+// TestPermit: the identity's permission is checked before any I/O.
 func TestPermit(t *testing.T) {
 	s := newServer(t, status(500))
 	o := listed(s)

@@ -150,7 +150,8 @@ func TestQueueLeftWhileWaiting(t *testing.T) {
 	})
 }
 
-// A slot that comes in the moment its waiter leaves goes to the next one.
+// A slot that becomes free in the moment its waiter leaves goes to the next
+// waiter.
 func TestQueueSlotForWhoHasLeft(t *testing.T) {
 	for _, next := range []bool{false, true} {
 		q := newQueue(1)

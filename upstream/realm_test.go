@@ -15,7 +15,8 @@ import (
 	"github.com/waveproxy/waveproxy/auth"
 )
 
-// logins are the kinds of credential by how a token is asked for with them.
+// logins are the kinds of credential, which differ in the form of the token
+// request.
 var logins = map[string]auth.Credential{
 	"anonymous":      {},
 	"password":       {Username: "ci", Password: "hunter2"},
@@ -51,7 +52,8 @@ func TestRealmOutOfTLS(t *testing.T) {
 					Keychain: keychain(credential),
 				})
 				wantError(t, manifestError(t, c, image), Forbidden, "refusing to go where", test.says)
-				// By digest, where a redirect of the registry could leave TLS.
+				// By digest, because a redirect of such a request could leave
+				// TLS.
 				_, err := c.Repository(image).Manifest(t.Context(), digest.FromBytes(manifestBody).String())
 				wantError(t, err, Forbidden, test.says)
 				plain.WantRequests(t)
@@ -63,7 +65,7 @@ func TestRealmOutOfTLS(t *testing.T) {
 	}
 }
 
-// A login service may send us on, but not our credentials.
+// A login service may redirect the server, but the credentials must stay.
 func TestRealmRedirectLeavesCredentialsBehind(t *testing.T) {
 	for login, credential := range logins {
 		for _, code := range []int{301, 302, 303, 307, 308} {
@@ -100,7 +102,7 @@ func TestRealmRedirectLeavesCredentialsBehind(t *testing.T) {
 	}
 }
 
-// Within its origin a login service may move.
+// A login service may redirect within its origin.
 func TestRealmRedirectKeepsCredentials(t *testing.T) {
 	for login, credential := range logins {
 		t.Run(login, func(t *testing.T) {
@@ -128,9 +130,9 @@ func TestRealmRedirectKeepsCredentials(t *testing.T) {
 	}
 }
 
-// An origin is scheme, host and port; where one of them differs, nothing of
-// the login arrives. Names and ports are made up: whatever is dialed, the two
-// servers answer, one with TLS and one without.
+// An origin is scheme, host and port. If one of them differs, no part of the
+// login is sent. Names and ports are invented: every connection reaches one of
+// two servers, one with TLS and one without.
 func TestAuthorizationStaysWithItsOrigin(t *testing.T) {
 	basic := "Basic " + base64.StdEncoding.EncodeToString([]byte("ci:hunter2"))
 	for name, test := range map[string]struct {

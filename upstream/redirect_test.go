@@ -13,8 +13,8 @@ import (
 	"github.com/waveproxy/waveproxy/upstream/upstreamtest"
 )
 
-// storage is where a registry redirects to. Like S3 it takes a signature or an
-// Authorization header, not both.
+// storage is the target of a registry's redirects. Like S3 it accepts a signature
+// or an Authorization header, but not both.
 func storage(t *testing.T, h http.HandlerFunc) *upstreamtest.Registry {
 	return newServer(t, func(w http.ResponseWriter, r *http.Request) {
 		for _, name := range []string{"Authorization", "Referer", "Cookie"} {
@@ -144,8 +144,7 @@ func TestRefusedRedirects(t *testing.T) {
 	})
 }
 
-// What no digest vouches for must not travel in the clear when it was asked for
-// over TLS.
+// An answer that no digest verifies must not leave TLS after a request over TLS.
 func TestRedirectOutOfTLS(t *testing.T) {
 	plain := newServer(t, serveManifest)
 	secure := startServer(t, func(w http.ResponseWriter, r *http.Request) {
@@ -169,8 +168,8 @@ func TestRedirectOutOfTLS(t *testing.T) {
 	plain.WantRequests(t, "GET /x", "GET /x")
 }
 
-// A storage that refuses a signature says nothing about the user's credential,
-// and one that fails is retried and named, without the signature.
+// A storage's refusal of a signature says nothing about the user's credential. A
+// storage that fails is retried, and the error names it without the signature.
 func TestFailingStorage(t *testing.T) {
 	tests := []struct {
 		handler http.HandlerFunc
@@ -199,7 +198,7 @@ func TestFailingStorage(t *testing.T) {
 	}
 }
 
-// Nor does it say anything about a login that was good a moment ago.
+// A storage that refuses or fails does not end a cached login.
 func TestFailingStorageCostsNoLogin(t *testing.T) {
 	for _, code := range []int{400, 401, 403} {
 		s3 := storage(t, status(code))

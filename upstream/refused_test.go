@@ -83,8 +83,8 @@ func TestFailingKeychain(t *testing.T) {
 	}
 }
 
-// What a person can do about an image that cannot be pulled differs; so must
-// what they are told.
+// Each cause of a failed pull has another remedy, so each must have its own
+// message.
 func TestEveryTroubleHasItsMessage(t *testing.T) {
 	private, empty := newServer(t, ecr), newServer(t, status(404))
 	down, secure := newServer(t, serveManifest), startServer(t, serveManifest, (*httptest.Server).StartTLS)

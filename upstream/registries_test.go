@@ -14,7 +14,7 @@ import (
 	"github.com/waveproxy/waveproxy/auth"
 )
 
-// shape is how a kind of registry asks for a login.
+// shape is the form in which a kind of registry asks for a login.
 type shape struct {
 	name       string
 	challenges []string // of the 401 for team/app; %s is the login service's URL
@@ -61,7 +61,7 @@ var shapes = []shape{
 		false, "/oauth2/token", "scope=" + pull + "&service=team.azurecr.io", `{"access_token":"%[1]s"}`, true, 50 * time.Second},
 }
 
-// standIn is a registry of a shape that wants one kind of login.
+// standIn is a registry of a shape that requires one kind of login.
 type standIn struct {
 	shape
 	t          *testing.T
@@ -115,8 +115,8 @@ func (s *standIn) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Every shape takes three requests to log in, one while the token lives, and
-// three again when it has expired.
+// With every shape, a pull costs three requests at the login, one while the token
+// lives, and three again when it has expired.
 func TestRegistries(t *testing.T) {
 	basic := "Basic " + base64.StdEncoding.EncodeToString([]byte("ci:hunter2"))
 	for _, login := range []struct {

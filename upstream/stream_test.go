@@ -18,7 +18,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// bigBlob is larger than the progress that counts.
+// bigBlob is larger than the progress that resets the attempts.
 var bigBlob = func() []byte {
 	data := make([]byte, 3<<20)
 	rng := rand.NewChaCha8([32]byte{1})
@@ -28,7 +28,7 @@ var bigBlob = func() []byte {
 
 var bigDesc = ocispec.Descriptor{Digest: digest.FromBytes(bigBlob), Size: int64(len(bigBlob))}
 
-// whole serves the blob as it should be.
+// whole serves the blob without faults.
 func whole(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(bigBlob))
 }
@@ -60,7 +60,7 @@ func ignoringRange(h http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// otherRange answers every range with another one.
+// otherRange answers every request for a range with another range.
 func otherRange(contentRange string, from, to int) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Range") == "" {
@@ -73,7 +73,7 @@ func otherRange(contentRange string, from, to int) http.HandlerFunc {
 	}
 }
 
-// lying sends n bytes and says it has the blob.
+// lying sends n bytes and claims that they are the blob.
 func lying(n int, sayLength bool) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if sayLength {
@@ -178,8 +178,8 @@ func TestStreamEnds(t *testing.T) {
 	}
 }
 
-// TestStreamHonoursRetryAfter: what an upstream asks for in the middle of a blob
-// is waited for, up to a minute.
+// TestStreamHonoursRetryAfter: a stream waits as long as the upstream asks in the
+// middle of a blob, up to a minute.
 func TestStreamHonoursRetryAfter(t *testing.T) {
 	limited := func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", "20")

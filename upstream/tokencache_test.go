@@ -54,7 +54,7 @@ func TestExpiredTokenIsReplacedOnce(t *testing.T) {
 	}{
 		"401 with a challenge":       {&bearer{}, []string{t1, token, t2}},
 		"401 that has another scope": {&bearer{scope: "repository:user/image:pull"}, []string{t1, token, t2}},
-		// It has to be asked for the challenge.
+		// The challenge costs a request.
 		"401 without a challenge": {&bearer{bare: 401}, []string{t1, plain, token, t2}},
 		"400":                     {&bearer{bare: 400}, []string{t1, plain, token, t2}},
 		"403":                     {&bearer{bare: 403}, []string{t1, plain, token, t2}},
@@ -109,8 +109,8 @@ func TestFreshTokenIsRefusedOnce(t *testing.T) {
 	}
 }
 
-// That a server's tokens live for seconds, by its own words or in fact, makes
-// pulls slower at most.
+// Tokens that live for seconds, announced or not, make pulls slower but do not
+// fail them.
 func TestShortLivedTokens(t *testing.T) {
 	for _, seconds := range []int{-1, 0, 1, 5} {
 		t.Run(fmt.Sprint(seconds), func(t *testing.T) {
@@ -172,7 +172,7 @@ func TestLoginOutlivesItsFirstCaller(t *testing.T) {
 	}
 }
 
-// keychainFunc is a keychain in one function.
+// keychainFunc is a function as a keychain.
 type keychainFunc func(auth.Target) (auth.Credential, error)
 
 func (f keychainFunc) Credential(_ context.Context, t auth.Target) (auth.Credential, error) {
@@ -224,8 +224,8 @@ func TestTargetsShareNoToken(t *testing.T) {
 	}
 }
 
-// Two tenants of one registry with one user name there: the login service
-// answers only when both are asking, so neither can have used the other's login.
+// Two tenants have the same user name at one registry. The login service answers
+// only when both ask, so neither can have used the other's login.
 func TestTenantsWithTheSameUserShareNothing(t *testing.T) {
 	var both sync.WaitGroup
 	both.Add(2)

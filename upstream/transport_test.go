@@ -31,7 +31,7 @@ func serveBlob(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, strings.NewReader(blobData))
 }
 
-// blobRequest is a request for the blob and its answer, whatever the status.
+// blobRequest requests the blob and returns the answer with any status.
 func blobRequest(t *testing.T, c *Client, method string, h http.Header) (*http.Response, error) {
 	t.Helper()
 	r := c.Repository(image)

@@ -22,7 +22,7 @@ func Status(code int, header ...string) http.HandlerFunc {
 	}
 }
 
-// InTurn answers with one handler after the other, and then always with the last.
+// InTurn answers with each handler once, in order, and then always with the last.
 func InTurn(handlers ...http.HandlerFunc) http.HandlerFunc {
 	var n atomic.Int32
 	return func(w http.ResponseWriter, req *http.Request) {
@@ -41,7 +41,7 @@ func Reset(w http.ResponseWriter, _ *http.Request) {
 	conn.Close()
 }
 
-// HangUp closes the connection, where the answer had got to.
+// HangUp closes the connection in the middle of the answer.
 func HangUp(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 
 // Silence gives no answer until the client leaves.

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Pauses takes note of pauses instead of taking them. It is safe for concurrent use.
+// Pauses records pauses and skips them. It is safe for concurrent use.
 type Pauses struct {
 	mu  sync.Mutex
 	all []time.Duration

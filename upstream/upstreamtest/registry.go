@@ -1,9 +1,9 @@
-// Package upstreamtest is a registry on loopback for tests. It serves what a test
-// puts there, lists the requests that reach it and answers otherwise when told to.
-// It uses no code of the packages under test.
+// Package upstreamtest is a registry on loopback for tests. It serves the objects
+// that a test puts there, lists its requests, and can give other answers. It uses
+// no code of the packages under test.
 //
-// Files: registry.go (Registry), object.go (what it serves), answers.go (answers that
-// go wrong), pauses.go (Pauses).
+// Files: registry.go (Registry), object.go (its objects), answers.go (faulty
+// answers), pauses.go (Pauses).
 package upstreamtest
 
 import (
@@ -51,16 +51,16 @@ func NewUnstarted(t testing.TB) *Registry {
 // Host returns the registry's host:port.
 func (r *Registry) Host() string { return r.Listener.Addr().String() }
 
-// Answer has every request answered by h. With nil, the registry serves again what
-// it has.
+// Answer has every request answered by h. With nil, the registry serves its
+// objects again.
 func (r *Registry) Answer(h http.HandlerFunc) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.answer = h
 }
 
-// AnswerAt has requests of one path ("/v2/…") answered by h. With nil, the registry
-// serves again what it has there.
+// AnswerAt has requests of one path ("/v2/…") answered by h. With nil, the
+// registry serves its object there again.
 func (r *Registry) AnswerAt(path string, h http.HandlerFunc) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -91,7 +91,7 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// ServeHTTP answers as a registry that has the object does, ranges included.
+// ServeHTTP answers like a registry that has the object, ranges included.
 func (o Object) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if o.MediaType != "" {
 		w.Header().Set("Content-Type", o.MediaType)
