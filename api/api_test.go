@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestEveryRoute: a path of the table takes its methods and tells them to
-// others.
+// TestEveryRoute: each path of the table takes its methods. The refusal of other
+// methods names them.
 func TestEveryRoute(t *testing.T) {
 	_, h := newAPI()
 	methods := map[string][]string{}
@@ -39,7 +39,8 @@ func TestEveryRoute(t *testing.T) {
 	}
 }
 
-// TestNoSuchEndpoint: clients do not follow redirects, so nothing is one.
+// TestNoSuchEndpoint: no answer is a redirect, because clients do not follow
+// them.
 func TestNoSuchEndpoint(t *testing.T) {
 	_, h := newAPI()
 	for _, path := range []string{
@@ -53,8 +54,8 @@ func TestNoSuchEndpoint(t *testing.T) {
 	}
 }
 
-// TestJobs: clients ask for builds only where one was promised, and take 404
-// for an answer.
+// TestJobs: the answer about builds is 404, which clients understand. They ask
+// only about builds that a server has promised.
 func TestJobs(t *testing.T) {
 	_, h := newAPI()
 	for _, path := range []string{"builds/bd-1_0", "builds/bd-1_0/status", "mirrors/mr-1", "mirrors/mr-1/logs", "scans/sc-1", "scans/sc-1/spdx"} {
@@ -83,7 +84,7 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// TestUnmappedErrors stay in the log.
+// TestUnmappedErrors: the text of an unmapped error is only in the log.
 func TestUnmappedErrors(t *testing.T) {
 	f, h := newAPI()
 	f.err = errors.New("open /var/lib/secret: permission denied")

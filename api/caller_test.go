@@ -14,7 +14,7 @@ import (
 	"github.com/waveproxy/waveproxy/ratelimit"
 )
 
-// passwords are fixed, and not hashed.
+// passwords is a check of fixed passwords without hashes.
 type passwords map[string]string
 
 func (p passwords) Check(_ context.Context, user, password string) error {
@@ -37,7 +37,7 @@ func withTokens(t *testing.T) func(*Options) {
 	return func(o *Options) { o.Bearer = auth.FirstBearer(static, issuerDown{}) }
 }
 
-// issuerDown cannot check what looks like a JSON web token.
+// issuerDown cannot check passwords that look like JSON web tokens.
 type issuerDown struct{}
 
 func (issuerDown) Identity(_ context.Context, token string) (string, error) {
@@ -111,8 +111,8 @@ func TestEveryEndpointThatWorksWantsALogin(t *testing.T) {
 	}
 }
 
-// TestNoBodyIsReadWithoutALogin: 32 MiB from every address is what a login is to
-// prevent. Only the beginning is read for a token there.
+// TestNoBodyIsReadWithoutALogin: a login must prevent 32 MiB from every address.
+// Only the beginning of a body is read, because it may have a token.
 func TestNoBodyIsReadWithoutALogin(t *testing.T) {
 	for name, test := range map[string]struct {
 		with          func(*Options)
@@ -147,7 +147,7 @@ func TestNoBodyIsReadWithoutALogin(t *testing.T) {
 	}
 }
 
-// countingReader begins as told and does not end.
+// countingReader is an endless body with the given beginning.
 type countingReader struct {
 	begins string
 	read   int
@@ -165,7 +165,8 @@ func (c *countingReader) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestOneLogin: comparing a password or a token costs time, so it is done once.
+// TestOneLogin: a request's password or token is compared once, because comparing
+// costs time.
 func TestOneLogin(t *testing.T) {
 	for name, test := range map[string]struct {
 		options       func(*Options, *countedLogins)
@@ -254,7 +255,7 @@ func TestLimits(t *testing.T) {
 			t.Errorf("Retry-After %q, want 1200", got)
 		}
 	}
-	// Users count, not the address they share.
+	// The limit is per user and not per shared address.
 	_, h = newAPI(three, withPasswords)
 	for i := range 4 {
 		ann := call(h, "POST", "/v1alpha2/container", body, "Authorization", basic("ann", "hunter2"))

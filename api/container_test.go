@@ -17,7 +17,8 @@ import (
 
 const container = "/v1alpha2/container"
 
-// TestSubmitShape holds the answer to what Nextflow and the wave CLI read.
+// TestSubmitShape: the answer has the members that Nextflow and the wave CLI
+// read.
 func TestSubmitShape(t *testing.T) {
 	for _, path := range []string{container, "/container-token"} {
 		_, h := newAPI()
@@ -29,7 +30,7 @@ func TestSubmitShape(t *testing.T) {
 	}
 }
 
-// TestFixtures replays what the real clients sent.
+// TestFixtures replays captured requests of the real clients.
 func TestFixtures(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.json")
 	if err != nil {
@@ -104,8 +105,8 @@ func platforms(req assemble.ImageRequest) string {
 	return strings.Join(list, " ")
 }
 
-// TestSubmitAccepts: clients send nulls, empty objects, numbers as strings and
-// members we do not know.
+// TestSubmitAccepts: nulls, empty objects, numbers as strings and unknown members
+// are accepted, because clients send them.
 func TestSubmitAccepts(t *testing.T) {
 	for name, test := range map[string]struct {
 		body      string
@@ -221,8 +222,8 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// TestWork is the order of everything that takes time: the layers as they were
-// given, then those of the included images, then the base image.
+// TestWork checks the order of the slow steps: the layers in the request's order,
+// then the layers of the included images, then the base image.
 func TestWork(t *testing.T) {
 	f, h := newAPI()
 	blob := "docker://quay.io/v2/org/tool/blobs/" + digest.FromString("blob").String()
@@ -246,7 +247,8 @@ func TestWork(t *testing.T) {
 	}
 }
 
-// TestIdentity: a caller is a name that stands for the token, the body's first.
+// TestIdentity: a caller's name is derived from its token. The body's token comes
+// first.
 func TestIdentity(t *testing.T) {
 	for _, test := range []struct{ body, authorization, want string }{
 		{"", "", ""},

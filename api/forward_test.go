@@ -43,7 +43,7 @@ func newWave(t *testing.T) (*wave, func(*Options)) {
 }
 
 // TestForward: the requests of conda users go to Wave byte for byte, and its
-// answer comes back as it is.
+// answer is returned unchanged.
 func TestForward(t *testing.T) {
 	for _, name := range []string{"nextflow-conda", "nextflow-freeze", "wavecli-containerfile"} {
 		for _, path := range []string{container, "/container-token"} {
@@ -64,7 +64,7 @@ func TestForward(t *testing.T) {
 	}
 }
 
-// TestForwardOnlyWhatIsNotOurs: everything else is ours to answer.
+// TestForwardOnlyWhatIsNotOurs: this server answers every other request itself.
 func TestForwardOnlyWhatIsNotOurs(t *testing.T) {
 	wave, forward := newWave(t)
 	_, h := newAPI(forward)
@@ -92,7 +92,7 @@ func TestForwardOnlyWhatIsNotOurs(t *testing.T) {
 	}
 }
 
-// TestForwardQuestions: clients poll for what was forwarded.
+// TestForwardQuestions: clients ask for the status of forwarded requests.
 func TestForwardQuestions(t *testing.T) {
 	for _, path := range []string{
 		container + "/9a1b2c3d4e5f", container + "/9a1b2c3d4e5f/status", "/container-token/9a1b2c3d4e5f",
@@ -109,7 +109,8 @@ func TestForwardQuestions(t *testing.T) {
 	}
 }
 
-// TestForwardAnswers: what the other server says is said on, but not followed.
+// TestForwardAnswers: the other server's answers reach the client. Redirects are
+// not followed.
 func TestForwardAnswers(t *testing.T) {
 	wave, forward := newWave(t)
 	_, h := newAPI(forward)
@@ -151,7 +152,7 @@ func TestForwardUnreachable(t *testing.T) {
 	checkError(t, call(h, "POST", container, `{"freeze":true}`), http.StatusBadGateway, host)
 }
 
-// TestForwardToItself ends after one round.
+// TestForwardToItself: a server that forwards to itself refuses after one round.
 func TestForwardToItself(t *testing.T) {
 	var h http.Handler
 	rounds := 0

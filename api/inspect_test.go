@@ -42,8 +42,8 @@ func TestInspectContainer(t *testing.T) {
 		"v1": false, "v2": true, "oci": true}}`, manifest.Digest, ociManifest, config.Digest))
 }
 
-// TestInspectSparse: what an image lacks is empty, and a time that is none is
-// left out, for clients fail on both.
+// TestInspectSparse: missing members of an image are empty, and an invalid time
+// is left out, because clients fail otherwise.
 func TestInspectSparse(t *testing.T) {
 	config := augment.NewObject("", []byte(`{"created": "yesterday", "config": null, "rootfs": {"type": "layers", "diff_ids": null}}`))
 	manifest := augment.NewObject("application/octet-stream", []byte(`{"schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.v2+json", "config": {}, "layers": null, "annotations": null}`))
@@ -100,7 +100,7 @@ func TestInspectRefuses(t *testing.T) {
 			t.Errorf("%+v went on to %q", test, f.calls)
 		}
 	}
-	// Image names are not bounded by what would have to be pulled from here.
+	// An inspected image's name may be longer than a name to pull.
 	f, h := newAPI()
 	f.err = &upstream.Error{Kind: upstream.NotFound, Op: "pull manifest", Name: "a"}
 	checkError(t, call(h, "POST", inspect, `{"containerImage":"`+strings.Repeat("a/", 105)+`a"}`), http.StatusNotFound, "does not exist")

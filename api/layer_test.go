@@ -36,7 +36,7 @@ func TestRefusesLayers(t *testing.T) {
 	}
 }
 
-// TestLayerErrors tell which layer, and keep what matters to clients.
+// TestLayerErrors: the error names the layer, and keeps the status and Retry-After.
 func TestLayerErrors(t *testing.T) {
 	const body = `{"containerImage":"a","containerConfig":{"layers":[{"location":"https://host/l.tar.gz"}]}}`
 	const include = `{"containerImage":"a","containerIncludes":["b"]}`

@@ -65,8 +65,7 @@ func TestLoginRefuses(t *testing.T) {
 	}
 }
 
-// TestLoginUnreachable: a registry that did not answer is not one that
-// refused.
+// TestLoginUnreachable: no answer of a registry is not a refusal.
 func TestLoginUnreachable(t *testing.T) {
 	f, h := newAPI()
 	f.err = &upstream.Error{Kind: upstream.Unreachable, Op: "log in to", Name: "quay.io", Host: "quay.io"}

@@ -22,8 +22,8 @@ import (
 	"github.com/waveproxy/waveproxy/ratelimit"
 )
 
-// fakes record what reaches them, in order, and answer as they are told. The
-// real ones are tested with the binary.
+// fakes record their calls, in order, and give the answers that a test sets. The
+// integration tests use the real ones.
 type fakes struct {
 	calls    []string
 	resolved []assemble.ImageRequest
@@ -81,7 +81,7 @@ func (f *fakes) Image(_ context.Context, identity, location string, want assembl
 	return augment.Layer{Digest: want.Digest}, f.called("image", identity, location)
 }
 
-// token has the form of ours.
+// token has the form of a real token.
 const token = auth.Token("cc2jfyafprq6y7r7v3ztw5cwhcsxwmqm3tbyb2i")
 
 var (
@@ -134,8 +134,8 @@ func call(h http.Handler, method, path, body string, header ...string) *httptest
 	return w
 }
 
-// checkError holds an error answer to its status, to what it must say, and to
-// the form that all have.
+// checkError checks an error answer: the status, the texts that it must have, and
+// the form of all errors.
 func checkError(t *testing.T, w *httptest.ResponseRecorder, status int, says string) {
 	t.Helper()
 	var body map[string]string
@@ -154,7 +154,7 @@ func checkError(t *testing.T, w *httptest.ResponseRecorder, status int, says str
 	}
 }
 
-// checkJSON holds an answer to a JSON document.
+// checkJSON compares an answer with a JSON document.
 func checkJSON(t *testing.T, w *httptest.ResponseRecorder, want string) {
 	t.Helper()
 	if w.Code != http.StatusOK || w.Header().Get("Content-Type") != "application/json" {
@@ -178,7 +178,7 @@ func canonical(t *testing.T, data []byte) string {
 	return string(data)
 }
 
-// fixture is a request as a real client sent it.
+// fixture returns a captured request of a real client.
 func fixture(t *testing.T, name string) string {
 	t.Helper()
 	data, err := os.ReadFile("testdata/" + name + ".json")

@@ -41,7 +41,7 @@ func openDocument(t *testing.T) object {
 	return doc
 }
 
-// TestDocumentHasEveryRoute, and no other.
+// TestDocumentHasEveryRoute: the document has every route and no others.
 func TestDocumentHasEveryRoute(t *testing.T) {
 	var want, got []string
 	for _, r := range (server{}).routes() {
@@ -71,7 +71,8 @@ func TestDocumentHasEveryRoute(t *testing.T) {
 	}
 }
 
-// TestDocumentReferences: all lead somewhere, and all components are used.
+// TestDocumentReferences: every reference has a target, and every component is
+// used.
 func TestDocumentReferences(t *testing.T) {
 	doc := openDocument(t)
 	used := map[string]bool{}
@@ -104,8 +105,8 @@ func TestDocumentReferences(t *testing.T) {
 	}
 }
 
-// TestDocumentExamples sends each example of a request through the handlers,
-// holds it to its schema, and to what the real client sent.
+// TestDocumentExamples sends each example of a request through the handlers, and
+// compares it with its schema and with a captured request.
 func TestDocumentExamples(t *testing.T) {
 	doc := openDocument(t)
 	schemas := part(t, doc, "components", "schemas")
@@ -164,8 +165,9 @@ func TestDocumentExamples(t *testing.T) {
 	}
 }
 
-// validate holds a value to a schema, as far as schemas of ours go. Members
-// that are not listed are reported, too: they should be.
+// validate returns how a value violates a schema. It knows the keywords that this
+// document uses. Unlisted members are violations, too, because the document
+// should list them.
 func validate(t *testing.T, where string, schemas, schema object, v any) {
 	t.Helper()
 	if choices := list(schema["oneOf"]); choices != nil {

@@ -10,13 +10,13 @@ import (
 	"github.com/waveproxy/waveproxy/containerconfig"
 )
 
-// errorBody is what front.WriteAPIError writes.
+// errorBody is the body that front.WriteAPIError writes.
 type errorBody struct {
 	Message string `json:"message"`
 }
 
-// wireTypes are what the API reads and writes; schemas have their names, and
-// the types they are made of are followed.
+// wireTypes are the types that the API reads and writes. Schemas have their
+// names. The test also follows the types of their members.
 var (
 	requestTypes = []any{SubmitRequest{}, InspectRequest{}, LoginRequest{}, WrappedLoginRequest{}}
 	answerTypes  = []any{SubmitResponse{}, ContainerStatus{}, ContainerRecord{}, TokenDescription{}, InspectResponse{}, ServiceInfo{}, Health{}, errorBody{}}

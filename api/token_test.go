@@ -15,7 +15,7 @@ import (
 	"github.com/waveproxy/waveproxy/auth"
 )
 
-// described is all that a token may stand for.
+// described is a grant with every member set.
 func described() auth.Description {
 	return auth.Description{Created: created, Expires: expires, Grant: &auth.Grant{
 		Image: "docker.io/library/ubuntu", Tag: "24.04", Base: digest.FromString("base"),
@@ -88,7 +88,7 @@ func withAdmin(t *testing.T) func(*Options) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// As htpasswd writes it.
+	// A hash in htpasswd's form.
 	return func(o *Options) {
 		if o.Admins, err = auth.NewPasswords(map[string]string{"ops": strings.Replace(string(hash), "$2a$", "$2y$", 1)}); err != nil {
 			t.Fatal(err)
@@ -135,8 +135,8 @@ func TestDelete(t *testing.T) {
 	}
 }
 
-// TestDeleteWithoutAdmins: all callers of the same request share its token, so
-// having it is no permission to end it.
+// TestDeleteWithoutAdmins: all callers with the same request share its token, so
+// having the token is no permission to end it.
 func TestDeleteWithoutAdmins(t *testing.T) {
 	f, h := newAPI()
 	w := call(h, "DELETE", "/container-token/"+string(token), "", "Authorization", basic("", ""))

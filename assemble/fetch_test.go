@@ -194,7 +194,7 @@ func TestLayersArePrivate(t *testing.T) {
 	if _, err := f.layers.Image(t.Context(), "ann", location, want); err != nil {
 		t.Fatal(err)
 	}
-	f.registry.AnswerAt(path, upstreamtest.Status(http.StatusUnauthorized)) // from now on, nobody may
+	f.registry.AnswerAt(path, upstreamtest.Status(http.StatusUnauthorized)) // from now on, the registry refuses every identity
 	if _, err := f.layers.Image(t.Context(), "ann", location, want); err != nil {
 		t.Errorf("the identity that took it in: %v", err)
 	}

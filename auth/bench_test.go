@@ -14,9 +14,9 @@ import (
 	"github.com/waveproxy/waveproxy/auth"
 )
 
-// BenchmarkOpen opens tokens: one that is in memory, as on every request of a
-// pull but the first; many in turn, so that each is read and decrypted anew; and
-// one with a wrong signature.
+// BenchmarkOpen opens tokens: a remembered token, as on every request of a pull
+// but the first; many in turn, so that each is read and decrypted anew; and a
+// token with a wrong signature.
 func BenchmarkOpen(b *testing.B) {
 	key, err := auth.ParseKey([]byte(base64.StdEncoding.EncodeToString(make([]byte, 32))))
 	if err != nil {
@@ -26,7 +26,7 @@ func BenchmarkOpen(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	// More than any cache holds.
+	// More tokens than any cache holds.
 	minted := make([]auth.Token, 5000)
 	for i := range minted {
 		minted[i], _, err = tokens.Mint(b.Context(), grant(i), 0)

@@ -116,7 +116,7 @@ func TestLoadOrCreateKeyAtOnce(t *testing.T) {
 	}
 }
 
-// A process that comes second must keep the first one's file.
+// Of two processes, the second must keep the first one's file.
 func TestCreateKeyKeepsExisting(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "key")
 	first, err := LoadOrCreateKey(path)

@@ -53,7 +53,8 @@ func TestCredentialIsZero(t *testing.T) {
 	}
 }
 
-// keychainFunc lets a test count and fail.
+// keychainFunc is a function as a keychain, so that tests can count calls and
+// make them fail.
 type keychainFunc func(Target) (Credential, error)
 
 func (f keychainFunc) Credential(_ context.Context, t Target) (Credential, error) { return f(t) }

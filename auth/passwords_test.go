@@ -314,7 +314,7 @@ func TestHtpasswdReloadUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	// As editors do it, so that no login sees half of it.
+	// Replaces the file as editors do, so that no login sees half of it.
 	f.write(t, f.path+".new", line)
 	if err := os.Rename(f.path+".new", f.path); err != nil {
 		t.Fatal(err)

@@ -190,7 +190,7 @@ func TestKeyRotation(t *testing.T) {
 	refused(t, openError(t, newTokens(t, records, c, oldKey), after), ErrUnknownToken, after)
 }
 
-// Ids have 4 bits, so two keys of one server may well share theirs.
+// Ids have 4 bits, so two keys of one server may have the same id.
 func TestKeysWithOneID(t *testing.T) {
 	first := testKey(t, 0)
 	second := testKey(t, 1)
@@ -218,7 +218,7 @@ func TestGrantIsEncrypted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// 8 bytes: shorter ones occur in a random text by chance.
+	// 8 bytes, because shorter texts occur in a random text by chance.
 	for i := range len(plain) - 7 {
 		if word := plain[i : i+8]; bytes.Contains(record, word) {
 			t.Errorf("the record shows %q", word)

@@ -76,7 +76,7 @@ func TestDirLayout(t *testing.T) {
 	}
 }
 
-// Every later store on the same directory has the blobs of an earlier one.
+// A store has the blobs of every earlier store on the same directory.
 func TestDirReopen(t *testing.T) {
 	dir := t.TempDir()
 	data := storetest.Bytes(1000, "reopen")

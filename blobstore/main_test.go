@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 }
 
 // child is a running child process. It prints one line on stdout when it reaches
-// the point of interest, and goes on when its stdin is closed.
+// the point of interest, and continues when its stdin is closed.
 type child struct {
 	cmd    *exec.Cmd
 	stdin  io.Closer

@@ -147,7 +147,7 @@ func testRecordConcurrent(t *testing.T, r records) {
 	wg.Wait()
 }
 
-// Reading is bounded even if something else has written the file.
+// Reading is bounded even if another program has written the file.
 func TestRecordFileTooLarge(t *testing.T) {
 	dir := t.TempDir()
 	s := openDir(t, dir)

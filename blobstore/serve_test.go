@@ -207,7 +207,7 @@ func TestServeFile(t *testing.T) {
 	}
 }
 
-// writer records how it is used.
+// writer records the calls of its methods.
 type writer struct {
 	header http.Header
 	calls  []string

@@ -16,7 +16,7 @@ const example = "../config.example.yml"
 // testKey is a valid key; the 0x2a bytes make it easy to find in output.
 var testKey = base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{0x2a}, 32))
 
-// testHash is htpasswd's for the password hunter2.
+// testHash is htpasswd's hash of the password hunter2.
 const testHash = "$2y$05$dN9erO9JfD6WDQjBTfkVPOsd1Lo9U4WNQsgHLj/jpvfvwe1e3itbm"
 
 func write(t *testing.T, name, text string) string {

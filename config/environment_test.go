@@ -29,7 +29,8 @@ func TestEnvironment(t *testing.T) {
 		"WAVEPROXY_SERVER=http://localhost:1",
 		"WAVEPROXY_REQUIRE_ENGINES=1",
 		"WAVEPROXY_CONFIG=" + path,
-		// What Kubernetes sets beside Services named waveproxy and waveproxy-http.
+		// Kubernetes sets these variables for Services named waveproxy and
+		// waveproxy-http.
 		"WAVEPROXY_SERVICE_HOST=10.0.0.1",
 		"WAVEPROXY_SERVICE_PORT=9090",
 		"WAVEPROXY_SERVICE_PORT_HTTP=9090",

@@ -41,7 +41,7 @@ func completeExample(t *testing.T) string {
 	text = regexp.MustCompile(`(?m)^( *)#((  )*[^ #\n])`).ReplaceAll(text, []byte("$1$2"))
 	text = bytes.ReplaceAll(text, []byte("the output of that command"), []byte(testKey))
 	text = bytes.ReplaceAll(text, []byte("the hash that it prints"), []byte(testHash))
-	// Given, logins must be asked for.
+	// If users are given, logins must be required.
 	text = bytes.Replace(text, []byte("auth: none"), []byte("auth: bearer"), 1)
 	text = bytes.Replace(text, []byte("auth: none"), []byte("auth: basic"), 1)
 	for _, variable := range regexp.MustCompile(`_env: ([A-Z_]+)`).FindAllSubmatch(text, -1) {
@@ -64,7 +64,7 @@ func completeExample(t *testing.T) string {
 	})
 }
 
-// loggingIn leaves out what callers cannot have when they log in.
+// loggingIn leaves out the keys that contradict logins of callers.
 func loggingIn(text string) string {
 	return regexp.MustCompile(`(?m)^  builds:\n    forward:.*\n`).ReplaceAllString(text, "")
 }

@@ -108,7 +108,7 @@ func TestRecipesInTheEnvironment(t *testing.T) {
 	}
 }
 
-// TestPrintedRecipes: what storages sign URLs with is not printed.
+// TestPrintedRecipes: the signatures of storages' URLs are not printed.
 func TestPrintedRecipes(t *testing.T) {
 	c, err := Load("", []string{"WAVEPROXY_RECIPES={a: {container_config_url: 'https://h/{arch}.json?sig=secret', layers: [{url: 'https://h/x?sig=secret', digest: '" + pinned + "'}]}}"})
 	if err != nil {

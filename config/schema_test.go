@@ -49,7 +49,7 @@ func compile(t *testing.T, text []byte) *jsonschema.Schema {
 	return schema
 }
 
-// value returns a YAML document as a validator of JSON sees it.
+// value returns a YAML document in the form that a JSON validator reads.
 func value(t *testing.T, text string) any {
 	t.Helper()
 	var v any

@@ -22,8 +22,8 @@ func TestPasswordFile(t *testing.T) {
 	}
 }
 
-// TestNoSecretInErrors gives secrets in all the wrong ways that a file or a
-// variable can be wrong.
+// TestNoSecretInErrors gives secrets in every wrong form that a file or a
+// variable can have.
 func TestNoSecretInErrors(t *testing.T) {
 	const word = "hunter2"
 	texts := []string{
@@ -118,7 +118,8 @@ func TestNoSecretInPrintedConfig(t *testing.T) {
 	}
 }
 
-// TestPrintedConfigLoads makes sure that what people see is what they may write.
+// TestPrintedConfigLoads: a printed configuration can be loaded, with the same
+// result.
 func TestPrintedConfigLoads(t *testing.T) {
 	want, err := Load(example, nil)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 )
 
 func TestBook(t *testing.T) {
-	// Each configuration that is read has patterns of its own.
+	// Each reading of a configuration makes new patterns.
 	quay := func() []auth.Pattern {
 		pattern, err := auth.ParsePattern("quay.io")
 		if err != nil {
@@ -62,7 +62,8 @@ func TestBook(t *testing.T) {
 	}
 }
 
-// TestBookWhileReplaced runs under the race detector: a recipe is of one edition.
+// TestBookWhileReplaced: a recipe comes from one edition. The race detector
+// watches.
 func TestBookWhileReplaced(t *testing.T) {
 	b := new(Book)
 	var group sync.WaitGroup

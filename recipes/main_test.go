@@ -27,7 +27,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// The client's cache of logins has one, which lives as long as the process.
+	// The client's cache of logins has a goroutine that lives as long as the
+	// process.
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/hashicorp/golang-lru/v2/expirable.NewLRU[...].func1"))
 }
 
@@ -59,7 +60,7 @@ func newSite(t *testing.T) *site {
 	return s
 }
 
-// put serves data at a path; nil stands for 404.
+// put serves data at a path; nil data answers 404.
 func (s *site) put(path string, data []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

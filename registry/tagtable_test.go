@@ -303,7 +303,7 @@ func TestNamedTagUnfit(t *testing.T) {
 	net := newNetwork(t)
 	s := net.start()
 	config := net.PutBlob("library/app", upstreamtest.Object{MediaType: ocispec.MediaTypeImageConfig, Data: []byte(`{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["x"]}}`)})
-	// More tags than are kept in memory.
+	// A larger manifest than is kept in memory.
 	large := strings.Repeat("x", 128<<10)
 	net.PutManifest("library/app", upstreamtest.Object{MediaType: ocispec.MediaTypeImageManifest, Data: []byte(`{"schemaVersion":2,"config":` + string(encode(t, config.Descriptor())) + `,"layers":[{"digest":"abc","size":1}],"annotations":{"a":"` + large + `"}}`)}, "1")
 	for range 5 {

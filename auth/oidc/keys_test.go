@@ -205,7 +205,7 @@ func TestOtherKeys(t *testing.T) {
 	}
 }
 
-// slow is a way to an issuer that answers when the gate closes.
+// slow is a transport whose answers wait until the gate is closed.
 type slow struct {
 	next http.RoundTripper
 	gate chan struct{}

@@ -89,7 +89,7 @@ func unusedKey(t *testing.T) (key *rsa.PrivateKey) {
 	return key
 }
 
-// later makes the last load look that much older.
+// later makes the last load look older by d.
 func later(v *Verifier, d time.Duration) {
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -19,8 +19,9 @@ import (
 // stranger names another registry, like a client that knows only a digest.
 var stranger = cache.Reader{Registry: "https://evil.example.org", Access: "app", Proven: true}
 
-// TestRegistriesShareNothing: a digest that another registry has brought, or is
-// bringing, is as unknown as any other, whatever the reader has proven at its own.
+// TestRegistriesShareNothing: a blob that another registry has sent, or is
+// sending, is as unknown as any other, even if the reader has a proof from its
+// own registry.
 func TestRegistriesShareNothing(t *testing.T) {
 	dir := t.TempDir()
 	c := openCache(t, dir, 1<<20)
@@ -55,14 +56,15 @@ func TestRegistriesShareNothing(t *testing.T) {
 	wantRest(t, mine, data[50_000:])
 	c.Wait()
 	check("stored")
-	// Neither did the garbage reach a reader of the right registry, or cost it its
-	// blob.
+	// The garbage did not reach a reader of the right registry, and its blob is
+	// still there.
 	wantRest(t, open(t, c, d, noFetch), data)
 	c.Wait()
 	wantFiles(t, dir, data)
 }
 
-// TestUnproven: knowing a digest of one's own registry is no permission either.
+// TestUnproven: knowing a digest of the reader's own registry is no permission
+// either.
 func TestUnproven(t *testing.T) {
 	c := openCache(t, t.TempDir(), 1<<20)
 	data := storetest.Bytes(100_000, "private")
@@ -95,8 +97,7 @@ func TestUnproven(t *testing.T) {
 	}
 }
 
-// TestSameAccessJoins: readers whose access one answer decides wait for it
-// together.
+// TestSameAccessJoins: readers with the same access share one answer.
 func TestSameAccessJoins(t *testing.T) {
 	c := openCache(t, t.TempDir(), 1<<20)
 	d := descriptor([]byte("data"))
@@ -176,8 +177,8 @@ func TestIdleFillFindsReader(t *testing.T) {
 	wantRest(t, b, data)
 }
 
-// TestSlowFill: below the minimal rate the fill ends, and its readers go on by
-// themselves where they are.
+// TestSlowFill: a fill below the minimal rate ends. Its readers continue with
+// fetches of their own from where they are.
 func TestSlowFill(t *testing.T) {
 	c := openCache(t, t.TempDir(), 1<<20)
 	c.SetWaits(time.Hour, time.Hour, 20*time.Millisecond, 100)
@@ -230,7 +231,8 @@ func TestManyFills(t *testing.T) {
 	}
 }
 
-// TestOldFiles: what older versions kept did not say where it came from.
+// TestOldFiles: files of older versions are not used, because their names do not
+// have the registry.
 func TestOldFiles(t *testing.T) {
 	dir := t.TempDir()
 	old := dir + "/sha256-" + descriptor([]byte("old")).Digest.Encoded()

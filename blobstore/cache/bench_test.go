@@ -18,7 +18,7 @@ import (
 )
 
 // BenchmarkStream and BenchmarkFill send large blobs from an upstream to a
-// client, without the cache and through a fill. The cost of the filling is the
+// client, without the cache and through a fill. The cost of filling is the
 // difference between their CPU seconds per gigabyte, which include the upstream
 // and the client.
 func BenchmarkStream(b *testing.B) {

@@ -142,8 +142,8 @@ func TestBadUpstream(t *testing.T) {
 	}
 }
 
-// The error of a fetch is final for the caller of that fetch. Others may have
-// better luck with their own.
+// The error of a fetch is final for the caller of that fetch. Fetches of other
+// callers may succeed.
 func TestFetchFails(t *testing.T) {
 	dir := t.TempDir()
 	c := openCache(t, dir, 1<<20)

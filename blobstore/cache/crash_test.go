@@ -96,7 +96,7 @@ func TestKill(t *testing.T) {
 }
 
 // killFills kills a process that fills the directory and returns how many
-// unfinished files it left. The process is real, and so is its time to live.
+// unfinished files it left. The process and its lifetime are real.
 func killFills(t *testing.T, dir string) int {
 	t.Helper()
 	cmd := child(t, "fill", dir)

@@ -10,7 +10,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// File returns where a blob is stored.
+// File returns the path of a stored blob.
 func File(dir string, r Reader, d ocispec.Descriptor) string {
 	e := entry{name: nameOf(r.Registry, d.Digest), size: d.Size}
 	return filepath.Join(dir, e.file())

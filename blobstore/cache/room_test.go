@@ -95,7 +95,7 @@ func TestNoRoom(t *testing.T) {
 	}
 	wantFiles(t, dir, b[0]) // not evicted for a blob that does not fit
 
-	// What descriptors claim evicts nothing, however much they claim together.
+	// The sizes in descriptors evict no blob, however large their sum is.
 	fetch1, fetched1 := hand()
 	fetch2, fetched2 := hand()
 	two := storetest.Bytes(2000, "two")
@@ -109,8 +109,8 @@ func TestNoRoom(t *testing.T) {
 	}
 	wantUnfinished(t, dir, 2, b[0])
 
-	// Bytes that have arrived do, and where running fills take all the room the
-	// readers go on by themselves.
+	// Bytes that have arrived do. If running fills take all the room, the readers
+	// continue with fetches of their own.
 	up1.Write(two[1400:])
 	up1.Close()
 	wantRest(t, r1, two[1400:])

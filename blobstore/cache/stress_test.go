@@ -127,7 +127,7 @@ func TestStress(t *testing.T) {
 	for range readers {
 		running.Go(func() {
 			for range rounds {
-				// Blobs with low indexes are asked for more often.
+				// Blobs with low indexes are read more often.
 				data := contents[rand.IntN(1+rand.IntN(blobs))]
 				ok, err := readSome(t.Context(), c, data)
 				switch {
