@@ -16,7 +16,7 @@ import (
 	"github.com/waveproxy/waveproxy/upstream/upstreamtest"
 )
 
-// ways are the ways in which a layer comes: each takes the same bytes.
+// ways are the ways to give a layer. Each takes in the same bytes.
 func (f fixture) ways() map[string]func(context.Context, []byte, Expected) (augment.Layer, error) {
 	return map[string]func(context.Context, []byte, Expected) (augment.Layer, error){
 		"inline": func(ctx context.Context, data []byte, want Expected) (augment.Layer, error) {
@@ -70,7 +70,8 @@ func TestLayers(t *testing.T) {
 	}
 }
 
-// TestLayerTooLarge: neither a length that is announced nor one that is not gets by.
+// TestLayerTooLarge: a layer over the limit is refused, with and without an
+// announced length.
 func TestLayerTooLarge(t *testing.T) {
 	f := newFixture(t)
 	data := archivetest.Stored(t, archivetest.Tar(t, archivetest.File{Name: "big", Text: strings.Repeat("x", maxLayer)}))
@@ -120,7 +121,7 @@ func TestRemoteOnce(t *testing.T) {
 	}
 	f.registry.WantRequests(t, "GET /b")
 
-	// A record whose blob is gone does not count.
+	// A record without its blob is not used.
 	f.registry.PutFile("/a", data)
 	f.layers.store = blobstore.NewMem()
 	if err := take("/a", want); err != nil {

@@ -66,7 +66,7 @@ func (f fixture) stored(t *testing.T, d digest.Digest) bool {
 	return err == nil && d == digest.FromBytes(data)
 }
 
-// archive is a layer of one file, and what is true of it.
+// archive returns a layer of one file, and the layer's true sizes and digests.
 func archive(t *testing.T, name string) ([]byte, Expected) {
 	t.Helper()
 	plain := archivetest.Tar(t, archivetest.File{Name: name, Text: name, Mode: 0o644})
@@ -74,7 +74,7 @@ func archive(t *testing.T, name string) ([]byte, Expected) {
 	return data, Expected{Digest: digest.FromBytes(data), Size: int64(len(data)), DiffID: digest.FromBytes(plain)}
 }
 
-// staged takes a layer in beside the store, as requests do.
+// staged takes in a layer without storing it yet, as requests do.
 func (f fixture) staged(t *testing.T, name string) (*blobstore.Mem, augment.Recipe) {
 	t.Helper()
 	store := blobstore.NewMem()

@@ -53,8 +53,8 @@ func TestResolveIndex(t *testing.T) {
 		"GET "+upstreamtest.BlobPath("library/base", base.Images[1].Config.Digest()))
 }
 
-// TestBasesAreRemembered: no request is repeated for the same identity and repository,
-// and each other one makes its own.
+// TestBasesAreRemembered: no request is repeated for the same identity and
+// repository. Another identity or repository makes requests of its own.
 func TestBasesAreRemembered(t *testing.T) {
 	f := newFixture(t)
 	base := f.registry.PushImage(t, "library/base", "amd64", nil, "1")
@@ -75,7 +75,7 @@ func TestBasesAreRemembered(t *testing.T) {
 	resolve("bob", "base:1", asks("library/base")...)
 	resolve("ann", "other:1", asks("library/other")...)
 
-	// The tag moves: it is believed until Digest has seen that.
+	// The tag moves: the remembered one is used until Digest has seen the move.
 	moved := f.registry.PushImage(t, "library/base", "amd64", []archivetest.File{{Name: "etc/moved"}}, "1")
 	resolve("ann", "base:1")
 	target, _, _ := f.resolver.locate("ann", parse(t, "base:1"))
@@ -88,7 +88,7 @@ func TestBasesAreRemembered(t *testing.T) {
 	resolve("ann", "base:other@"+base.Manifest.Digest().String())
 }
 
-// TestResolveRefuses stores nothing of an image that cannot be made.
+// TestResolveRefuses: an image that cannot be made leaves nothing in the store.
 func TestResolveRefuses(t *testing.T) {
 	f := newFixture(t)
 	f.registry.PutManifest("library/base", upstreamtest.Object{MediaType: ocispec.MediaTypeImageManifest, Data: []byte("{")}, "broken")

@@ -107,8 +107,8 @@ func TestManyIndexes(t *testing.T) {
 	refused(t, err, "bytes")
 }
 
-// TestEntriesOfNoImage: an index may hold anything. An entry that is not an image
-// must not be an error.
+// TestEntriesOfNoImage: an index may list other things than images. They must not
+// be errors.
 func TestEntriesOfNoImage(t *testing.T) {
 	m := newMemory()
 	amd := m.image("amd64", "")
@@ -190,8 +190,8 @@ func TestLinksOfAnother(t *testing.T) {
 	}
 }
 
-// TestCost gives documents and recipes of 4 MiB that would take minutes or
-// hundreds of megabytes if they were read with less care.
+// TestCost applies documents and recipes of 4 MiB. Careless reading of them would
+// take minutes or hundreds of megabytes.
 func TestCost(t *testing.T) {
 	many := func(n int, format string) string {
 		var b strings.Builder

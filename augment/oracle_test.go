@@ -185,8 +185,9 @@ func compare(t *testing.T, r recording, got *Image, mine map[digest.Digest][]byt
 		}
 		return
 	}
-	// In their indexes images for other platforms stay as they were; ours drop
-	// them, so that no client is handed an image that was not augmented.
+	// The other implementation keeps unaugmented images for other platforms in an
+	// index. Ours drops them, so that no client gets an image that was not
+	// augmented.
 	platform, err := ParsePlatform(r.Request.ContainerPlatform)
 	if err != nil {
 		t.Fatal(err)

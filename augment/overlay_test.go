@@ -75,8 +75,8 @@ func TestMerge(t *testing.T) {
 	}
 }
 
-// TestRepackCost places entries that would take minutes if each of them were
-// compared with every other.
+// TestRepackCost places so many entries that comparing each with every other
+// would take minutes.
 func TestRepackCost(t *testing.T) {
 	o := newOverlay()
 	for layer, format := range []string{"%x/a", "%x"} {

@@ -13,8 +13,8 @@ import (
 
 var anyDigest = digest.FromString("any").String()
 
-// TestReferencesSmall: of a descriptor only what tells a client's request from
-// another is kept.
+// TestReferencesSmall: a kept descriptor has only its media type, digest and
+// size.
 func TestReferencesSmall(t *testing.T) {
 	full := `"mediaType":"a/b","digest":"` + anyDigest + `","size":7,"urls":["u"],"data":"e30=","annotations":{"k":"v"},"artifactType":"t",` +
 		`"platform":{"os":"linux","architecture":"arm","variant":"v7","os.version":"1","os.features":["f"]}`
@@ -35,8 +35,8 @@ func TestReferencesSmall(t *testing.T) {
 	}
 }
 
-// TestReferencesRefused: what no registry could serve is refused with the name of
-// the document, wherever it stands.
+// TestReferencesRefused: a descriptor that no registry could serve is refused
+// with the name of the document.
 func TestReferencesRefused(t *testing.T) {
 	good := `{"digest":"` + anyDigest + `","size":1}`
 	list := func(n int) string { return `[` + strings.Repeat(good+",", n-1) + good + `]` }
@@ -98,11 +98,11 @@ func TestHostileSizes(t *testing.T) {
 		_, err := apply(t, m, test.ref, test.recipe, "")
 		refused(t, err, test.says)
 	}
-	// The entry is left out where the index is written anew.
+	// A rewritten index does not have the entry.
 	mustApply(t, m, "entry", Recipe{Env: []string{"A=b"}}, "")
 }
 
-// TestReferencesCost: a document of 4 MiB costs little, whatever is in it.
+// TestReferencesCost: every document of 4 MiB costs little memory.
 func TestReferencesCost(t *testing.T) {
 	const most = 4 << 20
 	fill := func(prefix, element string) string {

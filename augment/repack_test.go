@@ -229,7 +229,8 @@ func xattrs(t *testing.T, m *memory, l Layer) map[string]string {
 	}
 }
 
-// TestKeep: every compression is kept as gzip, and gzip keeps its bytes.
+// TestKeep: a layer of any compression is stored as gzip, and a gzip layer keeps
+// its bytes.
 func TestKeep(t *testing.T) {
 	plain := tarOf(file{name: "bin/x", text: "x"})
 	for name, data := range map[string][]byte{"gzip": gzipOf(plain), "zstd": zstdOf(t, plain), "plain": plain} {

@@ -18,7 +18,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// TestDrain: the client that looks at no byte notices a wrong answer.
+// TestDrain: the client that inspects no bytes still notices a wrong answer.
 func TestDrain(t *testing.T) {
 	dir := t.TempDir()
 	certificate, key := filepath.Join(dir, "certificate.pem"), filepath.Join(dir, "key.pem")
@@ -91,7 +91,7 @@ func (zeros) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestImages: every run measures with the same bytes.
+// TestImages: every run has the same bytes.
 func TestImages(t *testing.T) {
 	var typical, index [2]digest.Digest
 	for i := range 2 {

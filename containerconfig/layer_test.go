@@ -15,7 +15,7 @@ import (
 	"github.com/waveproxy/waveproxy/blobstore"
 )
 
-// calls lists what reaches Layers.
+// calls lists the calls of Layers.
 type calls []string
 
 func (c *calls) Inline(_ context.Context, _ blobstore.Store, data []byte, want assemble.Expected) (augment.Layer, error) {
@@ -82,7 +82,7 @@ func TestTake(t *testing.T) {
 	}
 }
 
-// TestOf: what a recipe looks like from outside has no layer's content.
+// TestOf: a recipe's wire form has no layer's content.
 func TestOf(t *testing.T) {
 	if Of(augment.Recipe{}) != nil {
 		t.Error("an empty recipe has a wire form")

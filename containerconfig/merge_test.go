@@ -50,7 +50,7 @@ func TestMerge(t *testing.T) {
 	}
 }
 
-// TestMergePrefersLast: on a command line, the last document has the last word.
+// TestMergePrefersLast: on a command line, the members of the last document win.
 func TestMergePrefersLast(t *testing.T) {
 	first := Config{Entrypoint: []string{"a"}, Cmd: []string{"a"}, WorkingDir: "/a", Env: []string{"A=1"}, Layers: []Layer{{Location: "data:a"}}}
 	last := Config{Entrypoint: []string{"b"}, Env: []string{"A=2"}, Layers: []Layer{{Location: "data:b"}}}

@@ -19,7 +19,7 @@ import (
 	"github.com/waveproxy/waveproxy/blobstore"
 )
 
-// fileWriter notes what it is asked to read from.
+// fileWriter records the readers that it reads from.
 type fileWriter struct {
 	*httptest.ResponseRecorder
 	files int
@@ -71,8 +71,8 @@ func TestFilesReachTheSocket(t *testing.T) {
 	}
 }
 
-// TestStalledClientIsCut: one that takes nothing holds its connection for no
-// longer than Stall, and one that takes a little goes on.
+// TestStalledClientIsCut: a client that reads nothing holds its connection for no
+// longer than Stall. A client that reads a little keeps it.
 func TestStalledClientIsCut(t *testing.T) {
 	const stall = 300 * time.Millisecond
 	ended := make(chan Request, 2)
@@ -125,7 +125,7 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
-// TestKeepAliveAfterStall: the deadline of one request is not the next one's.
+// TestKeepAliveAfterStall: the deadline of a request does not end the next one.
 func TestKeepAliveAfterStall(t *testing.T) {
 	const stall = 100 * time.Millisecond
 	s := httptest.NewServer(Front{Log: slog.New(slog.DiscardHandler), Stall: stall}.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -146,7 +146,7 @@ func TestKeepAliveAfterStall(t *testing.T) {
 	}
 }
 
-// TestSlowHandler: what takes long to compute can still be answered.
+// TestSlowHandler: a handler may take longer than Stall before it answers.
 func TestSlowHandler(t *testing.T) {
 	const stall = 100 * time.Millisecond
 	s := httptest.NewServer(Front{Log: slog.New(slog.DiscardHandler), Stall: stall}.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -12,7 +12,7 @@ import (
 	"github.com/waveproxy/waveproxy/ratelimit"
 )
 
-// passwords has one user, ann, and counts what is checked.
+// passwords has one user, ann, and counts the checks.
 type passwords struct {
 	checks int
 	err    error // of every check

@@ -51,7 +51,7 @@ func put(t *testing.T, name, text string) string {
 	return name
 }
 
-// command runs a command line that is to succeed, and returns what it prints.
+// command runs a command line that must succeed, and returns its output.
 func command(t *testing.T, args ...string) string {
 	t.Helper()
 	var out, errs bytes.Buffer
@@ -73,7 +73,8 @@ server = "https://registry-1.docker.io"
   dial_timeout = "5s"
 `
 
-// requiredFile has an empty table: containerd 1.6 and 1.7 ignore files without.
+// requiredFile has an empty table, because containerd 1.6 and 1.7 ignore files
+// without a table.
 const requiredFile = `# Written by waveproxy hosts.
 # Images come through the recipe "fusion" or not at all: when the server is down,
 # pulls fail. Without --required containerd would then pull the plain image.
@@ -166,7 +167,7 @@ func TestHostsRefuses(t *testing.T) {
 	}
 }
 
-// TestHostsOfOthers: what others have written is replaced with --force only, and
+// TestHostsOfOthers: files of other programs are replaced with --force only, and
 // never removed.
 func TestHostsOfOthers(t *testing.T) {
 	dir := t.TempDir()
@@ -191,8 +192,8 @@ func TestHostsOfOthers(t *testing.T) {
 	}
 }
 
-// TestHostsWatch plays a node: files come back when they are lost, and go at the
-// end if that is asked for.
+// TestHostsWatch runs hosts as on a node: lost files come back, and are removed
+// at the end if a flag says so.
 func TestHostsWatch(t *testing.T) {
 	for _, remove := range []bool{false, true} {
 		dir := t.TempDir()

@@ -20,7 +20,7 @@ import (
 	"github.com/waveproxy/waveproxy/containerconfig"
 )
 
-// archiveOf returns a layer with one file, and what it is.
+// archiveOf returns a layer with one file, and its description.
 func archiveOf(t *testing.T, text string) ([]byte, augment.Layer) {
 	t.Helper()
 	var b bytes.Buffer
@@ -68,8 +68,8 @@ func readConfig(t *testing.T, text string) (c containerconfig.Config) {
 	return c
 }
 
-// TestLayerImport carries documents over: what is imported can be imported again
-// from the files, without the server.
+// TestLayerImport: imported documents and layers can be imported again from the
+// files, without the server.
 func TestLayerImport(t *testing.T) {
 	url, layers := releases(t, nil)
 	first, second := filepath.Join(t.TempDir(), "fusion"), t.TempDir()
@@ -101,8 +101,8 @@ func TestLayerImport(t *testing.T) {
 	}
 }
 
-// TestLayerImportArchive: an archive, whatever its compression, becomes one that
-// a recipe can name.
+// TestLayerImportArchive: an archive of any compression becomes an archive that a
+// recipe can name.
 func TestLayerImportArchive(t *testing.T) {
 	archive, layer := archiveOf(t, "agent")
 	z, err := gzip.NewReader(bytes.NewReader(archive))
@@ -187,7 +187,7 @@ func TestLayerImportRefuses(t *testing.T) {
 	}
 }
 
-// TestAugmentFusion looks at what the server is asked for.
+// TestAugmentFusion checks the request that the server receives.
 func TestAugmentFusion(t *testing.T) {
 	url, layers := releases(t, nil)
 	var asked api.SubmitRequest

@@ -26,7 +26,7 @@ import (
 	"github.com/waveproxy/waveproxy/upstream"
 )
 
-// logged is a log that can be waited for.
+// logged is a log whose lines a test can wait for.
 type logged struct {
 	mu    sync.Mutex
 	text  bytes.Buffer

@@ -65,7 +65,7 @@ func mustRender(t *testing.T, values string) objects {
 	return all
 }
 
-// everything has all settings that have no test of their own.
+// everything holds the settings that have no test of their own.
 const everything = `
 image: {repository: registry.local/waveproxy, tag: v1, pullPolicy: Always}
 imagePullSecrets: [{name: regcred}]

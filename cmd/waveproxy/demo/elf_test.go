@@ -46,8 +46,8 @@ func TestProgramRuns(t *testing.T) {
 	}
 }
 
-// TestProgramFile checks what the kernel reads, for the architecture that this
-// machine cannot run too.
+// TestProgramFile checks what the kernel reads, also for the architecture that
+// this machine cannot run.
 func TestProgramFile(t *testing.T) {
 	const message = "Hello!\n"
 	for arch, target := range targets {

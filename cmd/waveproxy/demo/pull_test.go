@@ -85,7 +85,7 @@ func TestPull(t *testing.T) {
 	checkEmpty(t, os.Getenv("TMPDIR"))
 }
 
-// run executes the image as an engine would, but for the root directory.
+// run executes the image as an engine does, except for the root directory.
 func run(t *testing.T, p *Pulled) {
 	t.Helper()
 	command := exec.CommandContext(t.Context(), filepath.Join(p.Dir, p.Config.Config.Entrypoint[0]))
@@ -159,8 +159,8 @@ func TestImageIndex(t *testing.T) {
 	}
 }
 
-// TestPullChecks puts a server in front of the registry that changes what it
-// sends, or asks for what is not there.
+// TestPullChecks pulls missing images, and pulls through a server that changes
+// the registry's answers.
 func TestPullChecks(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	host := start(t)
