@@ -198,7 +198,7 @@ func parseImage(member, image string) (reference.Named, error) {
 	if image == "" {
 		return nil, front.Refuse(http.StatusBadRequest, front.Unsupported, "%s is missing: it must name an image", member)
 	}
-	ref, err := reference.ParseNormalizedNamed(image)
+	ref, err := auth.ParseImage(image)
 	if err != nil {
 		return nil, front.Refuse(http.StatusBadRequest, front.Unsupported, "%s %.300q is not an image name: %v", member, image, err)
 	}

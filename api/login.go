@@ -81,12 +81,12 @@ func (s server) checkLogin(r *http.Request, req LoginRequest, caller auth.Caller
 // give it as a URL.
 func parseRegistry(text string) (string, error) {
 	if text == "" {
-		return "docker.io", nil
+		return auth.DockerHub, nil
 	}
 	host := strings.TrimPrefix(strings.TrimPrefix(text, "https://"), "http://")
 	host = strings.TrimSuffix(host, "/")
 	const name = "any/name"
-	ref, err := reference.ParseNormalizedNamed(host + "/" + name)
+	ref, err := auth.ParseImage(host + "/" + name)
 	if err != nil || reference.Path(ref) != name {
 		return "", front.Refuse(http.StatusBadRequest, front.Unsupported, "registry %.200q: want a host such as quay.io or registry.local:5000", text)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"regexp"
-	"strings"
 
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
@@ -82,9 +81,8 @@ func (l *Layers) Image(ctx context.Context, identity, location string, want Expe
 	if m == nil {
 		return augment.Layer{}, augment.Errorf("layer location %.100q: want docker://<registry>/v2/<repository>/blobs/sha256:<digest>", location)
 	}
-	// Docker Hub goes by its API's name in such locations.
-	name := strings.Replace(m[1], "registry-1.docker.io", "docker.io", 1) + "/" + m[2]
-	ref, err := reference.ParseNormalizedNamed(name)
+	name := m[1] + "/" + m[2]
+	ref, err := auth.ParseImage(name) // Docker Hub goes by its API's name in such locations
 	if err != nil || !reference.IsNameOnly(ref) {
 		return augment.Layer{}, augment.Errorf("layer location %.100q: %q is not a repository", location, name)
 	}

@@ -23,5 +23,5 @@
 // caller.go (callers, and the tokens they log in with), identity.go (reserved
 // identities), passwords.go (users and passwords), htpasswd.go (the file of users),
 // hidden.go (secrets in printed values), policy.go (what a caller may do), pattern.go
-// (sets of repositories).
+// (sets of repositories), host.go (the one spelling of a registry's host).
 package auth

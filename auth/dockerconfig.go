@@ -42,7 +42,7 @@ const helperTimeout = 30 * time.Second
 
 // hubAddresses are the names under which Docker Hub's credentials are stored:
 // Docker's own name first, then the names that podman and hand-written secrets use.
-var hubAddresses = []string{"https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io"}
+var hubAddresses = []string{"https://index.docker.io/v1/", "index.docker.io", DockerHub, DockerHubAPI}
 
 func (d dockerConfig) Credential(ctx context.Context, target Target) (Credential, error) {
 	store, err := d.open()
@@ -50,7 +50,7 @@ func (d dockerConfig) Credential(ctx context.Context, target Target) (Credential
 		return Credential{}, err
 	}
 	addresses := []string{target.Registry}
-	if target.Registry == "docker.io" {
+	if target.Registry == DockerHub {
 		addresses = hubAddresses
 	}
 	ctx, cancel := context.WithTimeout(ctx, helperTimeout)

@@ -28,7 +28,7 @@ func ParsePattern(text string) (Pattern, error) {
 		return Pattern{}, fmt.Errorf("pattern %q: want a registry, and a path or none: docker.io/library/*", text)
 	case strings.Contains(text, "://"):
 		return Pattern{}, fmt.Errorf("pattern %q is a URL: want a registry, and a path or none", text)
-	case strings.ContainsAny(text, "@?[]{}\\ ") || text != strings.ToLower(text):
+	case strings.ContainsAny(text, "@?{}\\ ") || strings.ContainsAny(path, "[]") || text != strings.ToLower(text):
 		return Pattern{}, fmt.Errorf("pattern %q: names have lower-case letters, digits and ._-:/ only, and * is the one wildcard", text)
 	case hasPath && path == "":
 		return Pattern{}, fmt.Errorf("pattern %q ends in a slash: leave it out, or put * behind it", text)
@@ -36,6 +36,13 @@ func ParsePattern(text string) (Pattern, error) {
 		path = "*"
 	case strings.Contains(path, ":"):
 		return Pattern{}, fmt.Errorf("pattern %q has a tag: patterns are about repositories", text)
+	}
+	if !strings.Contains(host, "*") {
+		plain, err := RegistryHost(host)
+		if err != nil {
+			return Pattern{}, fmt.Errorf("pattern %q: %w", text, err)
+		}
+		host = plain
 	}
 	expr := "^" + wildcards(host, "[^/]*") + "/" + wildcards(path, ".*") + "$"
 	return Pattern{text, regexp.MustCompile(expr), regexp.MustCompile("^" + wildcards(host, "[^/]*") + "$")}, nil
@@ -45,14 +52,43 @@ func wildcards(text, any string) string {
 	return strings.ReplaceAll(regexp.QuoteMeta(text), `\*`, any)
 }
 
-// Match reports whether the pattern matches the repository at the registry.
+// Match reports whether the pattern matches the repository at the registry, however
+// the registry is spelled (RegistryHost). It matches nothing at what is no host.
 func (p Pattern) Match(registry, repository string) bool {
-	return p.expr != nil && p.expr.MatchString(strings.ToLower(registry)+"/"+repository)
+	host, err := RegistryHost(registry)
+	return err == nil && p.matchName(host, repository)
 }
+
+// matchName is Match with the registry as it is.
+func (p Pattern) matchName(registry, repository string) bool {
+	return p.expr != nil && p.expr.MatchString(registry+"/"+repository)
+}
+
+// Covers reports whether the pattern matches the repository under any name of the
+// place that a registry's host leads to: of Docker Hub, or with the default port of
+// a scheme. A pattern that forbids is asked this, because "*:443" and "*.docker.io"
+// mean that place too. An empty repository asks for everything at the registry.
+func (p Pattern) Covers(registry, repository string) bool {
+	if p.expr == nil || repository == "" && !p.wholeRegistry() {
+		return false
+	}
+	host, err := RegistryHost(registry)
+	if err != nil {
+		return false
+	}
+	bare := strings.TrimSuffix(host, ":80")
+	names := []string{host, bare, bare + ":443", bare + ":80"}
+	if bare == DockerHub || slices.Contains(dockerHub, bare) {
+		names = append(names, dockerHub...)
+	}
+	return slices.ContainsFunc(names, func(name string) bool { return p.matchName(name, repository) })
+}
+
+func (p Pattern) wholeRegistry() bool { return strings.HasSuffix(p.expr.String(), "/.*$") }
 
 // MatchRegistry reports whether the pattern covers everything at the registry.
 func (p Pattern) MatchRegistry(registry string) bool {
-	return p.expr != nil && strings.HasSuffix(p.expr.String(), "/.*$") && p.Match(registry, "")
+	return p.expr != nil && p.wholeRegistry() && p.Match(registry, "")
 }
 
 // reaches reports whether the pattern can match a repository at the registry.

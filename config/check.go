@@ -100,7 +100,11 @@ func (p Pulling) check(k checker) {
 // names an image at that host, and not one of a Docker Hub user.
 func IsRegistryHost(host string) bool {
 	named, err := reference.ParseNormalizedNamed(host + "/name")
-	return err == nil && reference.Domain(named) == host
+	if err != nil || reference.Domain(named) != host {
+		return false
+	}
+	_, err = auth.RegistryHost(host)
+	return err == nil
 }
 
 // isRepository reports whether a path can be below a registry's host.

@@ -74,6 +74,10 @@ func TestBadFile(t *testing.T) {
 		{"both names of Docker Hub", "registries: {docker.io: {}, index.docker.io: {}}\n", []string{
 			`c.yml:1: registries: "index.docker.io": is the same as docker.io, which is given too`,
 		}},
+		{"two spellings", "registries: {quay.io: {}, 'QUAY.io:0443': {}, '[::1]:5000': {}, '[::01]:5000': {}}\n", []string{
+			`c.yml:1: registries: "QUAY.io:0443": is the same as quay.io, which is given too`,
+			`c.yml:1: registries: "[::01]:5000": is the same as [::1]:5000, which is given too`,
+		}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -243,5 +247,24 @@ func TestValidate(t *testing.T) {
 			_, err := Load(path, nil)
 			checkLines(t, err, filepath.Dir(path)+"/", test.want)
 		})
+	}
+}
+
+// TestRegistrySpellings: keys get the spelling that image names get, and a registry
+// that is reached over http stays where its name says.
+func TestRegistrySpellings(t *testing.T) {
+	path := write(t, "c.yml", "registries: {'QUAY.io:443': {}, 'plain.local:443': {plain_http: true}, registry-1.docker.io/team: {username: a, password: b}}\n")
+	c, err := Load(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := c.Registries["quay.io"]; !ok || len(c.Registries) != 3 {
+		t.Errorf("registries %v", c.Registries)
+	}
+	if got := c.Registries["plain.local"].URL; got != (URL{"http", "plain.local:443"}) {
+		t.Errorf("plain.local:443 is at %s", got)
+	}
+	if c.Registries["docker.io/team"].Username != "a" {
+		t.Errorf("registries %v", c.Registries)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/internal/yamlstrict"
 )
 
@@ -71,24 +72,32 @@ func (c *Config) normalize(k checker) {
 			c.API.Identities[name] = i
 		}
 	}
-	mergeHub(c.Registries, "registries", k)
+	for name, r := range c.Registries {
+		// The default port of https is no part of the spelling, and over http not the default.
+		if r.PlainHTTP && r.URL == (URL{}) && strings.HasSuffix(name, ":443") {
+			r.URL = URL{"http", name}
+			c.Registries[name] = r
+		}
+	}
+	spellHosts(c.Registries, "registries", k)
 	for name, set := range c.Credentials {
-		mergeHub(set.Registries, "credentials."+name+".registries", k)
+		spellHosts(set.Registries, "credentials."+name+".registries", k)
 	}
 }
 
-// mergeHub gives Docker Hub's repositories the host that image names have.
-func mergeHub[T any](byPrefix map[string]T, key string, k checker) {
+// spellHosts gives registries the spelling that image names get (auth.RegistryHost).
+func spellHosts[T any](byPrefix map[string]T, key string, k checker) {
 	for _, name := range slices.Sorted(maps.Keys(byPrefix)) {
-		path, legacy := strings.CutPrefix(name, "index.docker.io")
-		if !legacy || path != "" && path[0] != '/' {
-			continue
+		host, _, _ := strings.Cut(name, "/")
+		plain, err := auth.RegistryHost(host)
+		if err != nil || plain == host || strings.HasSuffix(host, ":") {
+			continue // check reports what is no host, "https:" of a URL among it
 		}
-		hub := "docker.io" + path
-		if _, both := byPrefix[hub]; both {
-			k.name(key, name, "is the same as "+hub+", which is given too")
+		plain += strings.TrimPrefix(name, host)
+		if _, both := byPrefix[plain]; both {
+			k.name(key, name, "is the same as "+plain+", which is given too")
 		}
-		byPrefix[hub] = byPrefix[name]
+		byPrefix[plain] = byPrefix[name]
 		delete(byPrefix, name)
 	}
 }

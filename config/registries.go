@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/internal/yamlstrict"
 )
 
@@ -46,7 +47,7 @@ func (c *Config) checkAliases(k checker) {
 		host, _, _ := strings.Cut(name, "/")
 		taken[host] = "is the name of another registry"
 	}
-	for _, hub := range []string{"docker.io", "index.docker.io", "registry-1.docker.io"} {
+	for _, hub := range auth.DockerHubNames() {
 		taken[hub] = "is a name of Docker Hub"
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Registries)) {

@@ -73,9 +73,12 @@ func (p paths) parse(rt route, ns string) (namedRequest, error) {
 	}
 	if ns != "" {
 		ns = p.registry(strings.ToLower(ns))
+		if host, err := auth.RegistryHost(ns); err == nil {
+			ns = host
+		}
 		name = ns + "/" + rt.name
 	}
-	ref, err := reference.ParseNormalizedNamed(name)
+	ref, err := auth.ParseImage(name)
 	if err != nil || !reference.IsNameOnly(ref) || ns != "" && reference.Domain(ref) != ns {
 		return q, front.Refuse(http.StatusNotFound, front.NameInvalid, "%.300q is not the name of a repository", auth.Redact(name))
 	}
@@ -87,14 +90,11 @@ func (p paths) parse(rt route, ns string) (namedRequest, error) {
 	return q, nil
 }
 
-// registry returns the registry that an alias, or one of the names of Docker Hub,
-// stands for, and any other name as it is.
+// registry returns the registry that an alias stands for, and any other name as it
+// is.
 func (p paths) registry(name string) string {
 	if host, ok := p.aliases[name]; ok {
 		return host
-	}
-	if name == "registry-1.docker.io" || name == "index.docker.io" {
-		return "docker.io"
 	}
 	return name
 }

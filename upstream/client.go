@@ -67,7 +67,7 @@ type Options struct {
 
 // Client speaks to registries. It is safe for concurrent use.
 type Client struct {
-	registries map[string]*url.URL // by host in image names, lower case
+	registries map[string]*url.URL // by auth.RegistryHost
 	keychain   auth.Keychain
 	policy     policy
 	permit     func(auth.Target) error // nil permits all
@@ -76,7 +76,7 @@ type Client struct {
 	plain      *http.Client     // does not
 	hops       *hops
 
-	redirect       map[string]bool // by host in image names, lower case
+	redirect       map[string]bool // by auth.RegistryHost
 	redirectOthers bool
 
 	answerTimeout, idleTimeout time.Duration
@@ -100,12 +100,19 @@ func New(o Options) (*Client, error) {
 	pools := map[string]*x509.CertPool{}
 	for _, host := range slices.Sorted(maps.Keys(o.Registries)) {
 		r := o.Registries[host]
+		name, err := auth.RegistryHost(host)
+		if err != nil {
+			return nil, fmt.Errorf("registries[%s]: %w", host, err)
+		}
 		base, err := r.base(host)
 		if err != nil {
 			return nil, fmt.Errorf("registries[%s]: %w", host, err)
 		}
-		c.registries[strings.ToLower(host)] = base
-		c.redirect[strings.ToLower(host)] = r.Redirect
+		if c.registries[name] != nil {
+			return nil, fmt.Errorf("registries[%s]: %s is given in another spelling, too", host, name)
+		}
+		c.registries[name] = base
+		c.redirect[name] = r.Redirect
 		for _, u := range []*url.URL{base, {Scheme: base.Scheme, Host: host}} {
 			listed[address(u)] = true
 			if r.CA == "" {
@@ -149,7 +156,7 @@ func (r Registry) base(host string) (*url.URL, error) {
 	}
 	u.Path = strings.TrimSuffix(u.Path, "/")
 	switch {
-	case u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || *u != url.URL{Scheme: u.Scheme, Host: u.Host}:
+	case !isPlain(u) || *u != url.URL{Scheme: u.Scheme, Host: u.Host}:
 		return nil, errors.New("url: want http:// or https:// and a host, nothing else")
 	case u.Scheme == "https" && r.PlainHTTP:
 		return nil, errors.New("plain_http contradicts url, which begins with https")
@@ -158,8 +165,8 @@ func (r Registry) base(host string) (*url.URL, error) {
 }
 
 func defaultBase(host string) *url.URL {
-	if host == "docker.io" {
-		host = "registry-1.docker.io" // docker.io itself is a web site
+	if name, err := auth.RegistryHost(host); err == nil && name == auth.DockerHub {
+		host = auth.DockerHubAPI
 	}
 	return &url.URL{Scheme: "https", Host: host}
 }
@@ -183,12 +190,14 @@ func addCA(pool *x509.CertPool, file string) (*x509.CertPool, error) {
 // Repository returns the target's repository. The target is trusted to hold
 // parts of a name that was parsed. No request is made yet.
 func (c *Client) Repository(t auth.Target) *Repository {
-	host := strings.ToLower(t.Registry)
-	base, ok := c.registries[host]
+	if host, err := auth.RegistryHost(t.Registry); err == nil {
+		t.Registry = host // of what is none, each call is refused
+	}
+	base, ok := c.registries[t.Registry]
 	if !ok {
 		return &Repository{client: c, target: t, base: defaultBase(t.Registry), redirect: c.redirectOthers}
 	}
-	return &Repository{client: c, target: t, base: base, redirect: c.redirect[host]}
+	return &Repository{client: c, target: t, base: base, redirect: c.redirect[t.Registry]}
 }
 
 // ForgetLogins drops all logins, because the keychain may answer otherwise now. A

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"code.dny.dev/ssrf"
+
+	"github.com/waveproxy/waveproxy/auth"
 )
 
 // ErrForbiddenAddress is in the chain of errors about a host that is neither
@@ -26,7 +28,7 @@ const connectTimeout = 10 * time.Second // includes resolving the name
 // earlier look-up of the name, because a name may resolve to another address the
 // next time.
 type guard struct {
-	listed map[string]bool // host:port, lower case
+	listed map[string]bool // by address
 	plain  net.Dialer
 	public net.Dialer // refuses listed hosts, too, at other than public addresses
 }
@@ -52,9 +54,16 @@ func newGuard(listed map[string]bool) *guard {
 	}
 }
 
+// isListed reports whether a host and port, as a dialer gets them, are a listed
+// host's.
+func (g *guard) isListed(addr string) bool {
+	host, port, err := auth.SplitHost(addr)
+	return err == nil && g.listed[net.JoinHostPort(host, port)]
+}
+
 // DialContext connects to addr. It is http.Transport's DialContext.
 func (g *guard) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
-	if g.listed[strings.ToLower(addr)] {
+	if g.isListed(addr) {
 		return g.plain.DialContext(ctx, network, addr)
 	}
 	return g.public.DialContext(ctx, network, addr)
@@ -86,15 +95,18 @@ var (
 	looksNumeric = regexp.MustCompile(`^([0-9]+|0x[0-9a-f]*)$`)
 )
 
-// address returns the host and port of a URL.
+// address returns the host and port of a URL, as auth.SplitHost spells them. What is
+// no host has an address that no list has.
 func address(u *url.URL) string {
-	port := u.Port()
+	host, port, err := auth.SplitHost(u.Host)
 	switch {
+	case err != nil:
+		return ""
 	case port != "":
 	case u.Scheme == "http":
 		port = "80"
 	default:
 		port = "443"
 	}
-	return net.JoinHostPort(strings.ToLower(u.Hostname()), port)
+	return net.JoinHostPort(host, port)
 }

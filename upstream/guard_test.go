@@ -52,7 +52,11 @@ func TestUnlistedHosts(t *testing.T) {
 		t.Run(host, func(t *testing.T) {
 			// A listed port of the machine does not allow its other ports.
 			c, delays := newClient(t, listed(elsewhere))
-			forbidden(t, c, delays, host, func() error {
+			spelled, err := auth.RegistryHost(host)
+			if err != nil {
+				t.Fatal(err)
+			}
+			forbidden(t, c, delays, spelled, func() error {
 				_, err := c.Repository(auth.Target{Registry: host, Repository: "a"}).Manifest(t.Context(), "1.0")
 				return err
 			})
@@ -199,6 +203,11 @@ func TestAddress(t *testing.T) {
 		"http://registry.example/v2/":    "registry.example:80",
 		"http://registry.example:443/v2": "registry.example:443",
 		"https://[::1]":                  "[::1]:443",
+		"https://Registry.example.:0443": "registry.example:443",
+		"http://registry.example:":       "registry.example:80",
+		"http://[::ffff:192.0.2.1]:080":  "192.0.2.1:80",
+		"https://registry..example":      "",
+		"https://[fe80::1%25eth0]":       "",
 	} {
 		u, err := url.Parse(raw)
 		if err != nil {
@@ -217,6 +226,7 @@ func TestNewRefuses(t *testing.T) {
 	}{
 		"path":          {Registry{URL: "https://mirror/cache"}, "nothing else"},
 		"user":          {Registry{URL: "https://ci:hunter2@mirror"}, "nothing else"},
+		"odd host":      {Registry{URL: "https://mirror..example"}, "nothing else"},
 		"query":         {Registry{URL: "https://mirror?x=1"}, "nothing else"},
 		"scheme":        {Registry{URL: "ftp://mirror"}, "http:// or https://"},
 		"no scheme":     {Registry{URL: "mirror:5000"}, "http:// or https://"},

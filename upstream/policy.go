@@ -32,14 +32,12 @@ func newPolicy(allow, deny []auth.Pattern) (policy, error) {
 // refusal says why a repository is not read, or nothing. Without a repository
 // the question is whether the registry has any that may be.
 //
-// deny holds for every spelling of a registry's name, or a port would be the
-// way around it. allow holds for the name as it is written.
+// deny holds for every name of the place that the registry's leads to, or a port
+// would be the way around it. allow holds for the registry alone.
 func (p policy) refusal(registry, repository string) string {
 	name := strings.TrimSuffix(registry+"/"+repository, "/")
-	for _, r := range spellings(registry) {
-		if p.deniesAll(r) || repository != "" && auth.MatchAny(p.deny, r, repository) {
-			return denied(name)
-		}
+	if p.denies(registry, "") || repository != "" && p.denies(registry, repository) {
+		return denied(name)
 	}
 	allow := p.allow
 	if repository == "" {
@@ -55,23 +53,10 @@ func denied(name string) string {
 	return "this server does not pull from " + name + ": upstreams.deny in its configuration forbids it"
 }
 
-func (p policy) deniesAll(registry string) bool {
-	return slices.ContainsFunc(p.deny, func(d auth.Pattern) bool { return d.MatchRegistry(registry) })
-}
-
-// dockerHub are the names that Docker Hub's registry answers to.
-var dockerHub = []string{"docker.io", "registry-1.docker.io", "index.docker.io", "registry.hub.docker.com"}
-
-// spellings are the ways to write a registry's host in image names and URLs:
-// with a default port or none, and with the dot that ends a full domain name.
-func spellings(host string) []string {
-	host = strings.TrimSuffix(strings.ReplaceAll(strings.ToLower(host), ".:", ":"), ".")
-	bare := strings.TrimSuffix(strings.TrimSuffix(host, ":443"), ":80")
-	names := []string{bare, bare + ":443", bare + ":80"}
-	if slices.Contains(dockerHub, bare) {
-		names = append(names, dockerHub...)
-	}
-	return names
+// denies reports whether deny has the repository or, without one, the whole
+// registry.
+func (p policy) denies(registry, repository string) bool {
+	return slices.ContainsFunc(p.deny, func(d auth.Pattern) bool { return d.Covers(registry, repository) })
 }
 
 // permitted is the one place that applies the policy: to a call's target, or to
@@ -79,6 +64,11 @@ func spellings(host string) []string {
 func (c *Client) permitted(cl *call, u *url.URL) error {
 	var reason string
 	if t := cl.target; t.Registry != "" {
+		if _, err := auth.RegistryHost(t.Registry); err != nil {
+			e := cl.newError(Forbidden)
+			e.detail = err.Error()
+			return e
+		}
 		reason = c.policy.refusal(t.Registry, t.Repository)
 	} else {
 		reason = c.refusedHost(u)
@@ -98,14 +88,14 @@ func (c *Client) permitted(cl *call, u *url.URL) error {
 // registry that is denied as a whole. A plain URL has no repository, so
 // patterns with a path cannot tell.
 func (c *Client) refusedHost(u *url.URL) string {
-	names := spellings(u.Host)
+	names := []string{u.Host}
 	for name, base := range c.registries {
 		if address(base) == address(u) {
 			names = append(names, name)
 		}
 	}
 	for _, name := range names {
-		if c.policy.deniesAll(name) {
+		if c.policy.denies(name, "") {
 			return denied(u.Host)
 		}
 	}

@@ -56,13 +56,22 @@ func TestPolicy(t *testing.T) {
 			{"quay.io:80", "a", byDeny},
 			{"quay.io.", "a", byDeny},
 			{"quay.io.:443", "a", byDeny},
+			{"quay.io:0443", "a", byDeny},
+			{"quay.io:0080", "a", byDeny},
+			{"quay.io:", "a", byDeny},
+			{"Quay.io.:00443", "a", byDeny},
 			{"quay.io:5000", "a", ""},
 			{"docker.io", "evil/app", byDeny},
 			{"registry-1.docker.io", "evil/app", byDeny},
 			{"index.docker.io:443", "evil/app", byDeny},
+			{"registry.hub.docker.com", "evil/app", byDeny},
+			{"registry-1.docker.io:0443", "evil/app", byDeny},
 			{"docker.io", "library/ubuntu", ""},
 			{"docker.io", "", ""}, // some of it is not denied
 		}},
+		"deny by a wildcard": {nil, []string{"*:443", "registry-*.docker.io"}, []question{{"quay.io", "a", byDeny}, {"docker.io", "library/a", byDeny}}},
+		"deny addresses": {nil, []string{"10.0.0.1:5000", "[2001:db8::1]"}, []question{
+			{"[::ffff:a00:1]:05000", "a", byDeny}, {"[2001:DB8:0::1]:443", "a", byDeny}, {"10.0.0.1", "a", ""}}},
 		"deny with a port":       {nil, []string{"quay.io:443"}, []question{{"quay.io", "a", byDeny}}},
 		"deny Docker Hub's API":  {nil, []string{"registry-1.docker.io"}, []question{{"docker.io", "library/ubuntu", byDeny}}},
 		"deny wins":              {[]string{"quay.io"}, []string{"quay.io/evil/*"}, []question{{"quay.io", "evil/a", byDeny}, {"quay.io", "a", ""}}},
@@ -79,7 +88,10 @@ func TestPolicy(t *testing.T) {
 					}
 					continue
 				}
-				full := q.registry
+				full, err2 := auth.RegistryHost(q.registry)
+				if err2 != nil {
+					t.Fatal(err2)
+				}
 				if q.repository != "" {
 					full += "/" + q.repository
 				}

@@ -11,9 +11,9 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
-	"unicode"
+
+	"github.com/waveproxy/waveproxy/auth"
 )
 
 // hops sends single requests: one hop of a call.
@@ -84,8 +84,8 @@ const wantURL = "want http:// or https:// and a host in ASCII, without a user na
 // isPlain reports whether the URL names its host in the letters that DNS gets.
 // net/http would take others for them ("ｑuay.io"), behind the policy's back.
 func isPlain(u *url.URL) bool {
-	return (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil &&
-		!strings.ContainsFunc(u.Host, func(r rune) bool { return r > unicode.MaxASCII })
+	_, _, err := auth.SplitHost(u.Host)
+	return (u.Scheme == "http" || u.Scheme == "https") && err == nil && u.User == nil
 }
 
 func (h *hops) RoundTrip(req *http.Request) (*http.Response, error) {

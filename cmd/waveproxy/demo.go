@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/waveproxy/waveproxy/api"
+	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/cmd/waveproxy/demo"
 	"github.com/waveproxy/waveproxy/config"
 	"github.com/waveproxy/waveproxy/containerconfig"
@@ -93,7 +94,7 @@ func startDemoProxy(ctx context.Context, dir, upstreamHost string) (base string,
 	cfg := config.Defaults()
 	cfg.HTTP.Addr = "127.0.0.1:0"
 	cfg.Storage.Dir = filepath.Join(dir, "data")
-	cfg.Registries = map[string]config.Registry{"docker.io": {URL: config.URL{Scheme: "http", Host: upstreamHost}}}
+	cfg.Registries = map[string]config.Registry{auth.DockerHub: {URL: config.URL{Scheme: "http", Host: upstreamHost}}}
 	ready := make(chan string, 1)
 	served = make(chan error, 2)
 	go func() {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/config"
 )
 
@@ -159,8 +160,8 @@ func (m *mirror) settings(b *bytes.Buffer, head, indent string, ca bool) {
 
 // apiHost returns the host of a registry's API.
 func apiHost(registry string) string {
-	if registry == "docker.io" {
-		return "registry-1.docker.io"
+	if registry == auth.DockerHub {
+		return auth.DockerHubAPI
 	}
 	return registry
 }

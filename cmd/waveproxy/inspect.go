@@ -59,7 +59,7 @@ func inspectCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		ref, err := reference.ParseNormalizedNamed(args[0])
+		ref, err := auth.ParseImage(args[0])
 		if err != nil {
 			return fmt.Errorf("%q is not an image name: %w", args[0], err)
 		}
@@ -81,7 +81,7 @@ func inspectCommand() *cobra.Command {
 func inspect(ctx context.Context, cfg *config.Config, ref reference.Named) (*inspection, error) {
 	host := reference.Domain(ref)
 	named := map[string]upstream.Registry{}
-	if host != "docker.io" {
+	if host != auth.DockerHub {
 		named[host] = upstream.Registry{PlainHTTP: isLoopback(host)}
 	}
 	client, err := newUpstream(cfg, named, new(recipes.Book))

@@ -18,6 +18,7 @@
 // a network), ownnetwork_test.go (a process in a network of its own),
 // path_test.go (paths and names), rebinding_test.go (names that change their
 // address), scope_test.go (what a token opens), slow_test.go (slow clients),
+// spelling_test.go (hosts of denied registries in every spelling),
 // tinyimage_test.go (an image that is served unchecked), token_test.go (forged
 // and revoked tokens).
 package attack
