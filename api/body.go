@@ -112,7 +112,7 @@ func (b *body) grow(n int64) error {
 }
 
 // allowed returns how long the server waits, in all, for the next byte of a body
-// of which n bytes are there.
+// whose first n bytes have arrived.
 func allowed(n int64) time.Duration {
 	return min(bodyTimeout, max(bodyGrace, time.Duration(n)*time.Second/bodyRate))
 }

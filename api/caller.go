@@ -37,9 +37,9 @@ func (r *received) release() {
 // carrier is a request whose body may have its sender's token of Seqera Platform.
 type carrier interface{ platformToken() string }
 
-// receive finds out who sends the request, counts it, and reads and decodes its body
-// into v. With login, at most the body's window is read before the login was right.
-// Unless there is an error, the caller must call release.
+// receive identifies the caller, counts the request, and reads and decodes its
+// body into v. With login, at most the body's window is read before the login was
+// right. Unless there is an error, the caller must call release.
 func (s server) receive(w http.ResponseWriter, r *http.Request, v any) (in received, err error) {
 	if err := wantJSON(r); err != nil {
 		return in, err

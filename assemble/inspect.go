@@ -75,7 +75,7 @@ func (in *Inspection) choose(image *augment.Image) error {
 }
 
 // CheckLogin asks a registry whether it accepts a user's password. It is false
-// only when the registry refused them; one that could not be asked is an
+// only when the registry refused them. A registry that could not be asked is an
 // *upstream.Error.
 func (r *Resolver) CheckLogin(ctx context.Context, host, username, password string) (bool, error) {
 	return r.bases.client.CheckLogin(ctx, host, username, password)

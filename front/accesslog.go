@@ -100,7 +100,7 @@ func (f Front) Handler(next http.Handler) http.Handler {
 	})
 }
 
-// Request is one that has ended.
+// Request describes a request that has ended.
 type Request struct {
 	Kind      string // "ping", "manifest", "blob", "tags", "referrers", "other" or "api"
 	Source    string // of a blob: "injected", "upstream", "redirect" or "cache"

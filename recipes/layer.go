@@ -14,8 +14,8 @@ import (
 	"github.com/waveproxy/waveproxy/containerconfig"
 )
 
-// layersOf takes in the layers of a document, and returns the errors of those that
-// cannot be taken in.
+// layersOf takes in the layers of a document, and returns the errors of layers
+// that cannot be taken in.
 func (l Loader) layersOf(ctx context.Context, d containerconfig.Document) (taken []augment.Layer, failed []error) {
 	for i, wanted := range d.Config.Layers {
 		layer, err := l.fromDocument(ctx, d, wanted)

@@ -110,10 +110,10 @@
 // stream. All streams of the process share a fixed number of large ones (copyBody).
 //
 // The package must never serve a digest that is not reachable from the token's
-// image or was not advertised under the recipe's name, advertise one that another
-// server cannot serve, hide a refusal of the upstream behind an older answer,
-// report anything but an upstream 404 as 404, or end a cut response as if it were
-// whole.
+// image or was not advertised under the recipe's name, advertise a digest that
+// another server cannot serve, hide a refusal of the upstream behind an older
+// answer, report anything but an upstream 404 as 404, or end a cut response as if
+// it were whole.
 //
 // Files, in the order in which a request meets them: server.go (Server, its Options,
 // what comes first), route.go (paths), tokenimage.go (the images of tokens), image.go

@@ -50,8 +50,8 @@ func (l *late) manifest(ctx context.Context, store blobstore.Store, src augment.
 	return desc, err == nil, err
 }
 
-// readFor reads the manifests that may name the blob, which is none of those that
-// are known: all that are unread, unless they are too many.
+// readFor reads the manifests that may name a blob that no known manifest names:
+// all unread manifests, unless they are too many.
 func (l *late) readFor(ctx context.Context, store blobstore.Store, src augment.Source, blob digest.Digest) error {
 	l.mu.Lock()
 	_, isManifest := l.read[blob]

@@ -76,7 +76,7 @@ func (p *passThrough) fetchPinned(ctx context.Context, q namedRequest, d digest.
 var plainType = regexp.MustCompile(`^application/[A-Za-z0-9.+-]+$`)
 
 // pinnedType returns the media type in the document, or else the registry's, or
-// else the one whose form the document has.
+// else the media type whose form the document has.
 func pinnedType(o augment.Object, refs augment.References) string {
 	var doc struct {
 		MediaType string `json:"mediaType"`

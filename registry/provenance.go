@@ -58,9 +58,9 @@ type resource struct {
 	Digest map[string]string `json:"digest"`
 }
 
-// parameters are what was asked for. Values of variables and words of commands may
-// be secrets, and the image has them: here are only the names of the variables, and
-// whether the commands were replaced.
+// parameters are the recipe's parameters in the provenance. Values of variables
+// and words of commands may be secrets, so only the names of the variables are
+// here, and whether the commands were replaced.
 type parameters struct {
 	Image     string           `json:"image"`
 	Platforms []string         `json:"platforms,omitempty"`

@@ -24,9 +24,9 @@
 //	transient.go   which errors leave an earlier answer good
 //
 // The package must never ask a registry about a repository that the configuration
-// denies, connect an unlisted host at an address that is not public, follow one
-// to a listed host at such an address, send a credential to another origin than
-// the one that it was asked for, give one identity's token to another, call
-// something absent because it could not be reached, or put a secret, an answer's
-// body or a URL's query string into an error.
+// denies, connect an unlisted host at an address that is not public, follow an
+// unlisted host to a listed host at such an address, send a credential to another
+// origin than the origin that asked for it, give one identity's token to another,
+// call something absent because it could not be reached, or put a secret, an
+// answer's body or a URL's query string into an error.
 package upstream

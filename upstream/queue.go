@@ -13,9 +13,9 @@ import (
 const defaultConcurrency = 64
 
 // queue bounds how many requests to one host wait for its answer at a time. A
-// slot is held from sending a request until the headers of its response are
-// here, and not while a body streams, so slow clients hold none. Between the
-// hops of a call no slot is held: one that needs a token from the same host
+// slot is held from sending a request until the headers of its response are here,
+// and not while a body streams, so slow clients hold none. No slot is held
+// between the hops of a call, so a call that needs a token from the same host
 // cannot wait for itself.
 //
 // Waiting requests are served in turns among the targets, so that a pipeline with a

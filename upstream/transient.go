@@ -7,10 +7,10 @@ import (
 )
 
 // IsTransient reports whether an error of this package says that an upstream is
-// down, broken or too busy, and nothing about what was asked for: an earlier
-// answer is then still the best one. It is false when the upstream, or the policy
-// here, has decided. A deadline that ran out before there was an Error is
-// transient, too.
+// down, broken or too busy, and nothing about the requested object: an earlier
+// answer is then still the best one. It is false when the upstream, or this
+// server's policy, has decided. A deadline that ran out before there was an Error
+// is transient, too.
 func IsTransient(err error) bool {
 	e, ok := errors.AsType[*Error](err)
 	if !ok {
