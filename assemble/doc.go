@@ -11,5 +11,5 @@
 // serve HTTP.
 //
 // Files: resolve.go (Resolver), source.go (reading base images), ingest.go
-// (Layers), include.go (layers of other images), inspect.go (images as they are).
+// (Layers), layerrecord.go (what is remembered of a layer), include.go (layers of other images), inspect.go (images as they are).
 package assemble

@@ -110,7 +110,7 @@ func (l *Layers) blob(ctx context.Context, target auth.Target, want Expected) (a
 			return augment.Layer{}, err
 		}
 		defer body.Close()
-		layer, err := l.spool(ctx, body, target.Registry+"/"+target.Repository+"@"+want.Digest.String(), want)
+		layer, err := l.spool(ctx, body, target.Registry+"/"+target.Repository+"@"+want.Digest.String(), want, l.Room)
 		layer.Location = fmt.Sprintf("docker://%s/v2/%s/blobs/%s", target.Registry, target.Repository, want.Digest)
 		return layer, err
 	})

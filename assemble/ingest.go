@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +19,7 @@ import (
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/blobstore"
 	"github.com/waveproxy/waveproxy/budget"
+	"github.com/waveproxy/waveproxy/internal/durable"
 	"github.com/waveproxy/waveproxy/internal/flight"
 	"github.com/waveproxy/waveproxy/upstream"
 )
@@ -43,6 +43,12 @@ type Expected struct {
 // Layers takes layers into the store: it checks them, whichever way they come,
 // and stores nothing that fails. It is safe for concurrent use.
 type Layers struct {
+	// Room returns an error while the disk of the temporary files has no room to
+	// spare; nil: it always has. Layers of this machine are not asked for room, because
+	// recipes name them, and a server with a full disk must start. Set before the first
+	// use.
+	Room func() error
+
 	store    blobstore.Store
 	records  Records
 	upstream *upstream.Client
@@ -91,7 +97,7 @@ func (l *Layers) once(ctx context.Context, name string, want Expected, fetch fun
 		if err != nil {
 			return augment.Layer{}, err
 		}
-		data, err := json.Marshal(layer)
+		data, err := encodeLayer(layer)
 		if err == nil {
 			err = l.records.PutRecord(ctx, name, data)
 		}
@@ -104,24 +110,23 @@ func layerRecord(url string, d digest.Digest) string {
 	return "layers/" + hex.EncodeToString(sum[:])
 }
 
-// known returns a layer that was fetched before, if it is still in the store.
+// known returns a layer that was fetched before, if it is still in the store. A
+// damaged record or layer is as good as none.
 func (l *Layers) known(ctx context.Context, name string, want Expected) (augment.Layer, error) {
 	data, err := l.records.Record(ctx, name)
 	if err != nil {
 		return augment.Layer{}, err
 	}
-	var layer augment.Layer
-	if err := json.Unmarshal(data, &layer); err != nil {
+	layer, err := decodeLayer(data)
+	if err != nil {
 		return augment.Layer{}, fmt.Errorf("read record %s: %w", name, err)
 	}
 	if want.DiffID != "" && want.DiffID != layer.DiffID {
 		return augment.Layer{}, mismatch("tarDigest", want.DiffID, layer.DiffID)
 	}
-	f, err := l.store.Open(ctx, layer.Digest)
-	if err != nil {
+	if err := l.store.Verify(ctx, layer.Digest); err != nil {
 		return augment.Layer{}, err
 	}
-	defer f.Close()
 	if want.Size != 0 && want.Digest == layer.Digest && want.Size != layer.Size {
 		return augment.Layer{}, mismatch("gzipSize", want.Size, layer.Size)
 	}
@@ -142,7 +147,7 @@ func (l *Layers) fetch(ctx context.Context, url string, want Expected) (augment.
 	if size > l.maxSize {
 		return augment.Layer{}, tooLarge(upstream.RedactURL(url), l.maxSize)
 	}
-	layer, err := l.spool(ctx, body, upstream.RedactURL(url), want)
+	layer, err := l.spool(ctx, body, upstream.RedactURL(url), want, l.Room)
 	layer.Location = upstream.RedactURL(url)
 	layer.Platform = platformOf(url)
 	return layer, err
@@ -150,23 +155,27 @@ func (l *Layers) fetch(ctx context.Context, url string, want Expected) (augment.
 
 // Local takes a layer from this machine. name is for messages.
 func (l *Layers) Local(ctx context.Context, r io.Reader, name string, want Expected) (augment.Layer, error) {
-	return l.spool(ctx, r, name, want)
+	return l.spool(ctx, r, name, want, nil)
 }
 
 // spool writes a layer that arrives to a file, checks it and stores it. name
-// is for messages.
-func (l *Layers) spool(ctx context.Context, body io.Reader, name string, want Expected) (augment.Layer, error) {
-	f, err := os.CreateTemp(l.tempDir, "layer-*")
+// is for messages. room, if it is not nil, ends it while the disk is full.
+func (l *Layers) spool(ctx context.Context, body io.Reader, name string, want Expected, room func() error) (augment.Layer, error) {
+	// It keeps its name, because NFS gives open files without a name another one,
+	// which is not swept after a crash.
+	f, err := durable.CreateTemp(l.tempDir)
 	if err != nil {
-		return augment.Layer{}, fmt.Errorf("keep layer: %w", err)
+		return augment.Layer{}, fmt.Errorf("keep layer: %w", durable.AsFull(err))
 	}
+	defer os.Remove(f.Name())
 	defer f.Close()
-	if err := os.Remove(f.Name()); err != nil { // the open file needs no name, and a crash leaves nothing
-		return augment.Layer{}, fmt.Errorf("keep layer: %w", err)
+	var w io.Writer = f
+	if room != nil {
+		w = durable.NewRoomWriter(f, room)
 	}
-	n, err := io.Copy(f, io.LimitReader(body, l.maxSize+1))
+	n, err := io.Copy(w, io.LimitReader(body, l.maxSize+1))
 	if err != nil {
-		return augment.Layer{}, fmt.Errorf("read layer: %w", err)
+		return augment.Layer{}, fmt.Errorf("read layer: %w", durable.AsFull(err))
 	}
 	if n > l.maxSize {
 		return augment.Layer{}, tooLarge(name, l.maxSize)

@@ -16,6 +16,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/waveproxy/waveproxy/internal/durable"
 )
@@ -102,13 +103,22 @@ func (k Key) header() byte { return tokenVersion<<4 | k.id }
 // and with mode 0600. Processes that start at once end with the same key. A
 // file that other users can read is refused. A file that its group can read is not,
 // because Kubernetes opens the files of a volume with an fsGroup to that group.
-// For a key made elsewhere there is ParseKey.
-func LoadOrCreateKey(path string) (Key, error) {
+// For a key made elsewhere there is ParseKey. tempDir has the unfinished file; the
+// caller removes what a crash leaves there (durable.RemoveStale).
+func LoadOrCreateKey(path, tempDir string) (Key, error) {
 	k, err := loadKey(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := createKey(path); err != nil {
+		if err := createKey(path, tempDir); err != nil {
 			return Key{}, fmt.Errorf("create key file %s: %w", path, err)
 		}
+		k, err = loadKey(path)
+	}
+	// Without hard links, the process that makes the file may not have filled it yet.
+	for range 10 {
+		if !errors.Is(err, errEmptyKey) {
+			break
+		}
+		time.Sleep(emptyKeyPause)
 		k, err = loadKey(path)
 	}
 	if err != nil {
@@ -116,6 +126,11 @@ func LoadOrCreateKey(path string) (Key, error) {
 	}
 	return k, nil
 }
+
+// errEmptyKey is the error for a file that a crash may have left.
+var errEmptyKey = errors.New("key has 0 bytes, as a crash may leave it: remove the file, and a new key is made")
+
+const emptyKeyPause = 100 * time.Millisecond
 
 func loadKey(path string) (Key, error) {
 	f, err := os.Open(path)
@@ -134,16 +149,18 @@ func loadKey(path string) (Key, error) {
 	if err != nil {
 		return Key{}, err
 	}
+	if len(text) == 0 {
+		return Key{}, errEmptyKey
+	}
 	return ParseKey(text)
 }
 
 // createKey puts a new key at path unless another process was first.
-func createKey(path string) error {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+func createKey(path, tempDir string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*") // mode 0600
+	tmp, err := durable.CreateTemp(tempDir) // mode 0600
 	if err != nil {
 		return err
 	}

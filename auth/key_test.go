@@ -59,11 +59,11 @@ func sameKey(a, b Key) bool { return bytes.Equal(a.tokenMAC, b.tokenMAC) }
 
 func TestLoadOrCreateKey(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "data", "key")
-	created, err := LoadOrCreateKey(path)
+	created, err := LoadOrCreateKey(path, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	loaded, err := LoadOrCreateKey(path)
+	loaded, err := LoadOrCreateKey(path, t.TempDir())
 	if err != nil || !sameKey(created, loaded) {
 		t.Errorf("second start: %v, same key %t", err, sameKey(created, loaded))
 	}
@@ -81,7 +81,7 @@ func TestLoadOrCreateKey(t *testing.T) {
 	if entries, _ := os.ReadDir(filepath.Dir(path)); len(entries) != 1 {
 		t.Errorf("left behind: %v", entries)
 	}
-	other, err := LoadOrCreateKey(filepath.Join(t.TempDir(), "key"))
+	other, err := LoadOrCreateKey(filepath.Join(t.TempDir(), "key"), t.TempDir())
 	if err != nil || sameKey(created, other) {
 		t.Errorf("another directory: %v, same key %t", err, sameKey(created, other))
 	}
@@ -97,7 +97,7 @@ func TestLoadOrCreateKeyAtOnce(t *testing.T) {
 			done.Go(func() {
 				ready.Done()
 				ready.Wait()
-				k, err := LoadOrCreateKey(path)
+				k, err := LoadOrCreateKey(path, t.TempDir())
 				if err != nil {
 					t.Error(err)
 				}
@@ -119,14 +119,14 @@ func TestLoadOrCreateKeyAtOnce(t *testing.T) {
 // Of two processes, the second must keep the first one's file.
 func TestCreateKeyKeepsExisting(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "key")
-	first, err := LoadOrCreateKey(path)
+	first, err := LoadOrCreateKey(path, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := createKey(path); err != nil {
+	if err := createKey(path, t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
-	if again, err := LoadOrCreateKey(path); err != nil || !sameKey(first, again) {
+	if again, err := LoadOrCreateKey(path, t.TempDir()); err != nil || !sameKey(first, again) {
 		t.Errorf("the key was replaced, %v", err)
 	}
 }
@@ -155,7 +155,7 @@ func TestLoadOrCreateKeyRefuses(t *testing.T) {
 			if err := os.Chmod(path, tt.mode); err != nil {
 				t.Fatal(err)
 			}
-			_, err := LoadOrCreateKey(path)
+			_, err := LoadOrCreateKey(path, t.TempDir())
 			if tt.err == "" {
 				if err != nil {
 					t.Error(err)
@@ -178,7 +178,7 @@ func TestLoadOrCreateKeyRefuses(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := LoadOrCreateKey(filepath.Join(file, "key")); err == nil || !strings.Contains(err.Error(), file) {
+	if _, err := LoadOrCreateKey(filepath.Join(file, "key"), t.TempDir()); err == nil || !strings.Contains(err.Error(), file) {
 		t.Errorf("a file as directory: %v", err)
 	}
 }

@@ -16,7 +16,7 @@ import (
 // the records. A revocation is seen at the latest 5 seconds after it was made;
 // when the records do not answer, Open fails.
 //
-// Errors: ErrUnknownToken, ErrExpiredToken, ErrRevokedToken, the errors of
+// Errors: ErrUnknownToken, ErrExpiredToken, ErrRevokedToken, ErrDamagedGrant, those of
 // the records, and ctx's.
 func (t *Tokens) Open(ctx context.Context, token Token) (*Grant, error) {
 	e, err := t.open(ctx, token)
@@ -107,8 +107,8 @@ func (t *Tokens) load(ctx context.Context, key Key, token Token, id grantID) (*e
 		return nil, fmt.Errorf("read grant: %w", err)
 	}
 	e, err := key.unseal(id[:], record)
-	if err != nil {
-		return nil, err
+	if err != nil { // the next Mint of the same grant writes the record anew
+		return nil, fmt.Errorf("%w: %w", ErrDamagedGrant, err)
 	}
 	t.grants.Add(id, e)
 	return e, nil

@@ -30,6 +30,9 @@ var (
 	ErrExpiredToken = errors.New("token expired")
 	// ErrRevokedToken is a genuine token that was revoked.
 	ErrRevokedToken = errors.New("token revoked")
+	// ErrDamagedGrant is a genuine token whose stored grant does not open. The next
+	// Mint of the same grant stores it anew.
+	ErrDamagedGrant = errors.New("the token's grant is damaged")
 )
 
 // Error says why a token cannot be minted as asked. Its text is meant for the

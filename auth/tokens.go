@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -217,4 +218,10 @@ func (t *Tokens) revoked(ctx context.Context, token Token) (bool, error) {
 
 // marker returns the record name of the token's revocation, which does not give
 // the token away.
-func (t Token) marker() string { return "revoked/" + t.hash() }
+func (t Token) marker() string { return revokedPrefix + t.hash() }
+
+const revokedPrefix = "revoked/"
+
+// IsRevocation reports whether a record of that name is the revocation of a token.
+// A store must take it even if it takes no other record.
+func IsRevocation(record string) bool { return strings.HasPrefix(record, revokedPrefix) }

@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"sync"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -20,16 +23,31 @@ import (
 //
 //	blobs/sha256/ab/ab12…       one file for each blob
 //	records/grants/0a1b….record one for each record
-//	….tmp-*                     beside either: being written, or left by a crash
+//	staging/.tmp-*              bytes that may become blobs
+//	….tmp-*                     beside blobs and records: being written, or left by a crash
+//	….damaged-*                 beside blobs: was damaged, and replaced
 type Dir struct {
+	// Reserve returns how many bytes of a file system of that size stay free. While
+	// fewer are, writes fail with *durable.Full. nil: none. Set before the first
+	// use, like the following members.
+	Reserve func(size int64) int64
+	// Urgent reports whether a record may use the reserve, and is charged to no
+	// budget. nil: none.
+	Urgent func(record string) bool
+	// Log gets a line for each damaged blob. nil: none.
+	Log *slog.Logger
+
 	path   string
 	synced sync.Map // directories whose name in their parent this process knows to be durable
+	sound  *lru.Cache[digest.Digest, fileState]
 }
 
 var _ Store = (*Dir)(nil)
 
 // tops are the store's own directories; others beside them are left alone.
-var tops = []string{"blobs", "records"}
+var tops = []string{"blobs", "records", stagingName}
+
+const stagingName = "staging"
 
 // NewDir returns the store in the directory path, which it creates with mode 0700
 // if need be. Sweep removes the files that killed writers have left there.
@@ -42,6 +60,7 @@ func NewDir(path string) (*Dir, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	d := &Dir{path: path}
+	d.sound, _ = lru.New[digest.Digest, fileState](maxSound) // only sizes below 1 fail
 	for _, name := range tops {
 		top := filepath.Join(path, name)
 		if err := d.makeDir(top); err != nil {
@@ -64,19 +83,28 @@ func (d *Dir) recordPath(name string) string {
 	return filepath.Join(d.path, "records", filepath.FromSlash(name)) + ".record"
 }
 
-// Open implements Store. The blob is an *os.File, for sendfile.
+// Staging is the directory for bytes that may become blobs. Files there are made
+// with durable.CreateTemp, so that Sweep removes those of crashed writers.
+func (d *Dir) Staging() string { return filepath.Join(d.path, stagingName) }
+
+// Open implements Store. The blob is an *os.File, for sendfile. The bytes of a small
+// one are verified, once while its file stays as it is.
 func (d *Dir) Open(ctx context.Context, dgst digest.Digest) (io.ReadSeekCloser, error) {
 	if err := checkDigest(dgst); err != nil {
 		return nil, err
 	}
 	f, err := open(ctx, d.blobPath(dgst))
+	if err == nil {
+		err = d.verify(ctx, f, dgst, maxVerifiedOpen)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open blob %s: %w", dgst, err)
 	}
 	return f, nil
 }
 
-// Put implements Store. It does not read r if the blob is stored already.
+// Put implements Store. It does not read r if the blob is stored already, and
+// replaces a damaged one.
 func (d *Dir) Put(ctx context.Context, dgst digest.Digest, r io.Reader) error {
 	if err := checkDigest(dgst); err != nil {
 		return err
@@ -91,14 +119,19 @@ func (d *Dir) put(ctx context.Context, dgst digest.Digest, r io.Reader) error {
 	path := d.blobPath(dgst)
 	f, err := open(ctx, path)
 	if err == nil {
-		f.Close()
-		// The writer of the file may not have synced its name yet.
-		return d.syncEntry(path)
+		if err = d.verify(ctx, f, dgst, math.MaxInt64); err == nil {
+			f.Close()
+			// The writer of the file may not have synced its name yet.
+			return d.syncEntry(path)
+		}
 	}
 	if !errors.Is(err, ErrNotFound) {
 		return err
 	}
-	return d.write(path, func(w io.Writer) error { return copyVerified(ctx, w, r, dgst) })
+	if errors.Is(err, ErrDamaged) {
+		setAside(path)
+	}
+	return d.write(ctx, path, false, func(w io.Writer) error { return copyVerified(ctx, w, r, dgst) })
 }
 
 // Record returns the named record, or an error that is ErrNotFound.
@@ -133,7 +166,7 @@ func (d *Dir) PutRecord(ctx context.Context, name string, data []byte) error {
 		err = checkRecordSize(len(data))
 	}
 	if err == nil {
-		err = d.write(d.recordPath(name), func(w io.Writer) error {
+		err = d.write(ctx, d.recordPath(name), d.Urgent != nil && d.Urgent(name), func(w io.Writer) error {
 			_, err := w.Write(data)
 			return err
 		})

@@ -11,7 +11,7 @@
 //
 // Files: store.go (the Store interface, its errors, and the hashing copy of every
 // Put), dir.go (a directory, which processes may share), durable.go (how Dir
-// writes a file that is whole or absent, even after a crash), mem.go (memory, for
-// blobs that need not outlive the process), serve.go (a blob as the answer to an
-// HTTP request).
+// writes a file that is whole or absent, even after a crash), damage.go (finding and
+// replacing damaged blobs), mem.go (memory, for blobs that need not outlive the
+// process), serve.go (a blob as the answer to an HTTP request).
 package blobstore

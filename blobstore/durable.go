@@ -2,6 +2,7 @@ package blobstore
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -9,22 +10,59 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
+	"time"
 
+	"github.com/waveproxy/waveproxy/budget"
 	"github.com/waveproxy/waveproxy/internal/durable"
 )
 
-// tempPrefix begins the names of unfinished files. No blob's or record's name
-// begins with a dot.
-const tempPrefix = ".tmp-"
+// damagedPrefix begins the names of damaged blobs that were replaced. They are kept
+// for damagedAge, for people who look for the cause.
+const (
+	damagedPrefix = ".damaged-"
+	damagedAge    = 7 * 24 * time.Hour
+)
 
 // write gives path the content that fill writes, or leaves it unchanged. When it
-// returns nil the content is durable.
-func (d *Dir) write(path string, fill func(io.Writer) error) error {
+// returns nil the content is durable. Unless it is urgent, it is charged to the
+// budget of ctx and leaves the reserve alone.
+func (d *Dir) write(ctx context.Context, path string, urgent bool, fill func(io.Writer) error) error {
+	if !urgent {
+		if err := d.admit(ctx); err != nil {
+			return err
+		}
+	}
+	err := d.writeFile(path, func(w io.Writer) error {
+		if urgent || d.Reserve == nil {
+			return fill(w)
+		}
+		return fill(durable.NewRoomWriter(w, d.Room))
+	})
+	return durable.AsFull(err)
+}
+
+// admit refuses a file for which there is no room, or for which the client's budget
+// is spent.
+func (d *Dir) admit(ctx context.Context) error {
+	if err := d.Room(); err != nil {
+		return err
+	}
+	return budget.From(ctx).Spend(budget.Files, 1)
+}
+
+// Room returns *durable.Full if the reserve is touched.
+func (d *Dir) Room() error {
+	if d.Reserve == nil {
+		return nil
+	}
+	return durable.CheckSpace(d.path, d.Reserve)
+}
+
+func (d *Dir) writeFile(path string, fill func(io.Writer) error) error {
 	if err := d.makeDir(filepath.Dir(path)); err != nil {
 		return err
 	}
-	f, err := createTemp(filepath.Dir(path))
+	f, err := durable.CreateTemp(filepath.Dir(path))
 	if err != nil {
 		return err
 	}
@@ -38,41 +76,47 @@ func (d *Dir) write(path string, fill func(io.Writer) error) error {
 	return err
 }
 
-// createTemp returns a new, empty, locked file in dir. The lock (flock) tells
-// a temporary file that is being written from one that a dead process left, at
-// once and exactly: the kernel drops it with the process. Judging by age
-// instead would let a process that crashes and restarts fill the disk.
-//
-// On a file system without such locks the file is not locked. There, sweep gets
-// no lock either and leaves every file.
-func createTemp(dir string) (*os.File, error) {
-	for {
-		f, err := os.CreateTemp(dir, tempPrefix+"*")
-		if err != nil {
-			return nil, err
-		}
-		// Until it was locked, another process's sweep could take the file.
-		if err := lock(f); !errors.Is(err, syscall.EWOULDBLOCK) {
-			if _, err = os.Lstat(f.Name()); err == nil {
-				return f, nil
-			}
-			if !errors.Is(err, fs.ErrNotExist) {
-				f.Close()
-				return nil, err
-			}
-		}
-		f.Close()
+// Probe writes, reads and removes a file. Its error says what is wrong with the
+// storage, without paths.
+func (d *Dir) Probe() error {
+	if err := d.Room(); err != nil {
+		return err
 	}
+	want := rand.Text()
+	f, err := durable.CreateTemp(filepath.Join(d.path, stagingName))
+	if err == nil {
+		defer os.Remove(f.Name())
+		defer f.Close()
+		if _, err = f.WriteString(want); err == nil {
+			err = f.Sync()
+		}
+	}
+	if err = durable.AsFull(err); err != nil {
+		return fmt.Errorf("the storage directory cannot be written: %w", withoutPath(err))
+	}
+	if found, err := os.ReadFile(f.Name()); err != nil || string(found) != want {
+		return fmt.Errorf("the storage directory does not give back what was written: read %d of %d bytes: %w", len(found), len(want), withoutPath(err))
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		return fmt.Errorf("the storage directory does not let files be removed: %w", withoutPath(err))
+	}
+	return nil
 }
 
-// lock fails with EWOULDBLOCK if another open file has the lock.
-func lock(f *os.File) error {
-	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+// withoutPath returns the cause of a failed system call.
+func withoutPath(err error) error {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return e.Err
+	}
+	if err == nil {
+		return errors.New("other bytes")
+	}
+	return err
 }
 
-// Sweep removes temporary files that no live process is writing. It looks at
-// every name in the store, which takes time in a large one, and may run beside
-// everything else.
+// Sweep removes temporary files that no live process is writing, and damaged
+// blobs that were replaced long ago. It looks at every name in the store, which
+// takes time in a large one, and may run beside everything else.
 func (d *Dir) Sweep(ctx context.Context) error {
 	for _, name := range tops {
 		if err := sweep(ctx, filepath.Join(d.path, name)); err != nil {
@@ -87,26 +131,28 @@ func sweep(ctx context.Context, top string) error {
 		if err == nil {
 			err = ctx.Err()
 		}
-		if err != nil || e.IsDir() || !strings.HasPrefix(e.Name(), tempPrefix) {
+		if err != nil || e.IsDir() {
 			return err
 		}
-		// For writing, because NFS grants an exclusive lock for nothing less.
-		f, err := os.OpenFile(path, os.O_WRONLY, 0)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		if lock(f) != nil {
-			return nil
-		}
-		if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		return nil
+		return sweepFile(path, e)
 	})
+}
+
+func sweepFile(path string, e fs.DirEntry) error {
+	if strings.HasPrefix(e.Name(), durable.TempPrefix) {
+		return durable.RemoveStale(path)
+	}
+	if !strings.HasPrefix(e.Name(), damagedPrefix) {
+		return nil
+	}
+	info, err := e.Info()
+	if err == nil && time.Since(info.ModTime()) > damagedAge {
+		err = os.Remove(path)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // syncEntry makes the name path durable after another write has created it.

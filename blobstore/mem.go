@@ -58,6 +58,12 @@ func (m *Mem) Put(ctx context.Context, d digest.Digest, r io.Reader) error {
 	return nil
 }
 
+// Verify implements Store.
+func (m *Mem) Verify(ctx context.Context, d digest.Digest) error {
+	_, err := m.Open(ctx, d) // Put has verified the bytes
+	return err
+}
+
 // Record returns the named record, or an error that is ErrNotFound.
 func (m *Mem) Record(ctx context.Context, name string) ([]byte, error) {
 	if err := checkRecordName(name); err != nil {

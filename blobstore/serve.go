@@ -2,6 +2,7 @@ package blobstore
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -25,11 +26,14 @@ const CacheControl = "private, max-age=31536000, immutable, no-transform"
 // http.ServeContent. A caller that must answer with the whole blob, as with
 // manifests, removes the Range header from the request.
 //
-// A blob whose size differs from desc.Size is an error, deliberately not
-// ErrNotFound: the store is damaged, and a short body with a matching
-// Content-Length would look like a whole one.
+// A damaged blob, and one whose size differs from desc.Size, is an error that is
+// deliberately not ErrNotFound: a short body with a matching Content-Length would
+// look like a whole one.
 func Serve(w http.ResponseWriter, r *http.Request, s Store, desc ocispec.Descriptor) error {
 	blob, err := s.Open(r.Context(), desc.Digest)
+	if errors.Is(err, ErrDamaged) {
+		return fmt.Errorf("serve blob %s: the store has damaged bytes: %w", desc.Digest, ErrLost)
+	}
 	if err != nil {
 		return err
 	}
@@ -39,7 +43,7 @@ func Serve(w http.ResponseWriter, r *http.Request, s Store, desc ocispec.Descrip
 		return fmt.Errorf("serve blob %s: %w", desc.Digest, err)
 	}
 	if size != desc.Size {
-		return fmt.Errorf("serve blob %s: expected %d bytes, found %d in the store", desc.Digest, desc.Size, size)
+		return fmt.Errorf("serve blob %s: expected %d bytes, found %d in the store: %w", desc.Digest, desc.Size, size, ErrLost)
 	}
 	describe(w.Header(), desc)
 	// No modification time: the digest is the better validator. The blob is not

@@ -16,7 +16,8 @@ import (
 // Store keeps immutable blobs by digest. It is safe for concurrent use. Digests
 // are sha256 or sha512; any other is an error.
 type Store interface {
-	// Open returns the blob, or an error that is ErrNotFound. Seeking costs
+	// Open returns the blob, or an error that is ErrNotFound; that of a damaged blob
+	// is ErrDamaged, if it shows. Seeking costs
 	// nothing until the next Read, so HEAD and ranges read no more than they
 	// send. The caller closes it.
 	Open(ctx context.Context, d digest.Digest) (io.ReadSeekCloser, error)
@@ -27,12 +28,26 @@ type Store interface {
 	// may leave r unread. Put looks at ctx between reads. A Read that can block
 	// has to end with ctx by itself, as the body of an HTTP response does.
 	Put(ctx context.Context, d digest.Digest, r io.Reader) error
+
+	// Verify returns nil if the blob is stored with the bytes of its digest, and an
+	// error that is ErrNotFound if it is absent or damaged. It may read the whole
+	// blob, but not again while it stays as it is.
+	Verify(ctx context.Context, d digest.Digest) error
 }
 
 var (
 	// ErrNotFound says that the store has no such blob or record. It wraps
 	// fs.ErrNotExist.
 	ErrNotFound = fmt.Errorf("not in the store: %w", fs.ErrNotExist)
+
+	// ErrDamaged says that the store has other bytes than those of the digest. It
+	// wraps ErrNotFound, because the blob is not there, and the next Put stores it
+	// anew.
+	ErrDamaged = fmt.Errorf("damaged, so %w", ErrNotFound)
+
+	// ErrLost says that Serve cannot give a blob that was promised, because its file
+	// is damaged. It is not ErrNotFound.
+	ErrLost = errors.New("the next Put stores it anew")
 
 	// ErrMismatch says that the bytes given to Put do not have the digest given
 	// with them. The message names both.

@@ -21,6 +21,9 @@ func (c *Config) check(k checker) {
 	if c.Storage.Dir == "" {
 		k.add("storage.dir", c.Storage.Dir, "want a directory")
 	}
+	if c.Storage.Reserve < 0 {
+		k.add("storage.reserve", c.Storage.Reserve, "want 0 or more")
+	}
 	// A year from now is long before late 2051, the last expiry a token can hold.
 	if c.Tokens.TTL < time.Minute || c.Tokens.TTL > 365*24*time.Hour {
 		k.add("tokens.ttl", c.Tokens.TTL, "want a duration from 1m to 8760h")

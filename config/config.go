@@ -124,7 +124,14 @@ type Storage struct {
 	// Dir is the directory for injected layers, grants and the generated key. It
 	// is made if it does not exist. Default: ./waveproxy-data.
 	Dir string `yaml:"dir"`
+	// Reserve is how much of the disk stays free for revocations. While less is free,
+	// requests that would store something new are refused; everything else goes on,
+	// and /readyz says why. Default: 64MiB, or a twentieth of the disk if that is less.
+	Reserve Size `yaml:"reserve"`
 }
+
+// DefaultReserve is the default of storage.reserve.
+const DefaultReserve Size = 64 << 20
 
 // Tokens are the image names that the API hands out.
 type Tokens struct {
@@ -227,7 +234,7 @@ func Defaults() *Config {
 	c := &Config{}
 	c.Log.Format = Text // the zero Level is info
 	c.HTTP.Addr = ":9090"
-	c.Storage.Dir = "./waveproxy-data"
+	c.Storage.Dir, c.Storage.Reserve = "./waveproxy-data", DefaultReserve
 	c.Tokens.TTL = auth.DefaultTTL
 	c.API.MaxBody = 32 << 20
 	c.Layers.MaxSize = 2 << 30

@@ -12,6 +12,7 @@ import (
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/budget"
+	"github.com/waveproxy/waveproxy/internal/durable"
 	"github.com/waveproxy/waveproxy/internal/fairqueue"
 	"github.com/waveproxy/waveproxy/upstream"
 )
@@ -68,6 +69,9 @@ func ProblemOf(err error) Problem {
 	if e, ok := errors.AsType[*budget.Exceeded](err); ok {
 		return exceededProblem(e)
 	}
+	if f, ok := errors.AsType[*durable.Full](err); ok {
+		return Problem{Status: http.StatusInsufficientStorage, Code: code(Unavailable), Message: f.Error()}
+	}
 	switch {
 	case errors.Is(err, fairqueue.ErrFull):
 		return Problem{Status: http.StatusTooManyRequests, Code: code(TooManyRequests), RetryAfter: fullRetry,
@@ -79,6 +83,9 @@ func ProblemOf(err error) Problem {
 	case errors.Is(err, auth.ErrUnknownToken):
 		return Problem{Status: http.StatusNotFound, Code: code(NameUnknown),
 			Message: "unknown token: the image name is mistyped, or was made by another server; request a new one"}
+	case errors.Is(err, auth.ErrDamagedGrant):
+		return Problem{Status: http.StatusInternalServerError, Code: code(Unknown),
+			Message: "what the server has stored of this token is damaged; the same request for the image makes it anew"}
 	case errors.Is(err, auth.ErrExpiredToken), errors.Is(err, auth.ErrRevokedToken):
 		return Problem{Status: http.StatusForbidden, Code: code(Denied), Message: err.Error() + "; request a new one"}
 	case errors.Is(err, context.DeadlineExceeded):

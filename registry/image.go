@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
 	"slices"
 	"sync"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/front"
 )
 
 // image is what a grant gives access to: every digest reachable from its root,
@@ -124,6 +126,9 @@ func (l *loader) load(ctx context.Context, desc ocispec.Descriptor) error {
 
 func readStored(ctx context.Context, store blobstore.Store, desc ocispec.Descriptor) ([]byte, error) {
 	f, err := store.Open(ctx, desc.Digest)
+	if errors.Is(err, blobstore.ErrNotFound) {
+		return nil, lostBlob(desc.Digest, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read %s, which was advertised: %w", desc.Digest, err)
 	}
@@ -176,6 +181,16 @@ func (img *image) pullName() string {
 
 // storeFault returns the error for bytes that the image promises and the store
 // cannot give. It is a failure of this server, never a 404.
-func storeFault(img *image, err error) error {
+func storeFault(img *image, d digest.Digest, err error) error {
+	if errors.Is(err, blobstore.ErrNotFound) || errors.Is(err, blobstore.ErrLost) {
+		err = lostBlob(d, err)
+	}
 	return fmt.Errorf("serve %s: %w", img.pullName(), err)
+}
+
+// lostBlob returns the error for a blob of ours that is gone or damaged. Its text is
+// for clients, because a person can have the blob made again.
+func lostBlob(d digest.Digest, err error) error {
+	return fmt.Errorf("%w: %w", front.Refuse(http.StatusInternalServerError, front.Unknown,
+		"the storage of this server has lost %s, or its bytes are damaged: requesting the same image again makes it anew", d), err)
 }

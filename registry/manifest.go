@@ -45,7 +45,7 @@ func (s *Server) serveManifest(w http.ResponseWriter, r *http.Request, img *imag
 		return front.Refuse(http.StatusNotFound, front.ManifestUnknown, "the image %s has no manifest %s", img.pullName(), want)
 	}
 	if err := blobstore.Serve(w, r, s.options.Store, desc); err != nil {
-		return storeFault(img, err)
+		return storeFault(img, want, err)
 	}
 	return nil
 }

@@ -20,7 +20,7 @@ func (b storedBlobs) serveBlob(w http.ResponseWriter, r *http.Request, img *imag
 	desc.MediaType = blobType
 	noteInjected(w, r)
 	if err := blobstore.Serve(w, r, b.store, desc); err != nil {
-		return storeFault(img, err)
+		return storeFault(img, d, err)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/blobstore"
 	"github.com/waveproxy/waveproxy/internal/flight"
 	"github.com/waveproxy/waveproxy/upstream"
 )
@@ -70,6 +72,9 @@ func (t *tagTable) image(ctx context.Context, q namedRequest, tag string) (img *
 	if err == nil && img == nil {
 		t.tags.Remove(q.key(tag))
 		err = fmt.Errorf("serve %s:%s under the recipe %s: the record of its image %s is gone", q.ref, tag, q.name, now.root)
+	}
+	if errors.Is(err, blobstore.ErrNotFound) {
+		t.tags.Remove(q.key(tag)) // the next look-up makes the image again
 	}
 	return img, !now.retry.IsZero(), err
 }

@@ -94,14 +94,15 @@ func newService(ctx context.Context, cfg *config.Config, base config.URL, log *s
 
 func newParts(cfg *config.Config, base config.URL, log *slog.Logger) (p parts, err error) {
 	p = parts{cfg: cfg, log: log, book: new(recipes.Book), guesses: front.NewGuesses(cfg.Limits.WrongLogins)}
-	if p.storage, err = openStorage(cfg); err != nil {
+	if p.storage, err = openStorage(cfg, log); err != nil {
 		return p, err
 	}
 	if p.upstream, err = newUpstream(cfg, nil, p.book); err != nil {
 		return p, err
 	}
 	store := p.storage.store
-	p.layers = assemble.NewLayers(store, store, p.upstream, cfg.Storage.Dir, int64(cfg.Layers.MaxSize))
+	p.layers = assemble.NewLayers(store, store, p.upstream, store.Staging(), int64(cfg.Layers.MaxSize))
+	p.layers.Room = store.Room
 	p.resolver = assemble.NewResolver(p.upstream, p.layers, store, cfg.Limits.Layers)
 	p.resolver.Builder = auth.Builder{ID: base.String(), Version: version}
 	return p, nil
@@ -149,7 +150,7 @@ func (p parts) apiOptions(host string) (o api.Options, err error) {
 		MaxElements:     p.cfg.Limits.Elements,
 		Version:         version,
 		Commit:          commit(),
-		Ready:           p.storage.ready,
+		Ready:           (&readiness{store: p.storage.store}).check,
 		Policies:        newPolicies(p.cfg),
 		Submits:         ratelimit.New(p.cfg.Limits.Submits),
 		Guesses:         p.guesses,

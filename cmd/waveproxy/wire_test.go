@@ -45,7 +45,7 @@ func TestKeysAreReadOnce(t *testing.T) {
 	cfg := config.Defaults()
 	cfg.Storage.Dir = filepath.Join(dir, "data")
 	cfg.Tokens.Keys = []config.TokenKey{{File: pipe}}
-	s, err := openStorage(cfg)
+	s, err := openStorage(cfg, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
