@@ -14,6 +14,8 @@ import (
 
 	orasauth "oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/errcode"
+
+	"github.com/waveproxy/waveproxy/budget"
 )
 
 func (c *call) newError(kind Kind) *Error {
@@ -60,6 +62,9 @@ func (e *Error) withStatus(status int, trusted string) *Error {
 func (c *call) failed(ctx context.Context, err error) error {
 	if errors.Is(ctx.Err(), context.Canceled) && !errors.Is(context.Cause(ctx), errStalled) {
 		return fmt.Errorf("%s %s: %w", c.op, c.name, ctx.Err())
+	}
+	if full, ok := errors.AsType[*budget.Exceeded](err); ok {
+		return fmt.Errorf("%s %s: %w", c.op, c.name, full) // the host is not to blame
 	}
 	e := c.newError(Failed)
 	if hop, ok := errors.AsType[*hopError](err); ok {

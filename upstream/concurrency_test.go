@@ -118,13 +118,14 @@ func TestWaitInQueueEnds(t *testing.T) {
 	o := listed(s)
 	o.Concurrency = 1
 	c, delays := newClient(t, o)
-	if err := c.hops.queue.enter(t.Context(), s.Host(), of("another")); err != nil {
+	leave, err := c.hops.queue.enter(t.Context(), s.Host(), of("another"))
+	if err != nil {
 		t.Fatal(err)
 	}
 	const says = "is busy with earlier requests of this server"
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	_, err := c.Repository(image).Manifest(ctx, "1.0")
+	_, err = c.Repository(image).Manifest(ctx, "1.0")
 	if wantError(t, err, Timeout, s.Host(), says); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("deadline is lost: %v", err)
 	}
@@ -142,7 +143,7 @@ func TestWaitInQueueEnds(t *testing.T) {
 	if len(delays.All()) != 0 {
 		t.Errorf("%d retries", len(delays.All()))
 	}
-	c.hops.queue.leave(s.Host())
+	leave()
 	empty(t, c.hops.queue)
 	wantManifest(t, c, image)
 }

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/waveproxy/waveproxy/budget"
 )
 
 const (
@@ -53,6 +55,9 @@ func transient(resp *http.Response, err error) bool {
 			return true
 		}
 		return false
+	}
+	if _, full := errors.AsType[*budget.Exceeded](err); full {
+		return false // it waits already, or is told when to come again
 	}
 	if e, ok := errors.AsType[*net.DNSError](err); ok {
 		return !e.IsNotFound

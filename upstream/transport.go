@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -119,10 +118,11 @@ var errQueued = errors.New("no free slot in time")
 // the response are here.
 func (h *hops) send(transport http.RoundTripper, req *http.Request) (*http.Response, error) {
 	host := address(req.URL)
-	if err := h.queue.enter(req.Context(), host, callOf(req.Context()).target); err != nil {
-		return nil, fmt.Errorf("%w: %w", errQueued, err)
+	leave, err := h.queue.enter(req.Context(), host, callOf(req.Context()).target)
+	if err != nil {
+		return nil, err
 	}
-	defer h.queue.leave(host)
+	defer leave()
 	return transport.RoundTrip(req)
 }
 

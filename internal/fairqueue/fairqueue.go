@@ -68,6 +68,13 @@ type key struct {
 	places list.List // of chan struct{}, each closed when it has the slot
 }
 
+// Idle reports whether no slot of any resource is taken. Nothing waits then either.
+func (q *Queue) Idle() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.lines) == 0
+}
+
 // Enter waits for a slot of the resource, which leave must give back; leave may be
 // called more than once. When the context ends first, there is no slot and the
 // error is the context's cause. ErrFull and ErrAllFull come at once.

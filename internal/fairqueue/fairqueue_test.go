@@ -13,12 +13,6 @@ import (
 	"time"
 )
 
-func (q *Queue) idle() bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return len(q.lines) == 0
-}
-
 // waiter enters and tells the order in which slots came.
 func waiter(t *testing.T, q *Queue, order *[]string, mu *sync.Mutex, client, name string) {
 	go func() {
@@ -55,7 +49,7 @@ func TestTurns(t *testing.T) {
 		if !slices.Equal(order, want) {
 			t.Errorf("order %v, want %v", order, want)
 		}
-		if !q.idle() {
+		if !q.Idle() {
 			t.Error("a resource that is not in use is kept")
 		}
 	})
@@ -128,7 +122,7 @@ func TestPerClient(t *testing.T) {
 	leave()
 	leave()
 	waiting.Wait()
-	if !q.idle() {
+	if !q.Idle() {
 		t.Error("an idle resource is kept")
 	}
 }
@@ -158,7 +152,7 @@ func TestRandom(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if !q.idle() {
+	if !q.Idle() {
 		t.Error("idle, and resources are kept")
 	}
 }
@@ -201,8 +195,40 @@ func TestAllWaiting(t *testing.T) {
 		cancel()
 		synctest.Wait()
 		leave()
-		if !q.idle() {
+		if !q.Idle() {
 			t.Error("idle, and the resource is kept")
 		}
 	})
+}
+
+// TestSlotOfAWaiterThatLeaves: a slot that becomes free in the moment its waiter
+// leaves goes to the next waiter.
+func TestSlotOfAWaiterThatLeaves(t *testing.T) {
+	for _, next := range []bool{false, true} {
+		q := New(Options{Slots: 1})
+		leave, err := q.Enter(t.Context(), "r", "first", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := q.lines["r"]
+		p := l.party("x")
+		place := l.join(p, "")
+		var other chan struct{}
+		if next {
+			other = l.join(p, "").Value.(chan struct{})
+		}
+		leave()
+		q.abandon(l, p, "", place, func() { q.leave("r", "x") })
+		if next {
+			select {
+			case <-other:
+			default:
+				t.Fatal("the slot is lost")
+			}
+			q.leave("r", "x")
+		}
+		if !q.Idle() {
+			t.Error("idle, and the resource is kept")
+		}
+	}
 }
