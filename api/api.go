@@ -37,8 +37,9 @@ type Registries interface {
 
 // Tokens makes, reads and ends tokens. auth.Tokens is one.
 type Tokens interface {
-	// Mint returns the token and when it expires. A ttl of zero is the default.
-	Mint(ctx context.Context, g auth.Grant, ttl time.Duration) (auth.Token, time.Time, error)
+	// MintWithin returns the token and when it expires. A ttl of zero is the default.
+	// The token lives for longest and no longer; zero is no limit.
+	MintWithin(ctx context.Context, g auth.Grant, ttl, longest time.Duration) (auth.Token, time.Time, error)
 	// CheckTTL returns the error with which Mint would refuse the ttl, before any work
 	// is done.
 	CheckTTL(ttl time.Duration) error

@@ -121,6 +121,9 @@ func (s server) bearerLogin(w http.ResponseWriter, r *http.Request, token string
 		})
 	}
 	_, refused := errors.AsType[*front.Refusal](err)
+	if _, denied := errors.AsType[*auth.Denied](err); denied {
+		refused = true
+	}
 	switch {
 	case err == nil:
 		front.SetUser(r.Context(), identity)

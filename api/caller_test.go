@@ -68,6 +68,10 @@ func TestCallerLogin(t *testing.T) {
 		"a wrong one in the body": {withTokens(t), "", `{"containerImage": "a", "towerAccessToken": "hunter3"}`, 401, ""},
 		"no token":                {withTokens(t), "", plain, 401, ""},
 		"a password for a token":  {withTokens(t), basic("ci", "hunter2hunter2hunter2"), plain, 401, ""},
+		"another's name": {func(o *Options) {
+			withTokens(t)(o)
+			o.Bearer = auth.Apart(o.Bearer, func(name string) bool { return name == "ci" })
+		}, "Bearer hunter2hunter2hunter2", plain, 403, ""},
 		"the issuer is down":      {withTokens(t), "Bearer a.b.c", plain, 503, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -230,6 +234,9 @@ func TestPolicy(t *testing.T) {
 			if test.status != 200 {
 				checkError(t, w, test.status, "api.identities")
 				return
+			}
+			if want := map[string]time.Duration{"ann": time.Hour}[test.user]; f.longest != want {
+				t.Errorf("the token lives for at most %s, want %s", f.longest, want)
 			}
 			if got := len(f.resolved[0].Platforms); got != test.platforms {
 				t.Errorf("%d platforms, want %d", got, test.platforms)

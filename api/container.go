@@ -52,7 +52,7 @@ func (s server) postContainer(w http.ResponseWriter, r *http.Request) (any, erro
 	if err != nil {
 		return nil, err
 	}
-	token, expires, err := s.Tokens.Mint(r.Context(), grant, sub.ttl)
+	token, expires, err := s.Tokens.MintWithin(r.Context(), grant, sub.ttl, sub.longest)
 	if err != nil {
 		return nil, err
 	}
@@ -77,6 +77,7 @@ type submission struct {
 	recipe    augment.Recipe // its layers are added by takeLayers
 	layers    []containerconfig.Layer
 	ttl       time.Duration
+	longest   time.Duration // lifetime that the caller's policy allows; 0 is any
 }
 
 // check returns the submission, or the first thing wrong with the request in the
@@ -107,6 +108,7 @@ func (s server) check(req *SubmitRequest, caller auth.Caller) (sub submission, e
 	if sub.ttl, err = parseTTL(req.TTL); err != nil {
 		return sub, err
 	}
+	sub.longest = caller.Policy.TTL
 	if sub.ttl, err = caller.Policy.CheckTTL(sub.ttl); err != nil {
 		return sub, err
 	}

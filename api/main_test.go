@@ -35,6 +35,7 @@ type fakes struct {
 	accepted    bool
 	err         error // of everything
 	ready       error
+	longest     time.Duration // with which a token was minted last
 }
 
 func (f *fakes) called(words ...string) error {
@@ -89,7 +90,8 @@ var (
 	expires = time.Date(2026, 1, 3, 15, 0, 0, 0, time.UTC)
 )
 
-func (f *fakes) Mint(_ context.Context, _ auth.Grant, ttl time.Duration) (auth.Token, time.Time, error) {
+func (f *fakes) MintWithin(_ context.Context, _ auth.Grant, ttl, longest time.Duration) (auth.Token, time.Time, error) {
+	f.longest = longest
 	return token, expires.Add(ttl), f.called("mint")
 }
 

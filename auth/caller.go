@@ -90,3 +90,21 @@ func (f firstBearer) Identity(ctx context.Context, token string) (string, error)
 	}
 	return "", err
 }
+
+// Apart returns a Bearer that refuses, with a *Denied, callers to whom b gives the name
+// of another's: one that taken reports. Names that people choose for themselves at
+// an issuer are no proof of being a token's holder or a user of this server.
+func Apart(b Bearer, taken func(identity string) bool) Bearer { return apart{b, taken} }
+
+type apart struct {
+	bearer Bearer
+	taken  func(string) bool
+}
+
+func (a apart) Identity(ctx context.Context, token string) (string, error) {
+	identity, err := a.bearer.Identity(ctx, token)
+	if err == nil && (IsReserved(identity) || a.taken(identity)) {
+		return "", deny("your token's issuer calls you %q, which is the name of a token or user that this server's administrator made: you need another name there (api.oidc.claim)", identity)
+	}
+	return identity, err
+}

@@ -122,6 +122,14 @@ func (p *Passwords) Check(ctx context.Context, user, password string) error {
 	return ErrWrongLogin
 }
 
+// Has reports whether there is a user of that name.
+func (p *Passwords) Has(user string) bool {
+	if p.file != nil {
+		p.reload()
+	}
+	return p.users.Load().hashes[user] != nil
+}
+
 // enter waits for the turn of a login. One that was right before does not wait for
 // its neighbours at the same address.
 func (p *Passwords) enter(ctx context.Context, login [sha256.Size]byte) (leave func(), err error) {

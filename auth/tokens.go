@@ -115,7 +115,14 @@ func NewTokens(o TokensOptions) (*Tokens, error) {
 // A ttl of 0 means the default. A ttl under a minute or over the default is an
 // *Error, and so is a grant that is too large; other errors come from the records.
 func (t *Tokens) Mint(ctx context.Context, g Grant, ttl time.Duration) (Token, time.Time, error) {
-	first, err := t.expiry(ttl)
+	return t.MintWithin(ctx, g, ttl, 0)
+}
+
+// MintWithin is Mint for a caller whose tokens live for longest and no minute longer;
+// 0 is no limit. A token that would be over it ends up to an eighth of ttl (at least
+// a minute) early instead, and replaces a revoked one with one that expires earlier.
+func (t *Tokens) MintWithin(ctx context.Context, g Grant, ttl, longest time.Duration) (Token, time.Time, error) {
+	first, step, err := t.expiry(ttl, longest)
 	if err != nil {
 		return "", time.Time{}, err
 	}
@@ -125,7 +132,11 @@ func (t *Tokens) Mint(ctx context.Context, g Grant, ttl time.Duration) (Token, t
 	}
 	key := t.keys[0]
 	id := key.grantID(data)
-	for minutes := first; minutes < first+maxMoves; minutes++ {
+	for move := range int64(maxMoves) {
+		minutes := first + move*step
+		if !epoch.Add(time.Duration(minutes) * time.Minute).After(t.now()) {
+			break
+		}
 		token := key.sign(id, minutes)
 		// Not from the cache: another replica may have revoked it a moment ago.
 		revoked, err := t.revoked(ctx, token)
@@ -146,26 +157,37 @@ func (t *Tokens) Mint(ctx context.Context, g Grant, ttl time.Duration) (Token, t
 // CheckTTL returns the *Error that Mint would return for this lifetime. Callers
 // use it before work whose result would get no token.
 func (t *Tokens) CheckTTL(ttl time.Duration) error {
-	_, err := t.expiry(ttl)
+	_, _, err := t.expiry(ttl, 0)
 	return err
 }
 
-// expiry returns the end of the current window for ttl, in minutes since epoch.
-func (t *Tokens) expiry(ttl time.Duration) (int64, error) {
+// expiry returns the end of the current window for ttl, in minutes since epoch, and
+// in which direction later ones are tried. If that end is beyond longest, which 0
+// is not, it is the end of an earlier window.
+func (t *Tokens) expiry(ttl, longest time.Duration) (minutes, step int64, err error) {
 	if ttl == 0 {
 		ttl = t.ttl
 	}
 	if ttl < minTTL || ttl > t.ttl {
-		return 0, refuse("token lifetime %s: want at least %s and at most %s", ttl, minTTL, t.ttl)
+		return 0, 0, refuse("token lifetime %s: want at least %s and at most %s", ttl, minTTL, t.ttl)
 	}
 	window := max((ttl / 8).Truncate(time.Minute), time.Minute)
 	now := t.now()
 	end := now.Add(ttl).Sub(epoch)
 	if now.Before(epoch) || end > (lastMinute-maxMoves)*time.Minute-window {
-		return 0, fmt.Errorf("mint token: a lifetime of %s from %s on is not within 2020 and 2051, the years a token can express", ttl, now.UTC().Format(time.RFC3339))
+		return 0, 0, fmt.Errorf("mint token: a lifetime of %s from %s on is not within 2020 and 2051, the years a token can express", ttl, now.UTC().Format(time.RFC3339))
 	}
 	end = (end + window - 1) / window * window // up to the end of its window
-	return int64(end / time.Minute), nil
+	if last := now.Add(longest).Sub(epoch); longest > 0 && end > last {
+		end = last / window * window
+		if end <= now.Sub(epoch) { // of a lifetime of about a minute
+			end = last
+		}
+	}
+	if longest > 0 {
+		return int64(end / time.Minute), -1, nil
+	}
+	return int64(end / time.Minute), 1, nil
 }
 
 // store writes the grant's record unless there is one that opens.

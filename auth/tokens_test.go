@@ -91,6 +91,50 @@ func TestMintLifetime(t *testing.T) {
 	}
 }
 
+// TestMintWithin: a token never outlives the longest lifetime of its caller, and
+// loses at most an eighth of it.
+func TestMintWithin(t *testing.T) {
+	for name, tt := range map[string]struct{ ttl, longest, window time.Duration }{
+		"as long as allowed": {24 * time.Hour, 24 * time.Hour, 3 * time.Hour},
+		"less than allowed":  {23 * time.Hour, 24 * time.Hour, 172 * time.Minute},
+		"much less":          {time.Hour, 24 * time.Hour, 7 * time.Minute},
+		"not round":          {90*time.Minute + 7*time.Second, 90*time.Minute + 7*time.Second, 11 * time.Minute},
+		"shortest":           {time.Minute, time.Minute, time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := noon()
+			tokens := newTokens(t, newMemory(), c)
+			seen := map[Token]bool{}
+			for start := c.t; c.t.Sub(start) < 3*tt.window; c.advance(tt.window/17 + time.Nanosecond) {
+				token, expires, err := tokens.MintWithin(t.Context(), testGrant(), tt.ttl, tt.longest)
+				if err != nil {
+					t.Fatal(err)
+				}
+				lives := expires.Sub(c.t)
+				if lives > tt.longest || lives < tt.ttl-tt.window || lives <= 0 {
+					t.Fatalf("lives %s, want at most %s and at most %s less than %s", lives, tt.longest, tt.window, tt.ttl)
+				}
+				seen[token] = true
+			}
+			if len(seen) > 7 {
+				t.Errorf("%d tokens in three windows", len(seen))
+			}
+			for range 10 {
+				token, expires, err := tokens.MintWithin(t.Context(), testGrant(), tt.ttl, tt.longest)
+				if e := new(Error); errors.As(err, &e) && tt.window == time.Minute {
+					break // nothing is left of the minute
+				}
+				if err != nil || expires.Sub(c.t) > tt.longest {
+					t.Fatalf("after a revocation it lives %s, %v", expires.Sub(c.t), err)
+				}
+				if err := tokens.Revoke(t.Context(), token); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 func TestMintRefusesLifetime(t *testing.T) {
 	records := newMemory()
 	tokens := newTokens(t, records, noon())

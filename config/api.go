@@ -87,7 +87,8 @@ type Identity struct {
 	Images []auth.Pattern `yaml:"images"`
 	// Platforms are the ones that may be asked for: linux/amd64. Default: any.
 	Platforms []Platform `yaml:"platforms"`
-	// TTL is the longest lifetime of the caller's tokens, and at most tokens.ttl.
+	// TTL is the longest lifetime of the caller's tokens, which they never exceed: they
+	// may end up to an eighth early. At most tokens.ttl.
 	// Default: tokens.ttl.
 	TTL time.Duration `yaml:"ttl"`
 	// Credentials are names from credentials. The first set that has a login for an
@@ -116,8 +117,8 @@ func (a API) check(c *Config, k checker) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(a.Tokens)) {
 		key := "api.tokens." + name
-		if reserved(name) {
-			k.add(key, name, "is what this server calls a recipe")
+		if auth.IsReserved(name) {
+			k.add(key, name, "is a name that this server gives: recipe:, platform: and * are reserved")
 		}
 		if token, err := a.Tokens[name].Read(); err != nil {
 			k.add(key, name, err.Error())
@@ -149,6 +150,25 @@ func (a API) check(c *Config, k checker) {
 	if a.Builds.Forward != (URL{}) && a.Auth != APINone {
 		k.add("api.builds.forward", a.Builds.Forward, "would get the logins to this server: set api.auth to none, or leave it out")
 	}
+}
+
+// chosen are claims that people set for themselves at many issuers.
+var chosen = []string{"preferred_username", "name", "nickname", "given_name", "family_name", "email"}
+
+// Warnings are what is allowed and may still not be meant, one line each.
+func (c *Config) Warnings() []string {
+	o := c.API.OIDC
+	if c.API.Auth != APIBearer || o.Issuer == "" {
+		return nil
+	}
+	var all []string
+	if slices.Contains(chosen, o.Claim) && len(c.API.Identities) > 0 {
+		all = append(all, fmt.Sprintf("api.oidc.claim: %s: people choose it themselves at many issuers, and so which of api.identities they are: sub is safer", o.Claim))
+	}
+	if len(c.API.Tokens)+len(c.API.Admins) > 0 || c.API.Htpasswd != "" || c.Registry.Htpasswd != "" {
+		all = append(all, "api.oidc: callers whose claim is a name of api.tokens, api.admins or an htpasswd file are refused, because that name is another's")
+	}
+	return all
 }
 
 func (i Identity) check(key string, c *Config, k checker) {

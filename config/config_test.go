@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"encoding/base64"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -266,5 +267,21 @@ func TestRegistrySpellings(t *testing.T) {
 	}
 	if c.Registries["docker.io/team"].Username != "a" {
 		t.Errorf("registries %v", c.Registries)
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	const login = "api: {auth: bearer, tokens: {ci: {token: 0123456789abcdef}}, oidc: {issuer: 'https://issuer.example', audience: a, claim: %s}, identities: {'*': {}}}\n"
+	for claim, want := range map[string]int{"preferred_username": 2, "sub": 1} {
+		c, err := Load(write(t, "c.yml", fmt.Sprintf(login, claim)), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.Warnings(); len(got) != want || strings.Contains(strings.Join(got, " "), "0123456789") {
+			t.Errorf("claim %s: %q", claim, got)
+		}
+	}
+	if got := Defaults().Warnings(); got != nil {
+		t.Errorf("by default %q", got)
 	}
 }

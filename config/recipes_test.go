@@ -66,7 +66,7 @@ func TestValidateRecipes(t *testing.T) {
 			`c.yml:1: recipes.a.credentials: "team": no such name in credentials`,
 		}},
 		{"api: {auth: bearer, tokens: {'recipe:a': {token: 0123456789abcdef}}, identities: {'recipe:a': {}}}", []string{
-			`c.yml:1: api.tokens.recipe:a: "recipe:a": is what this server calls a recipe`,
+			`c.yml:1: api.tokens.recipe:a: "recipe:a": is a name that this server gives: recipe:, platform: and * are reserved`,
 			`c.yml:1: api.identities: "recipe:a": is what this server calls a recipe: recipes says what it may do`,
 		}},
 		{"registries: {'a:1': {alias: quay.io}, 'b:1': {alias: b.local}, 'c:1': {alias: b.local}, 'd:1': {alias: 'd:2'}, 'e:1': {alias: team}, 'f:1': {alias: F.local}, 'g:1': {alias: docker.io}, h.io/x: {alias: h}, quay.io/team: {}}", []string{

@@ -22,6 +22,9 @@ func configCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		for _, warning := range cfg.Warnings() {
+			fmt.Fprintln(cmd.ErrOrStderr(), "warning: "+warning)
+		}
 		out, err := yaml.Marshal(cfg)
 		if err != nil {
 			return fmt.Errorf("print configuration: %w", err)

@@ -58,6 +58,9 @@ type parts struct {
 // requests. The service must be closed after an error, too.
 func newService(ctx context.Context, cfg *config.Config, base config.URL, log *slog.Logger, observe func(front.Request)) (s service, err error) {
 	s.close = func() {}
+	for _, warning := range cfg.Warnings() {
+		log.Warn(warning)
+	}
 	p, err := newParts(cfg, base, log)
 	if err != nil {
 		return s, err

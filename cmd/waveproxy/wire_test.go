@@ -2,8 +2,10 @@ package main
 
 import (
 	"encoding/base64"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -51,5 +53,29 @@ func TestKeysAreReadOnce(t *testing.T) {
 	}
 	if n := readings.Load(); n != 1 || s.tokens == nil || s.grants == nil {
 		t.Errorf("the key was read %d times", n)
+	}
+}
+
+// TestNamesOf: a claim may be none of the names that the administrator made, in
+// tokens, admins and the files of both planes.
+func TestNamesOf(t *testing.T) {
+	dir := t.TempDir()
+	cfg := config.Defaults()
+	for name, path := range map[string]*string{"ann": &cfg.API.Htpasswd, "bob": &cfg.Registry.Htpasswd} {
+		*path = filepath.Join(dir, name)
+		if err := os.WriteFile(*path, []byte(name+":$2y$05$"+strings.Repeat("a", 53)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg.API.Tokens = map[string]config.BearerToken{"ci": {}}
+	cfg.API.Admins = map[string]config.Secret{"ops": ""}
+	taken, err := namesOf(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{"ann": true, "bob": true, "ci": true, "ops": true, "eve": false, "": false} {
+		if taken(name) != want {
+			t.Errorf("%q is taken: %v", name, !want)
+		}
 	}
 }

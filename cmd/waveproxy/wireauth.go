@@ -181,7 +181,7 @@ func openHtpasswd(path string, log *slog.Logger) (*auth.Passwords, error) {
 }
 
 // newBearer returns nil unless callers log in with tokens.
-func newBearer(cfg *config.Config) (auth.Bearer, error) {
+func newBearer(cfg *config.Config, log *slog.Logger) (auth.Bearer, error) {
 	if cfg.API.Auth != config.APIBearer {
 		return nil, nil
 	}
@@ -203,7 +203,32 @@ func newBearer(cfg *config.Config) (auth.Bearer, error) {
 		return nil, fmt.Errorf("api.oidc.ca: %w", err)
 	}
 	issuer := oidc.New(oidc.Options{Issuer: string(o.Issuer), Audience: o.Audience, Claim: o.Claim, Client: client})
-	return auth.FirstBearer(static, issuer), nil
+	taken, err := namesOf(cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	return auth.FirstBearer(static, auth.Apart(issuer, taken)), nil
+}
+
+// namesOf reports the names of tokens, admins and users of files, whichever plane
+// they log in to.
+func namesOf(cfg *config.Config, log *slog.Logger) (taken func(string) bool, err error) {
+	var files []*auth.Passwords
+	for _, path := range slices.Compact([]string{cfg.API.Htpasswd, cfg.Registry.Htpasswd}) {
+		if path == "" {
+			continue
+		}
+		users, err := openHtpasswd(path, log)
+		if err != nil {
+			return nil, fmt.Errorf("api.oidc: users of the file %s: %w", path, err)
+		}
+		files = append(files, users)
+	}
+	return func(name string) bool {
+		_, token := cfg.API.Tokens[name]
+		_, admin := cfg.API.Admins[name]
+		return token || admin || slices.ContainsFunc(files, func(users *auth.Passwords) bool { return users.Has(name) })
+	}, nil
 }
 
 // trusting returns a client that trusts the certificates in the file besides the
@@ -235,7 +260,7 @@ func addLogins(cfg *config.Config, o *api.Options, log *slog.Logger) (err error)
 			return fmt.Errorf("api.htpasswd: %w", err)
 		}
 	}
-	if o.Bearer, err = newBearer(cfg); err != nil {
+	if o.Bearer, err = newBearer(cfg, log); err != nil {
 		return err
 	}
 	if len(cfg.API.Admins) > 0 {
