@@ -231,7 +231,7 @@ func (w *walk) visitManifest(ctx context.Context, o Object, m members, declared 
 	if err != nil {
 		return nil, Errorf("manifest %s is not valid: %v", o.Digest, err)
 	}
-	if parts.Config == nil || !isImageConfig(o.MediaType, parts.Config.MediaType) {
+	if parts.Config == nil || !IsImageConfig(o.MediaType, parts.Config.MediaType) {
 		if o.Digest != w.image.Base {
 			w.retractPlatform(declared) // an artifact beside the images, valid or not
 			return nil, nil

@@ -74,10 +74,10 @@ func layerType(manifestType string) string {
 	return dockerLayer
 }
 
-// isImageConfig reports whether a manifest with this config is a container
+// IsImageConfig reports whether a manifest with this config is a container
 // image rather than an artifact. Docker 1.10 pushed configs under a generic
 // type, which engines still take (docker/distribution issue 1622).
-func isImageConfig(manifestType, configType string) bool {
+func IsImageConfig(manifestType, configType string) bool {
 	return configType == ocispec.MediaTypeImageConfig || configType == dockerConfig ||
 		(manifestType == dockerManifest && configType == "application/octet-stream")
 }

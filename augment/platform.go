@@ -105,10 +105,10 @@ func FormatPlatform(p ocispec.Platform) string {
 	return s
 }
 
-// covers reports whether asking for want includes images made for have. A
+// Covers reports whether asking for want includes images made for have. A
 // want without a variant includes every variant. An operating system or
 // architecture that the image does not declare matches any.
-func covers(want, have ocispec.Platform) bool {
+func Covers(want, have ocispec.Platform) bool {
 	want, have = normalize(want), normalize(have)
 	if have.Architecture == "arm" && have.Variant == "" {
 		have.Variant = "v7" // as engines read it
@@ -122,7 +122,7 @@ func covers(want, have ocispec.Platform) bool {
 // asks for everything.
 func anyCovers(want []ocispec.Platform, have ocispec.Platform) bool {
 	for _, w := range want {
-		if covers(w, have) {
+		if Covers(w, have) {
 			return true
 		}
 	}
@@ -146,7 +146,7 @@ func fitting(layers []Layer, p ocispec.Platform) (fit []Layer, ok bool) {
 			does, known := covered[l.Platform]
 			if !known {
 				want, err := ParsePlatform(l.Platform)
-				does = err == nil && covers(want, p)
+				does = err == nil && Covers(want, p)
 				covered[l.Platform] = does
 			}
 			if !does {
@@ -181,10 +181,10 @@ func (w *walk) checkPlatforms(augmented bool) error {
 	slices.Sort(have)
 	list := strings.Join(slices.Compact(have), ", ")
 	for _, want := range w.Platforms {
-		if !slices.ContainsFunc(w.have, func(c candidate) bool { return covers(want, c.Platform) }) {
+		if !slices.ContainsFunc(w.have, func(c candidate) bool { return Covers(want, c.Platform) }) {
 			return Errorf("%s has no image for platform %s; it has %s", w.Name, FormatPlatform(want), cmp.Or(list, "none"))
 		}
-		if !slices.ContainsFunc(w.have, func(c candidate) bool { return c.fits && covers(want, c.Platform) }) {
+		if !slices.ContainsFunc(w.have, func(c candidate) bool { return c.fits && Covers(want, c.Platform) }) {
 			return Errorf("the recipe has no layer for platform %s of %s", FormatPlatform(want), w.Name)
 		}
 	}

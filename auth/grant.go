@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"time"
+	"unsafe"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -67,6 +68,43 @@ func (g Grant) encode() ([]byte, error) {
 	}
 	return data, nil
 }
+
+// Cost returns what the grant costs in memory, in bytes.
+func (g *Grant) Cost() int64 {
+	// The struct, its entry in a cache, and what is lost where allocations are rounded.
+	cost := int64(1 << 10)
+	texts := func(list ...string) {
+		for _, s := range list {
+			cost += textCost(s)
+		}
+	}
+	texts(g.Image, g.Tag, string(g.Base), g.Root.MediaType, string(g.Root.Digest), g.Identity, g.Named, g.Builder.ID, g.Builder.Version)
+	texts(g.Recipe.WorkingDir)
+	cost += int64(cap(g.Recipe.Layers)) * int64(unsafe.Sizeof(augment.Layer{}))
+	for _, l := range g.Recipe.Layers {
+		texts(string(l.Digest), string(l.DiffID), l.Platform, l.Location)
+		texts(l.Roots...)
+		cost += int64(cap(l.Roots)) * headerCost
+	}
+	for _, list := range [][]string{g.Recipe.Env, g.Recipe.Entrypoint, g.Recipe.Cmd, g.Platforms} {
+		texts(list...)
+		cost += int64(cap(list)) * headerCost
+	}
+	for _, list := range [][]digest.Digest{g.Objects, g.Injected} {
+		for _, d := range list {
+			texts(string(d))
+		}
+		cost += int64(cap(list)) * headerCost
+	}
+	return cost
+}
+
+// headerCost is what a string costs in a slice, beside its bytes.
+const headerCost = 16
+
+// textCost is what the bytes of a string cost: allocations come in sizes that are at
+// most an eighth apart.
+func textCost(s string) int64 { return int64(len(s)) + int64(len(s))/8 + 8 }
 
 // grantID names a grant: a truncated MAC of its JSON, so it reveals nothing
 // without the key.

@@ -110,7 +110,7 @@ func (t *Tokens) load(ctx context.Context, key Key, token Token, id grantID) (*e
 	if err != nil { // the next Mint of the same grant writes the record anew
 		return nil, fmt.Errorf("%w: %w", ErrDamagedGrant, err)
 	}
-	t.grants.Add(id, e)
+	t.grants.Add(id, e, e.grant.Cost())
 	return e, nil
 }
 

@@ -11,6 +11,8 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/sync/singleflight"
+
+	"github.com/waveproxy/waveproxy/internal/sizedlru"
 )
 
 // Records keeps small named values that all replicas see. Names are slash
@@ -53,6 +55,7 @@ const (
 	maxMoves = 64
 
 	cachedGrants      = 1024
+	grantsCost        = 16 << 20 // bytes of all grants in memory
 	cachedRevocations = 4096
 )
 
@@ -65,7 +68,7 @@ type Tokens struct {
 	now     func() time.Time
 
 	opening     singleflight.Group // by token
-	grants      *lru.Cache[grantID, *entry]
+	grants      *sizedlru.Cache[grantID, *entry]
 	revocations *lru.Cache[Token, revocation]
 }
 
@@ -96,9 +99,7 @@ func NewTokens(o TokensOptions) (*Tokens, error) {
 	}
 	t := &Tokens{keys: slices.Clone(o.Keys), records: o.Records, ttl: o.TTL, now: o.Now}
 	var err error
-	if t.grants, err = lru.New[grantID, *entry](cachedGrants); err != nil {
-		return nil, err
-	}
+	t.grants = sizedlru.New[grantID, *entry](grantsCost, cachedGrants, 0)
 	if t.revocations, err = lru.New[Token, revocation](cachedRevocations); err != nil {
 		return nil, err
 	}

@@ -17,7 +17,7 @@ func (img *image) hasProvenance() bool {
 
 // attestationOf returns the provenance of one of the image's manifests or indexes.
 func (img *image) attestationOf(subject digest.Digest) (attestation, bool) {
-	desc, ok := img.manifests[subject]
+	desc, ok := img.manifests.get(subject)
 	if !ok || !img.hasProvenance() {
 		return attestation{}, false
 	}

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/waveproxy/waveproxy/auth"
@@ -71,7 +70,7 @@ func newCacheNetwork(t *testing.T) *cacheNetwork {
 func (n *cacheNetwork) get(target auth.Target) ([]byte, error) {
 	n.t.Helper()
 	d := ocispec.Descriptor{Digest: n.blob.Digest(), Size: int64(len(n.blob.Data)), MediaType: ocispec.MediaTypeImageLayerGzip}
-	img := &image{grant: &auth.Grant{}, target: target, upstream: map[digest.Digest]ocispec.Descriptor{d.Digest: d}, late: newLate()}
+	img := &image{grant: &auth.Grant{}, target: target, upstream: descriptors{d.Digest: {d.MediaType, d.Size}}, late: newLate()}
 	served := make(chan error, 1)
 	s := httptest.NewServer(front.Front{Log: slog.New(slog.DiscardHandler)}.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		err := n.source.serveBlob(w, r, img, d.Digest)

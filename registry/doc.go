@@ -103,8 +103,13 @@
 // untouched layer and no other request.
 //
 // One case reads manifests later: an image to which nothing was added keeps its
-// index as the upstream has it, with entries for platforms that were not asked for.
-// Those manifests are fetched by digest when a client asks for them (late).
+// index as the upstream has it, with entries that were not read. Those manifests are
+// fetched by digest when a client asks for them, each as a pull of its own (late). A
+// manifest for another platform than the grant's is 403 DENIED, and so are its blobs
+// 404, because the policy of a caller may limit platforms.
+//
+// Images are kept in memory within bounds in bytes. A larger one is loaded for each
+// request, which its budget pays.
 //
 // Bodies from the upstream are copied with buffers that grow with the speed of the
 // stream. All streams of the process share a fixed number of large ones (copyBody).
@@ -117,7 +122,8 @@
 //
 // Files, in the order in which a request meets them: server.go (Server, its Options,
 // what comes first), route.go (paths), tokenimage.go (the images of tokens), image.go
-// (image), late.go (late), manifest.go (manifests and tags), blob.go (the order of
+// (image), kept.go (what is kept of descriptors), late.go (late), platform.go (the
+// platforms of a grant), manifest.go (manifests and tags), blob.go (the order of
 // blob sources), stored.go (blobs of the store), attested.go (provenance of an
 // image), cached.go (blobs of the cache), streamed.go (blobs of the upstream),
 // range.go (Range), copybody.go (copyBody), referrers.go (lists of provenance),

@@ -4,11 +4,10 @@ import (
 	"errors"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
-
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/front"
+	"github.com/waveproxy/waveproxy/internal/sizedlru"
 	"github.com/waveproxy/waveproxy/upstream"
 )
 
@@ -20,6 +19,9 @@ const (
 	refusedTTL = 5 * time.Second
 
 	maxFailures = 4096
+	// failuresCost bounds them in bytes, because errors may quote an upstream.
+	failuresCost = 4 << 20
+	failureCost  = 1 << 10 // of one, beside its text
 )
 
 // failures keeps errors that are an upstream's answer, and gives them again for a
@@ -27,7 +29,7 @@ const (
 // It is safe for concurrent use.
 type failures struct {
 	now    func() time.Time
-	recent *lru.Cache[string, failure] // by namedRequest.key
+	recent *sizedlru.Cache[string, failure] // by namedRequest.key
 }
 
 type failure struct {
@@ -36,9 +38,7 @@ type failure struct {
 }
 
 func newFailures(now func() time.Time) *failures {
-	f := &failures{now: now}
-	f.recent, _ = lru.New[string, failure](maxFailures) // only sizes below 1 fail
-	return f
+	return &failures{now: now, recent: sizedlru.New[string, failure](failuresCost, maxFailures, 0)}
 }
 
 // noteFailure keeps an error that is the upstream's answer. Errors of this server
@@ -46,10 +46,14 @@ func newFailures(now func() time.Time) *failures {
 func (f *failures) noteFailure(key string, err error) {
 	switch {
 	case upstream.IsTransient(err):
-		f.recent.Add(key, failure{err, f.now().Add(pauseAfter(err))})
+		f.add(key, failure{err, f.now().Add(pauseAfter(err))})
 	case isFinal(err):
-		f.recent.Add(key, failure{err, f.now().Add(refusedTTL)})
+		f.add(key, failure{err, f.now().Add(refusedTTL)})
 	}
+}
+
+func (f *failures) add(key string, kept failure) {
+	f.recent.Add(key, kept, failureCost+textCost(key)+2*textCost(kept.err.Error())) // wrapping repeats texts
 }
 
 // recentFailure returns the error that is still good for the key, or nil.

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -16,6 +18,7 @@ import (
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/budget"
 	"github.com/waveproxy/waveproxy/front"
 )
 
@@ -26,18 +29,25 @@ type image struct {
 	grant  *auth.Grant
 	target auth.Target
 
-	manifests map[digest.Digest]ocispec.Descriptor // in the store
-	small     map[digest.Digest][]byte             // the bytes of the small manifests
-	configs   map[digest.Digest]ocispec.Descriptor // in the store
-	injected  map[digest.Digest]ocispec.Descriptor // layers in the store
-	upstream  map[digest.Digest]ocispec.Descriptor // blobs at the upstream
+	manifests descriptors              // in the store
+	small     map[digest.Digest][]byte // the bytes of the small manifests
+	configs   descriptors              // in the store
+	injected  descriptors              // layers in the store
+	upstream  descriptors              // blobs at the upstream
 
 	// subjects maps the digests of provenance to the manifests that it describes.
 	// They are computed by the first call.
 	subjects func() map[digest.Digest]digest.Digest
 
 	late *late
+
+	cost   int64 // in bytes, without late's
+	shared bool  // it is in memory for all requests
 }
+
+// imageCost is what an image costs in bytes beside its grant and what is in its
+// maps, which are not empty for long.
+const imageCost = 4 << 10
 
 // maxDocument bounds a manifest, index or config read into memory.
 const maxDocument = 4 << 20
@@ -57,26 +67,56 @@ func loadImage(ctx context.Context, store blobstore.Store, grant *auth.Grant) (*
 	img := &image{
 		grant:     grant,
 		target:    auth.Target{Identity: grant.Identity, Registry: domain, Repository: path},
-		manifests: map[digest.Digest]ocispec.Descriptor{},
+		manifests: descriptors{},
 		small:     map[digest.Digest][]byte{},
-		configs:   map[digest.Digest]ocispec.Descriptor{},
-		injected:  map[digest.Digest]ocispec.Descriptor{},
-		upstream:  map[digest.Digest]ocispec.Descriptor{},
+		configs:   descriptors{},
+		injected:  descriptors{},
+		upstream:  descriptors{},
 		late:      newLate(),
+		cost:      imageCost + grant.Cost(),
 	}
 	img.subjects = sync.OnceValue(img.provenanceSubjects)
+	var err error
+	if img.late.only, err = augment.ParsePlatforms(strings.Join(grant.Platforms, ",")); err != nil {
+		return nil, fmt.Errorf("load image %s: %w", grant.Image, err)
+	}
 	l := loader{store: store, image: img}
+	defer l.release()
 	if err := l.load(ctx, grant.Root); err != nil {
 		return nil, fmt.Errorf("load image %s: %w", grant.Image, err)
 	}
 	return img, nil
 }
 
-// loader fills an image.
+// totalCost is what the image costs now, in bytes.
+func (img *image) totalCost() int64 { return img.cost + img.late.size() }
+
+// loader fills an image. While it does, what it has read is charged to the request
+// that wants the image.
 type loader struct {
 	store     blobstore.Store
 	image     *image
 	sizeSmall int // of image.small, in bytes
+	held      []func()
+}
+
+// decodingCost is how many bytes in memory a byte of a document costs at most
+// while it is read.
+const decodingCost = 4
+
+// hold charges bytes to the request until the image is loaded.
+func (l *loader) hold(ctx context.Context, n int64) (release func(), err error) {
+	release, err = budget.From(ctx).Hold(budget.Memory, n)
+	if err == nil {
+		l.held = append(l.held, release)
+	}
+	return release, err
+}
+
+func (l *loader) release() {
+	for _, release := range l.held {
+		release()
+	}
 }
 
 // load reads a manifest or index, and the manifests below it that the grant has.
@@ -85,7 +125,11 @@ func (l *loader) load(ctx context.Context, desc ocispec.Descriptor) error {
 	if _, seen := img.manifests[desc.Digest]; seen {
 		return nil
 	}
-	img.manifests[desc.Digest] = desc
+	img.cost += img.manifests.add(desc)
+	decoded, err := l.hold(ctx, decodingCost*desc.Size)
+	if err != nil {
+		return err
+	}
 	data, err := readStored(ctx, l.store, desc)
 	if err != nil {
 		return err
@@ -95,33 +139,47 @@ func (l *loader) load(ctx context.Context, desc ocispec.Descriptor) error {
 		return err
 	}
 	if len(data) <= maxSmall && l.sizeSmall+len(data) <= maxAllSmall {
-		img.small[desc.Digest] = data
+		img.small[desc.Digest] = bytes.Clone(data) // without the room that reading left
+		img.cost += slotCost + textCost(string(data))
 		l.sizeSmall += len(data)
 	}
+	l.keep(refs)
+	decoded()
+	if _, err := l.hold(ctx, slotCost*int64(len(refs.Manifests)+len(refs.Layers))); err != nil {
+		return err
+	}
+	for _, child := range refs.Manifests {
+		if slices.Contains(img.grant.Objects, child.Digest) {
+			if err := l.load(ctx, child); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// keep adds what a document names, all but the manifests that the grant has.
+func (l *loader) keep(refs augment.References) {
+	img := l.image
 	for _, child := range refs.Manifests {
 		if !slices.Contains(img.grant.Objects, child.Digest) {
-			img.late.unread[child.Digest] = child
-			continue
-		}
-		if err := l.load(ctx, child); err != nil {
-			return err
+			img.late.cost += img.late.addEntry(child)
 		}
 	}
 	if refs.Config != nil {
 		if slices.Contains(img.grant.Objects, refs.Config.Digest) {
-			img.configs[refs.Config.Digest] = *refs.Config
+			img.cost += img.configs.add(*refs.Config)
 		} else {
-			img.upstream[refs.Config.Digest] = *refs.Config // of an image to which nothing was added
+			img.cost += img.upstream.add(*refs.Config) // of an image to which nothing was added
 		}
 	}
 	for _, layer := range refs.Layers {
 		if slices.Contains(img.grant.Injected, layer.Digest) {
-			img.injected[layer.Digest] = layer
+			img.cost += img.injected.add(layer)
 		} else {
-			img.upstream[layer.Digest] = layer
+			img.cost += img.upstream.add(layer)
 		}
 	}
-	return nil
 }
 
 func readStored(ctx context.Context, store blobstore.Store, desc ocispec.Descriptor) ([]byte, error) {
@@ -145,17 +203,16 @@ func readStored(ctx context.Context, store blobstore.Store, desc ocispec.Descrip
 
 // storedBlob returns the descriptor of a config or injected layer.
 func (img *image) storedBlob(d digest.Digest) (ocispec.Descriptor, bool) {
-	if desc, ok := img.injected[d]; ok {
+	if desc, ok := img.injected.get(d); ok {
 		return desc, true
 	}
-	desc, ok := img.configs[d]
-	return desc, ok
+	return img.configs.get(d)
 }
 
 // upstreamBlob returns the descriptor of a blob of the image that the upstream
 // has.
 func (img *image) upstreamBlob(d digest.Digest) (ocispec.Descriptor, bool) {
-	if desc, ok := img.upstream[d]; ok {
+	if desc, ok := img.upstream.get(d); ok {
 		return desc, true
 	}
 	return img.late.blob(d)
@@ -165,7 +222,7 @@ func (img *image) upstreamBlob(d digest.Digest) (ocispec.Descriptor, bool) {
 // made, and of the blobs that they name.
 func (img *image) digests() []digest.Digest {
 	var all []digest.Digest
-	for _, known := range []map[digest.Digest]ocispec.Descriptor{img.manifests, img.configs, img.injected, img.upstream} {
+	for _, known := range []descriptors{img.manifests, img.configs, img.injected, img.upstream} {
 		all = slices.AppendSeq(all, maps.Keys(known))
 	}
 	return all

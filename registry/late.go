@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/http"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -12,102 +13,189 @@ import (
 
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/front"
 )
 
 // late is the part of an image that was not read when the image was made. An
-// index to which nothing was added stays as the upstream has it, with entries for
-// platforms that were not asked for. Their manifests are read when a client asks
-// for them. late is safe for concurrent use once the image is loaded.
+// index to which nothing was added stays as the upstream has it, with entries that
+// are no images. If no platform was asked for, a client may ask for any of its
+// manifests, which is read then. late is safe for concurrent use once the image is
+// loaded.
 type late struct {
 	mu     sync.Mutex
-	unread map[digest.Digest]ocispec.Descriptor // manifests that have not been read
-	read   map[digest.Digest]ocispec.Descriptor // manifests that have been read since, in the store
-	blobs  map[digest.Digest]ocispec.Descriptor // blobs at the upstream that these manifests name
+	unread map[digest.Digest]unread // manifests that have not been read
+	read   descriptors              // manifests that have been read since, in the store
+	blobs  descriptors              // blobs at the upstream that these manifests name
+	cost   int64                    // of all three, in bytes
+
+	only only // whose images may be read
+	// grew is called when cost has grown.
+	grew func()
 }
 
-// maxUnread bounds how many manifests one unknown digest may cause to be read.
-const maxUnread = 64
+// unread is an entry of an index.
+type unread struct {
+	kept
+	refused error // why its manifest is not served; nil if it may be
+}
+
+const (
+	// maxUnread bounds how many manifests one unknown digest may cause to be read.
+	maxUnread = 64
+	// maxLate bounds the manifests and blobs that an image gets after it was loaded.
+	// Real images have some hundreds.
+	maxLate = 4096
+)
 
 func newLate() *late {
-	return &late{
-		unread: map[digest.Digest]ocispec.Descriptor{},
-		read:   map[digest.Digest]ocispec.Descriptor{},
-		blobs:  map[digest.Digest]ocispec.Descriptor{},
+	return &late{unread: map[digest.Digest]unread{}, read: descriptors{}, blobs: descriptors{}, grew: func() {}}
+}
+
+// addEntry adds an entry of an index, and returns what it costs in bytes. Its
+// platform decides whether it may be read.
+func (l *late) addEntry(desc ocispec.Descriptor) int64 {
+	if _, ok := l.unread[desc.Digest]; ok {
+		return 0
 	}
+	e := unread{kept: kept{desc.MediaType, desc.Size}}
+	if desc.Platform != nil {
+		e.refused = l.only.checkPlatform(*desc.Platform)
+	}
+	l.unread[desc.Digest] = e
+	return slotCost + textCost(string(desc.Digest)) + textCost(desc.MediaType)
+}
+
+// has reports whether the digest is of a manifest that has not been read.
+func (l *late) has(d digest.Digest) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, ok := l.unread[d]
+	return ok
 }
 
 // manifest returns the descriptor of a late manifest, which is in the store then.
-// ok is false for any other digest. Errors are the source's and the store's.
+// ok is false for any other digest. Errors are the source's and the store's, or a
+// refusal.
 func (l *late) manifest(ctx context.Context, store blobstore.Store, src augment.Source, d digest.Digest) (desc ocispec.Descriptor, ok bool, err error) {
 	l.mu.Lock()
-	desc, read := l.read[d]
-	entry, unread := l.unread[d]
+	desc, read := l.read.get(d)
+	entry, isUnread := l.unread[d]
 	l.mu.Unlock()
-	if read || !unread {
+	if read || !isUnread {
 		return desc, read, nil
 	}
-	desc, err = l.fetch(ctx, store, src, entry)
+	desc, err = l.fetch(ctx, store, src, d, entry)
 	return desc, err == nil, err
 }
 
 // readFor reads the manifests that may name a blob that no known manifest names:
-// all unread manifests, unless they are too many.
+// all unread manifests that may be read, unless they are too many.
 func (l *late) readFor(ctx context.Context, store blobstore.Store, src augment.Source, blob digest.Digest) error {
 	l.mu.Lock()
 	_, isManifest := l.read[blob]
 	entries := maps.Clone(l.unread)
 	l.mu.Unlock()
 	if entry, ok := entries[blob]; ok {
-		entries = map[digest.Digest]ocispec.Descriptor{blob: entry}
+		entries = map[digest.Digest]unread{blob: entry}
 	}
+	maps.DeleteFunc(entries, func(_ digest.Digest, e unread) bool { return e.refused != nil })
 	if isManifest || len(entries) > maxUnread {
 		return nil
 	}
-	for _, entry := range entries {
-		if _, err := l.fetch(ctx, store, src, entry); err != nil {
+	for d, entry := range entries {
+		if _, err := l.fetch(ctx, store, src, d, entry); err != nil && !l.isRefused(d) {
 			return err
 		}
 	}
 	return nil
 }
 
+// isRefused reports whether the manifest turned out to be one that is not served.
+func (l *late) isRefused(d digest.Digest) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.unread[d].refused != nil
+}
+
 // blob returns the descriptor of a blob that a late manifest names.
 func (l *late) blob(d digest.Digest) (ocispec.Descriptor, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	desc, ok := l.blobs[d]
-	return desc, ok
+	return l.blobs.get(d)
 }
 
 // fetch reads the manifest of an index's entry, stores it, and returns its
 // descriptor.
-func (l *late) fetch(ctx context.Context, store blobstore.Store, src augment.Source, entry ocispec.Descriptor) (ocispec.Descriptor, error) {
-	o, err := src.Manifest(ctx, entry.Digest.String())
-	if err != nil {
-		return entry, err
+func (l *late) fetch(ctx context.Context, store blobstore.Store, src augment.Source, d digest.Digest, entry unread) (ocispec.Descriptor, error) {
+	desc := ocispec.Descriptor{MediaType: entry.mediaType, Digest: d}
+	if entry.refused != nil {
+		return desc, entry.refused
 	}
+	o, err := src.Manifest(ctx, d.String())
+	if err != nil {
+		return desc, err
+	}
+	desc.Size = int64(len(o.Data)) // the index may be wrong, the digest is not
 	refs, err := o.References()
 	if err != nil {
-		return entry, err
+		return desc, err
+	}
+	if err := l.only.checkImage(ctx, src, o, refs); err != nil {
+		return desc, l.refuse(d, err)
 	}
 	if err := store.Put(ctx, o.Digest, bytes.NewReader(o.Data)); err != nil {
-		return entry, fmt.Errorf("store manifest %s: %w", o.Digest, err)
+		return desc, fmt.Errorf("store manifest %s: %w", o.Digest, err)
+	}
+	return desc, l.add(desc, refs)
+}
+
+// refuse keeps a final refusal, so that the manifest is not read again, and returns
+// it. Any other error is only returned.
+func (l *late) refuse(d digest.Digest, err error) error {
+	if _, final := err.(*front.Refusal); !final {
+		return err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	entry.Size = int64(len(o.Data)) // the index may be wrong, the digest is not
-	delete(l.unread, entry.Digest)
-	l.read[entry.Digest] = entry
+	if e, ok := l.unread[d]; ok {
+		e.refused = err
+		l.unread[d] = e
+	}
+	return err
+}
+
+// errTooMany is one value for all entries, which are many.
+var errTooMany = front.Refuse(http.StatusBadRequest, front.Unsupported,
+	"the image has more than %d manifests, configs and layers for platforms that were not asked for: request an image for the platform", maxLate)
+
+// add remembers a manifest that was read, and what it names.
+func (l *late) add(desc ocispec.Descriptor, refs augment.References) error {
+	l.mu.Lock()
+	if len(l.unread)+len(l.read)+len(l.blobs)+len(refs.Manifests)+len(refs.Layers)+1 > maxLate {
+		l.mu.Unlock()
+		return l.refuse(desc.Digest, errTooMany)
+	}
+	defer l.grew() // after the mutex is free, because it asks for the cost
+	defer l.mu.Unlock()
+	delete(l.unread, desc.Digest)
+	l.cost += l.read.add(desc)
 	for _, child := range refs.Manifests {
 		if _, read := l.read[child.Digest]; !read {
-			l.unread[child.Digest] = child
+			l.cost += l.addEntry(child)
 		}
 	}
 	if refs.Config != nil {
-		l.blobs[refs.Config.Digest] = *refs.Config
+		l.cost += l.blobs.add(*refs.Config)
 	}
 	for _, layer := range refs.Layers {
-		l.blobs[layer.Digest] = layer
+		l.cost += l.blobs.add(layer)
 	}
-	return entry, nil
+	return nil
+}
+
+// size returns the cost in bytes.
+func (l *late) size() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cost
 }

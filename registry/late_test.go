@@ -1,12 +1,20 @@
 package registry
 
 import (
+	"bytes"
+	"fmt"
 	"net/http"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/front"
+	"github.com/waveproxy/waveproxy/ratelimit"
 	"github.com/waveproxy/waveproxy/upstream/upstreamtest"
 )
 
@@ -19,7 +27,7 @@ func TestLate(t *testing.T) {
 	repo := net.client.Repository(auth.Target{Registry: "docker.io", Repository: "library/app"})
 	l := newLate()
 	for _, o := range []upstreamtest.Object{amd64.Manifest, arm64.Manifest} {
-		l.unread[o.Digest()] = o.Descriptor()
+		l.addEntry(o.Descriptor())
 	}
 	if _, ok, err := l.manifest(t.Context(), net.store, repo, digest.FromString("unknown")); ok || err != nil {
 		t.Errorf("a digest that is not in the index: %v, %v", ok, err)
@@ -67,11 +75,165 @@ func TestLateBound(t *testing.T) {
 	for i := range maxUnread + 1 {
 		desc := o.Descriptor()
 		desc.Digest = digest.FromString(string(rune('a' + i)))
-		l.unread[desc.Digest] = desc
+		l.addEntry(desc)
 	}
 	repo := net.client.Repository(auth.Target{Registry: "docker.io", Repository: "library/app"})
 	if err := l.readFor(t.Context(), net.store, repo, digest.FromString("unknown")); err != nil {
 		t.Error(err)
 	}
 	net.WantAnyOrder(t)
+}
+
+// lateFixture is an index of manifests for several platforms, of which late has all
+// entries.
+func lateFixture(t *testing.T, platforms string, entries ...upstreamtest.Object) (net *network, l *late, repo augment.Source) {
+	t.Helper()
+	net = newNetwork(t)
+	l = newLate()
+	var err error
+	if l.only, err = augment.ParsePlatforms(platforms); err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range entries {
+		l.addEntry(net.PutManifest("library/app", o).Descriptor())
+	}
+	return net, l, net.client.Repository(auth.Target{Registry: "docker.io", Repository: "library/app"})
+}
+
+func wantRefusal(t *testing.T, err error, status int) {
+	t.Helper()
+	if err == nil || front.ProblemOf(err).Status != status {
+		t.Errorf("%v, want a refusal with status %d", err, status)
+	}
+}
+
+// TestLatePlatforms: where a grant is for some platforms, no digest leads to another,
+// neither by what the index says nor by what the image is.
+func TestLatePlatforms(t *testing.T) {
+	net, l, repo := lateFixture(t, "linux/amd64")
+	img := net.PushIndex(t, "library/app", "1", "one", "amd64", "arm64")
+	amd64, arm64 := img.Images[0], img.Images[1]
+	entry := func(o upstreamtest.Object, p *ocispec.Platform) {
+		desc := o.Descriptor()
+		desc.Platform = p
+		l.addEntry(desc)
+	}
+	for name, p := range map[string]*ocispec.Platform{
+		"declared": {OS: "linux", Architecture: "arm64"}, "undeclared": nil,
+		"unknown": {OS: "unknown", Architecture: "unknown"}, "declared wrongly": {OS: "linux", Architecture: "amd64"},
+	} {
+		delete(l.unread, arm64.Manifest.Digest())
+		entry(arm64.Manifest, p)
+		for range 2 {
+			_, ok, err := l.manifest(t.Context(), net.store, repo, arm64.Manifest.Digest())
+			if wantRefusal(t, err, http.StatusForbidden); ok {
+				t.Errorf("%s: the manifest is served", name)
+			}
+		}
+		if err := l.readFor(t.Context(), net.store, repo, arm64.Layer.Digest()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, ok := l.blob(arm64.Layer.Digest()); ok {
+			t.Errorf("%s: a layer is served", name)
+		}
+		if n := len(net.TakeRequests()); name == "declared" && n > 0 || n > 2 {
+			t.Errorf("%s: %d requests", name, n)
+		}
+	}
+	entry(amd64.Manifest, nil)
+	if _, ok, err := l.manifest(t.Context(), net.store, repo, amd64.Manifest.Digest()); !ok || err != nil {
+		t.Errorf("the grant's platform: %v, %v", ok, err)
+	}
+	artifact := net.PutManifest("library/app", upstreamtest.Object{MediaType: ocispec.MediaTypeImageManifest, Data: []byte(`{"schemaVersion":2,"layers":[]}`)})
+	entry(artifact, &ocispec.Platform{OS: "unknown", Architecture: "unknown"})
+	if _, ok, err := l.manifest(t.Context(), net.store, repo, artifact.Digest()); !ok || err != nil {
+		t.Errorf("an artifact: %v, %v", ok, err)
+	}
+}
+
+// TestLateMemory: what late manifests name is bounded, counted, and told to the
+// cache. One that is too much is refused, and not read twice.
+func TestLateMemory(t *testing.T) {
+	var entries []upstreamtest.Object
+	for i := range 10 {
+		entries = append(entries, upstreamtest.Object{MediaType: ocispec.MediaTypeImageManifest, Data: []byte(manifestOf(1000+i, func(int) string {
+			return `,"annotations":{"a":"` + strings.Repeat("x", 900) + `"}`
+		}))})
+	}
+	net, l, repo := lateFixture(t, "", entries...)
+	told := int64(0)
+	l.grew = func() { told = l.size() }
+	served, refused := 0, 0
+	for range 2 {
+		before := heap()
+		for _, o := range entries {
+			_, ok, err := l.manifest(t.Context(), net.store, repo, o.Digest())
+			if ok {
+				served++
+				continue
+			}
+			wantRefusal(t, err, http.StatusBadRequest)
+			refused++
+		}
+		if told != l.size() || told > 2<<20 {
+			t.Errorf("told of %d bytes, %d are used", told, l.size())
+		}
+		if served == 4 {
+			continue // the first round
+		}
+		if grown := heap() - before; grown > 1<<20 {
+			t.Errorf("%d bytes more in the second round", grown)
+		}
+	}
+	if served != 8 || refused != 12 {
+		t.Errorf("%d are served and %d refused, want 8 and 12", served, refused)
+	}
+	if n := len(net.TakeRequests()); n != 10 {
+		t.Errorf("%d requests for 10 manifests", n)
+	}
+	if _, ok := l.blob(digest.FromString("1000 1")); !ok && len(l.blobs) < 4000 {
+		t.Errorf("%d blobs are known", len(l.blobs))
+	}
+}
+
+// TestLatePulls: each manifest that takes an upstream request is a pull of its own;
+// once it was read, it belongs to the image's.
+func TestLatePulls(t *testing.T) {
+	f := newFixture(t)
+	var entries []string
+	for i := range 4 {
+		o := f.upstream.PutManifest("library/base", upstreamtest.Object{MediaType: ocispec.MediaTypeImageManifest, Data: []byte(manifestOf(2, func(int) string { return fmt.Sprintf(`,"x":%d`, i) }))})
+		entries = append(entries, string(encode(t, o.Descriptor())))
+	}
+	index := augment.NewObject(ocispec.MediaTypeImageIndex, []byte(`{"manifests":[`+strings.Join(entries, ",")+`]}`))
+	if err := f.server.options.Store.Put(t.Context(), index.Digest, bytes.NewReader(index.Data)); err != nil {
+		t.Fatal(err)
+	}
+	f.grant = auth.Grant{Image: "docker.io/library/base", Tag: "1", Root: index.Descriptor(), Objects: []digest.Digest{index.Digest}}
+	f.server.options.Pulls = ratelimit.New(ratelimit.Rate{Events: 3, Per: time.Hour})
+	refs, err := index.References()
+	if err != nil {
+		t.Fatal(err)
+	}
+	get := func(ref string) int {
+		resp, _, err := f.do(t, "GET", f.proxy.URL+"/v2/wt/"+string(testToken)+"/library/base/manifests/"+ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode
+	}
+	if status := get("1"); status != 200 {
+		t.Fatalf("the index: status %d", status)
+	}
+	for i, entry := range refs.Manifests {
+		want := 200
+		if i > 1 {
+			want = http.StatusTooManyRequests
+		}
+		for range 3 {
+			if status := get(entry.Digest.String()); status != want {
+				t.Errorf("entry %d: status %d, want %d", i, status, want)
+			}
+		}
+	}
 }

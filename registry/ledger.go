@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"net/http"
 
-	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
@@ -17,6 +16,7 @@ import (
 	"github.com/waveproxy/waveproxy/blobstore"
 	"github.com/waveproxy/waveproxy/front"
 	"github.com/waveproxy/waveproxy/internal/flight"
+	"github.com/waveproxy/waveproxy/internal/sizedlru"
 )
 
 // ledger is the book of what was advertised under the names of recipes. It is
@@ -32,9 +32,9 @@ type ledger struct {
 	store  blobstore.Store
 
 	// Copies of what the records say.
-	images *lru.Cache[ownedDigest, *image]        // by root
-	roots  *lru.Cache[ownedDigest, digest.Digest] // of the images that digests belong to
-	loads  singleflight.Group                     // by namedRequest.key
+	images *sizedlru.Cache[ownedDigest, *image]        // by root
+	roots  *sizedlru.Cache[ownedDigest, digest.Digest] // of the images that digests belong to
+	loads  singleflight.Group                          // by namedRequest.key
 }
 
 // ownedDigest is a digest as one repository under one recipe knows it.
@@ -46,6 +46,10 @@ type ownedDigest struct {
 const (
 	maxImages  = 256
 	maxDigests = 1 << 15
+	// imagesCost and rootsCost bound what they cost, in bytes.
+	imagesCost = 32 << 20
+	rootsCost  = 16 << 20
+	rootCost   = 240 // beside its strings
 
 	// maxPointers bounds the way from a digest to its image. Servers that write at
 	// the same time leave ways of more than one pointer.
@@ -59,11 +63,11 @@ const (
 )
 
 func newLedger(grants Grants, store blobstore.Store) *ledger {
-	l := &ledger{grants: grants, store: store}
-	// Only sizes below 1 fail.
-	l.images, _ = lru.New[ownedDigest, *image](maxImages)
-	l.roots, _ = lru.New[ownedDigest, digest.Digest](maxDigests)
-	return l
+	return &ledger{
+		grants: grants, store: store,
+		images: sizedlru.New[ownedDigest, *image](imagesCost, maxImages, 0),
+		roots:  sizedlru.New[ownedDigest, digest.Digest](rootsCost, maxDigests, 0),
+	}
 }
 
 // imageOf returns the image to which an advertised digest belongs, whichever
@@ -121,19 +125,27 @@ func (l *ledger) fromRecords(ctx context.Context, q namedRequest, d digest.Diges
 			}
 			l.cacheImage(q, img)
 		}
-		l.roots.Add(ownedDigest{q.group, d}, root)
+		l.addRoot(q, d, root)
 		return img, nil
 	}
 	return nil, fmt.Errorf("look up %s of %s: %d records lead to no image", d, q.ref, maxPointers)
 }
 
-// cacheImage keeps the image in memory.
+// cacheImage keeps the image in memory, unless it is too large.
 func (l *ledger) cacheImage(q namedRequest, img *image) {
 	root := img.grant.Root.Digest
-	l.images.Add(ownedDigest{q.group, root}, img)
+	key := ownedDigest{q.group, root}
+	img.late.grew = func() { l.images.Reweigh(key, img.totalCost()) }
+	img.shared = l.images.Add(key, img, img.totalCost())
 	for _, d := range img.digests() {
-		l.roots.Add(ownedDigest{q.group, d}, root)
+		l.addRoot(q, d, root)
 	}
+}
+
+// addRoot remembers to which image a digest belongs. Nearly all digests are in an
+// image that is in memory, too, with this root.
+func (l *ledger) addRoot(q namedRequest, d, root digest.Digest) {
+	l.roots.Add(ownedDigest{q.group, d}, root, rootCost+textCost(q.group)+textCost(string(d))+textCost(string(root)))
 }
 
 // advertise records all digests of the image, so that this server and all others

@@ -13,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/internal/sizedlru"
 	"github.com/waveproxy/waveproxy/upstream/upstreamtest"
 )
 
@@ -150,10 +151,10 @@ func TestNamedMemory(t *testing.T) {
 	net := newNetwork(t)
 	s := net.start()
 	n := s.server.named
-	n.ledger.images.Resize(2)
-	n.ledger.roots.Resize(8)
+	n.ledger.images = sizedlru.New[ownedDigest, *image](imagesCost, 2, 0)
+	n.ledger.roots = sizedlru.New[ownedDigest, digest.Digest](rootsCost, 8, 0)
 	n.tags.tags.Resize(2)
-	n.tags.failures.recent.Resize(2)
+	n.tags.failures.recent = sizedlru.New[string, failure](failuresCost, 2, 0)
 	var roots []digest.Digest
 	for i := range 6 {
 		tag := fmt.Sprint("t", i)

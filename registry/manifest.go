@@ -22,7 +22,7 @@ func (s *Server) serveManifest(w http.ResponseWriter, r *http.Request, img *imag
 		}
 		want = img.grant.Root.Digest
 	}
-	desc, ok := img.manifests[want]
+	desc, ok := img.manifests.get(want)
 	if data, isSmall := img.small[want]; ok && isSmall {
 		blobstore.ServeBytes(w, r, data, desc)
 		return nil

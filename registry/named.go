@@ -72,6 +72,9 @@ func (s *Server) serveNamed(w http.ResponseWriter, r *http.Request, rt route, us
 		if err != nil {
 			return err
 		}
+		if err := img.holdFor(ctx); err != nil {
+			return err
+		}
 		if r.Method == http.MethodGet && img.grant.Recipe.IsZero() && !q.recipe.IsZero() {
 			front.RecordOf(ctx).Untouched = true
 		}
@@ -86,6 +89,9 @@ func (s *Server) serveNamed(w http.ResponseWriter, r *http.Request, rt route, us
 	}
 	if img == nil {
 		return front.Refuse(http.StatusNotFound, front.BlobUnknown, "no image of %s that was pulled through the recipe %s has the blob %s", q.ref.Name(), q.name, rt.digest)
+	}
+	if err := img.holdFor(ctx); err != nil {
+		return err
 	}
 	return s.serveBlob(w, r, img, rt.digest)
 }

@@ -137,9 +137,16 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request, rt route, us
 	if want := img.target.Repository; rt.name != want {
 		return front.Refuse(http.StatusForbidden, front.Denied, "this token is for the image %s, not for %q", want, auth.Redact(rt.name))
 	}
+	if err := img.holdFor(r.Context()); err != nil {
+		return err
+	}
 	switch rt.kind {
 	case kindManifest:
-		if err := s.countPull(r.Context(), user, string(rt.token)); err != nil {
+		event := string(rt.token)
+		if img.late.has(rt.digest) { // it takes an upstream request, and is charged by itself
+			event += " " + rt.digest.String()
+		}
+		if err := s.countPull(r.Context(), user, event); err != nil {
 			return err
 		}
 		return s.serveManifest(w, r, img, rt)

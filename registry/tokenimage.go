@@ -4,35 +4,39 @@ import (
 	"context"
 	"time"
 
-	"github.com/hashicorp/golang-lru/v2/expirable"
 	"golang.org/x/sync/singleflight"
 
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
 	"github.com/waveproxy/waveproxy/internal/flight"
+	"github.com/waveproxy/waveproxy/internal/sizedlru"
 )
 
 // tokenImages has the images that tokens stand for. It is safe for concurrent use.
 type tokenImages struct {
 	tokens Tokens
 	store  blobstore.Store
-	loaded *expirable.LRU[auth.Token, *image]
+	loaded *sizedlru.Cache[auth.Token, *image]
 	loads  singleflight.Group
 }
 
 const (
 	cachedImages = 1024
-	imageTTL     = 10 * time.Minute
-	loadTimeout  = 30 * time.Second
+	// tokenImagesCost bounds the images in memory, in bytes. An ordinary one costs
+	// 20 KiB.
+	tokenImagesCost = 32 << 20
+	imageTTL        = 10 * time.Minute
+	loadTimeout     = 30 * time.Second
 )
 
 func newTokenImages(tokens Tokens, store blobstore.Store) *tokenImages {
-	return &tokenImages{tokens: tokens, store: store, loaded: expirable.NewLRU[auth.Token, *image](cachedImages, nil, imageTTL)}
+	return &tokenImages{tokens: tokens, store: store, loaded: sizedlru.New[auth.Token, *image](tokenImagesCost, cachedImages, imageTTL)}
 }
 
 // image opens the token and returns its image, which is loaded once for any number
 // of concurrent requests. The token is opened each time, because it may have been
-// revoked. Errors are those of Tokens and of the store.
+// revoked. An image that is too large for memory is loaded for each request anew.
+// Errors are those of Tokens and of the store.
 func (t *tokenImages) image(ctx context.Context, token auth.Token) (*image, error) {
 	grant, err := t.tokens.Open(ctx, token)
 	if err != nil {
@@ -46,7 +50,8 @@ func (t *tokenImages) image(ctx context.Context, token auth.Token) (*image, erro
 		if err != nil {
 			return nil, err
 		}
-		t.loaded.Add(token, img)
+		img.late.grew = func() { t.loaded.Reweigh(token, img.totalCost()) }
+		img.shared = t.loaded.Add(token, img, img.totalCost())
 		return img, nil
 	})
 }

@@ -63,6 +63,25 @@ func (c *Cache[K, V]) Add(key K, value V, cost int64) bool {
 	return true
 }
 
+// Reweigh changes what the entry with this key costs, if there is one, and reports
+// whether it is kept.
+func (c *Cache[K, V]) Reweigh(key K, cost int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, ok := c.lru.Peek(key)
+	if !ok || cost > c.max/maxShare {
+		c.lru.Remove(key)
+		return false
+	}
+	c.cost += cost - e.cost
+	e.cost = cost
+	c.lru.Add(key, e)
+	for c.cost > c.max {
+		c.lru.RemoveOldest()
+	}
+	return true
+}
+
 // Get returns the value, which then is the most recently used.
 func (c *Cache[K, V]) Get(key K) (V, bool) { return c.find(key, (*simplelru.LRU[K, entry[V]]).Get) }
 

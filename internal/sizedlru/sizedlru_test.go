@@ -95,3 +95,30 @@ func TestConcurrent(t *testing.T) {
 		t.Errorf("an empty cache costs %d", c.Cost())
 	}
 }
+
+// TestReweigh: an entry that grows makes others go, and goes itself when it is more
+// than its share.
+func TestReweigh(t *testing.T) {
+	c := New[int, string](160, 100, 0)
+	for i := range 16 {
+		c.Add(i, "x", 9)
+	}
+	c.Reweigh(3, 10)
+	if c.Cost() != 15*9+10 || !c.Reweigh(3, 10) {
+		t.Errorf("the cache costs %d", c.Cost())
+	}
+	for i := range 16 {
+		c.Add(i, "x", 10)
+	}
+	c.Add(16, "x", 1)
+	if c.Contains(0) || c.Cost() != 151 {
+		t.Errorf("the cache costs %d", c.Cost())
+	}
+	c.Reweigh(16, 10)
+	if !c.Reweigh(1, 9) || c.Cost() != 159 {
+		t.Errorf("the cache costs %d", c.Cost())
+	}
+	if c.Reweigh(5, 11) || c.Contains(5) || c.Reweigh(99, 1) || c.Cost() != 149 {
+		t.Errorf("an entry over its share: the cache costs %d", c.Cost())
+	}
+}

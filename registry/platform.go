@@ -1,0 +1,47 @@
+package registry
+
+import (
+	"context"
+	"net/http"
+	"slices"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/waveproxy/waveproxy/augment"
+	"github.com/waveproxy/waveproxy/front"
+)
+
+// only are the platforms that a grant is for. Empty means all. A caller's policy may
+// limit them, so an index that was not rewritten does not lead to other platforms.
+type only []ocispec.Platform
+
+// checkPlatform returns a refusal if the grant is for other platforms. What calls
+// its platform unknown is no image: attestations do.
+func (o only) checkPlatform(p ocispec.Platform) error {
+	if len(o) == 0 || p.OS == "unknown" && p.Architecture == "unknown" ||
+		slices.ContainsFunc(o, func(want ocispec.Platform) bool { return augment.Covers(want, p) }) {
+		return nil
+	}
+	return errOtherPlatform
+}
+
+// errOtherPlatform is one value for all entries, which are many.
+var errOtherPlatform = front.Refuse(http.StatusForbidden, front.Denied,
+	"this manifest is for another platform than the image was made for: request an image for its platform")
+
+// checkImage returns a refusal if the manifest is an image for another platform
+// than the grant's, whatever the index says that it is.
+func (o only) checkImage(ctx context.Context, src augment.Source, manifest augment.Object, refs augment.References) error {
+	if len(o) == 0 || refs.Config == nil || !augment.IsImageConfig(manifest.MediaType, refs.Config.MediaType) {
+		return nil
+	}
+	config, err := src.Blob(ctx, *refs.Config)
+	if err != nil {
+		return err
+	}
+	var p ocispec.Platform
+	if err := config.Decode(&p); err != nil {
+		return err
+	}
+	return o.checkPlatform(p)
+}
