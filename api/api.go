@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/blobstore"
 	"github.com/waveproxy/waveproxy/containerconfig"
 	"github.com/waveproxy/waveproxy/front"
 	"github.com/waveproxy/waveproxy/ratelimit"
@@ -35,6 +37,12 @@ type Registries interface {
 	CheckLogin(ctx context.Context, host, username, password string) (bool, error)
 }
 
+// Staging is a store that is emptied by Close.
+type Staging interface {
+	blobstore.Store
+	io.Closer
+}
+
 // Tokens makes, reads and ends tokens. auth.Tokens is one.
 type Tokens interface {
 	// MintWithin returns the token and when it expires. A ttl of zero is the default.
@@ -52,9 +60,11 @@ type Options struct {
 	Resolver   Resolver
 	Registries Registries
 	Layers     containerconfig.Layers
-	Tokens     Tokens
-	Host       string // registry host in the image names handed out: "localhost:9090"
-	MaxBody    int64  // of a request, in bytes
+	// Stage returns a store for the layers that come with one request.
+	Stage   func() Staging
+	Tokens  Tokens
+	Host    string // registry host in the image names handed out: "localhost:9090"
+	MaxBody int64  // of a request, in bytes
 	// MaxElements bounds the JSON elements of a request.
 	MaxElements int
 	// Names are further hosts that clients may ask for, with or without a port.

@@ -42,7 +42,8 @@ func (s server) postContainer(w http.ResponseWriter, r *http.Request) (any, erro
 	if err != nil {
 		return nil, err
 	}
-	staged := blobstore.NewMem()
+	staged := s.Stage()
+	defer staged.Close() // what it cannot remove, the next start of the server does
 	if err := s.takeLayers(r.Context(), staged, &sub); err != nil {
 		return nil, err
 	}

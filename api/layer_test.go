@@ -36,6 +36,20 @@ func TestRefusesLayers(t *testing.T) {
 	}
 }
 
+// TestStagingIsClosed: whatever becomes of a request, its layers' files are removed.
+func TestStagingIsClosed(t *testing.T) {
+	for body, status := range map[string]int{
+		`{"containerImage":"a","containerConfig":{"layers":[{"location":"data:AAAA"}]}}`:                       200,
+		`{"containerImage":"a","containerConfig":{"layers":[{"location":"data:AAAA"},{"location":"data:!"}]}}`: 400,
+		`{"containerImage":"a","containerConfig":{"layers":[{"location":"gzip:eJwrSKzMyU9MAQAL3QLr"}]}}`:       200,
+	} {
+		f, h := newAPI()
+		if w := call(h, "POST", container, body); w.Code != status || f.closed != 1 {
+			t.Errorf("%.100s: status %d, closed %d times", body, w.Code, f.closed)
+		}
+	}
+}
+
 // TestLayerErrors: the error names the layer, and keeps the status and Retry-After.
 func TestLayerErrors(t *testing.T) {
 	const body = `{"containerImage":"a","containerConfig":{"layers":[{"location":"https://host/l.tar.gz"}]}}`

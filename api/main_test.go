@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -29,6 +30,7 @@ type fakes struct {
 	resolved []assemble.ImageRequest
 	inline   [][]byte
 	revoked  []auth.Token
+	closed   int // stagings
 
 	description auth.Description
 	inspection  assemble.Inspection
@@ -69,7 +71,11 @@ func (f *fakes) CheckLogin(_ context.Context, host, username, password string) (
 	return f.accepted, f.called("login", host, username, password)
 }
 
-func (f *fakes) Inline(_ context.Context, _ blobstore.Store, data []byte, want assemble.Expected) (augment.Layer, error) {
+func (f *fakes) Inline(_ context.Context, _ blobstore.Store, r io.Reader, want assemble.Expected) (augment.Layer, error) {
+	data, err := io.ReadAll(r)
+	if err != nil {
+		return augment.Layer{}, err
+	}
 	f.inline = append(f.inline, data)
 	return augment.Layer{Digest: want.Digest, Size: want.Size, DiffID: want.DiffID}, f.called("inline")
 }
@@ -80,6 +86,19 @@ func (f *fakes) Remote(_ context.Context, url string, want assemble.Expected) (a
 
 func (f *fakes) Image(_ context.Context, identity, location string, want assemble.Expected) (augment.Layer, error) {
 	return augment.Layer{Digest: want.Digest}, f.called("image", identity, location)
+}
+
+// staging tells when it is closed.
+type staging struct {
+	*blobstore.Mem
+	f *fakes
+}
+
+func (f *fakes) stage() Staging { return staging{blobstore.NewMem(), f} }
+
+func (s staging) Close() error {
+	s.f.closed++
+	return nil
 }
 
 // token has the form of a real token.
@@ -113,7 +132,7 @@ func (f *fakes) Revoke(_ context.Context, t auth.Token) error {
 
 func newAPI(options ...func(*Options)) (*fakes, http.Handler) {
 	f := &fakes{description: auth.Description{Grant: &auth.Grant{Image: "docker.io/library/a"}}}
-	o := Options{Resolver: f, Registries: f, Layers: f, Tokens: f, Host: "proxy.test:9090", MaxBody: 1 << 20, MaxElements: 1 << 15,
+	o := Options{Resolver: f, Registries: f, Layers: f, Tokens: f, Stage: f.stage, Host: "proxy.test:9090", MaxBody: 1 << 20, MaxElements: 1 << 15,
 		Policies: auth.NewPolicies(nil), Guesses: front.NewGuesses(ratelimit.Rate{}), RegistryGuesses: front.NewGuesses(ratelimit.Rate{}),
 		Version: "1.37.0", Commit: "abc", Ready: func(context.Context) error { return f.ready }}
 	for _, set := range options {

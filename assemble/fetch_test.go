@@ -1,6 +1,7 @@
 package assemble
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -176,7 +177,7 @@ func TestRatioOfInlineLayers(t *testing.T) {
 	f := newFixture(t)
 	data := archivetest.Gzip(t, archivetest.Tar(t, archivetest.File{Name: "zeros", Text: string(make([]byte, 66<<20))}))
 	for packed, refused := range map[int64]bool{1000: true, 0: true, 1 << 20: false} {
-		_, err := f.layers.Inline(t.Context(), f.store, data, Expected{Packed: packed})
+		_, err := f.layers.Inline(t.Context(), f.store, bytes.NewReader(data), Expected{Packed: packed})
 		if _, ok := errors.AsType[*augment.Error](err); ok != refused {
 			t.Errorf("%d bytes, packed to %d: %v", len(data), packed, err)
 		}

@@ -66,10 +66,36 @@ func NewLayers(store blobstore.Store, records Records, client *upstream.Client, 
 	return &Layers{store: store, records: records, upstream: client, tempDir: tempDir, maxSize: maxSize}
 }
 
+// Stage returns a store for the layers of one request. It must be closed.
+func (l *Layers) Stage() *blobstore.Stage {
+	s := blobstore.NewStage(l.tempDir)
+	s.Room = l.Room
+	return s
+}
+
+// smallLayer is the largest layer that is checked in memory. Most scripts fit.
+const smallLayer = 32 << 10
+
 // Inline takes a layer that came with the request into staged, which Resolve
-// empties into the store once the whole request has turned out to be good.
-func (l *Layers) Inline(ctx context.Context, staged blobstore.Store, data []byte, want Expected) (augment.Layer, error) {
-	return keep(ctx, staged, bytes.NewReader(data), want)
+// empties into the store once the whole request has turned out to be good. The
+// caller of Inline bounds r.
+func (l *Layers) Inline(ctx context.Context, staged blobstore.Store, r io.Reader, want Expected) (augment.Layer, error) {
+	small := bytes.NewBuffer(make([]byte, 0, bytes.MinRead))
+	n, err := io.CopyN(small, r, smallLayer)
+	if errors.Is(err, io.EOF) {
+		return keep(ctx, staged, bytes.NewReader(small.Bytes()), want)
+	}
+	if err != nil {
+		return augment.Layer{}, fmt.Errorf("read layer: %w", err)
+	}
+	// Not asked for room: staged is, and a recipe's layers are let in without.
+	spool := blobstore.NewStage(l.tempDir)
+	defer spool.Close() // what it cannot remove, Sweep removes
+	large, err := spool.Spool(ctx, io.MultiReader(bytes.NewReader(small.Bytes()[:n]), r))
+	if err != nil {
+		return augment.Layer{}, err
+	}
+	return keep(ctx, staged, large, want)
 }
 
 // Remote takes the layer at an http or https URL. A URL that was verified once

@@ -20,7 +20,7 @@ import (
 func (f fixture) ways() map[string]func(context.Context, []byte, Expected) (augment.Layer, error) {
 	return map[string]func(context.Context, []byte, Expected) (augment.Layer, error){
 		"inline": func(ctx context.Context, data []byte, want Expected) (augment.Layer, error) {
-			return f.layers.Inline(ctx, f.store, data, want)
+			return f.layers.Inline(ctx, f.store, bytes.NewReader(data), want)
 		},
 		"local": func(ctx context.Context, data []byte, want Expected) (augment.Layer, error) {
 			return f.layers.Local(ctx, bytes.NewReader(data), "a file", want)

@@ -1,6 +1,7 @@
 package assemble
 
 import (
+	"bytes"
 	"io"
 	"testing"
 
@@ -79,7 +80,7 @@ func (f fixture) staged(t *testing.T, name string) (*blobstore.Mem, augment.Reci
 	t.Helper()
 	store := blobstore.NewMem()
 	data, want := archive(t, name)
-	layer, err := f.layers.Inline(t.Context(), store, data, want)
+	layer, err := f.layers.Inline(t.Context(), store, bytes.NewReader(data), want)
 	if err != nil {
 		t.Fatal(err)
 	}

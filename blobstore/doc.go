@@ -13,5 +13,6 @@
 // Put), dir.go (a directory, which processes may share), durable.go (how Dir
 // writes a file that is whole or absent, even after a crash), damage.go (finding and
 // replacing damaged blobs), mem.go (memory, for blobs that need not outlive the
-// process), serve.go (a blob as the answer to an HTTP request).
+// process), stage.go (one temporary file, for blobs that may not be wanted), serve.go
+// (a blob as the answer to an HTTP request).
 package blobstore

@@ -9,5 +9,6 @@
 //
 // Files: wire.go (Config and Layer), document.go (a Document: its name, {arch} and
 // reading it), merge.go (several documents as one, and what they contradict each
-// other in), layer.go (a Taker takes layers in from their locations).
+// other in), layer.go (a Taker takes layers in from their locations), inline.go
+// (locations that are the layer).
 package containerconfig

@@ -5,6 +5,7 @@ import (
 	"compress/zlib"
 	"context"
 	"encoding/base64"
+	"io"
 	"strings"
 	"testing"
 
@@ -18,7 +19,11 @@ import (
 // calls lists the calls of Layers.
 type calls []string
 
-func (c *calls) Inline(_ context.Context, _ blobstore.Store, data []byte, want assemble.Expected) (augment.Layer, error) {
+func (c *calls) Inline(_ context.Context, _ blobstore.Store, r io.Reader, want assemble.Expected) (augment.Layer, error) {
+	data, err := io.ReadAll(r)
+	if err != nil {
+		return augment.Layer{}, err
+	}
 	*c = append(*c, "inline "+string(data))
 	return augment.Layer{Size: want.Size}, nil
 }
@@ -57,7 +62,12 @@ func TestTake(t *testing.T) {
 		"largest":      {Layer{Location: gzipLocation(t, strings.Repeat("x", 8))}, "inline xxxxxxxx", ""},
 		"URL":          {Layer{Location: "https://h/l.tar.gz"}, "remote https://h/l.tar.gz", ""},
 		"image":        {Layer{Location: "docker://h/v2/a/blobs/sha256:0"}, "image user docker://h/v2/a/blobs/sha256:0", ""},
-		"too large":    {Layer{Location: gzipLocation(t, strings.Repeat("x", 9))}, "", "layer unpacks to more than 8 bytes"},
+		"too large":    {Layer{Location: gzipLocation(t, strings.Repeat("x", 9))}, "", "the layers in the request unpack to more than 8 bytes together"},
+		"cut base64":   {Layer{Location: "data:bGF5ZX"}, "", "layer location is not valid base64"},
+		"more base64":  {Layer{Location: "data:bGE=bGE="}, "", "layer location is not valid base64"},
+		"lines":        {Layer{Location: "data:bGF5\r\nZXI=\n"}, "inline layer", ""},
+		"bad in zlib":  {Layer{Location: gzipLocation(t, "layer")[:9] + "!"}, "", "layer location is not valid base64"},
+		"cut zlib":     {Layer{Location: gzipLocation(t, "layer")[:13]}, "", "layer location is not a valid zlib stream"},
 		"no base64":    {Layer{Location: "data:!"}, "", "layer location is not valid base64"},
 		"no zlib":      {Layer{Location: "gzip:AAAA"}, "", "layer location is not a zlib stream"},
 		"a file":       {Layer{Location: "file:/etc/passwd"}, "", `location "file:/etc/passwd": want data:`},
@@ -68,7 +78,7 @@ func TestTake(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var c calls
 			test.layer.GzipSize = 7
-			got, err := Taker{Layers: &c, MaxInline: 8}.Take(t.Context(), "user", test.layer)
+			got, err := (&Taker{Layers: &c, MaxInline: 8}).Take(t.Context(), "user", test.layer)
 			if test.fails != "" {
 				if err == nil || !strings.HasPrefix(err.Error(), test.fails) || c != nil {
 					t.Errorf("error %v after %q, want %s", err, c, test.fails)

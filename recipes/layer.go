@@ -55,7 +55,7 @@ func (l Loader) fromDocument(ctx context.Context, d containerconfig.Document, wa
 	case wanted.IsRemote() && want.Digest == "":
 		return augment.Layer{}, errors.New("has no gzipDigest: what is at a URL must be pinned")
 	}
-	taker := containerconfig.Taker{Layers: l.Layers, Staged: l.Store, MaxInline: l.MaxInline}
+	taker := &containerconfig.Taker{Layers: l.Layers, Staged: l.Store, MaxInline: l.MaxInline}
 	// The identity of no recipe: layers that a document names are read anonymously.
 	return taker.Take(ctx, auth.RecipeIdentity(""), wanted)
 }

@@ -67,7 +67,7 @@ func newFixture(t *testing.T) *fixture {
 	}
 	staged := blobstore.NewMem()
 	layers := assemble.NewLayers(store, store, client, t.TempDir(), 1<<20)
-	f.layer, err = layers.Inline(t.Context(), staged, archivetest.Layer(t, archivetest.File{Name: "added", Text: "added", Mode: 0o644}), assemble.Expected{})
+	f.layer, err = layers.Inline(t.Context(), staged, bytes.NewReader(archivetest.Layer(t, archivetest.File{Name: "added", Text: "added", Mode: 0o644})), assemble.Expected{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"net/http"
 	"sync"
@@ -62,7 +63,7 @@ func newNetwork(t *testing.T) *network {
 	}
 	net.records = &clockedGrants{Grants: grants, clock: net.clock, stored: map[string]time.Time{}}
 	archive := archivetest.Layer(t, archivetest.File{Name: "opt/added", Text: "added", Mode: 0o644})
-	net.layer, err = assemble.NewLayers(net.store, net.store, client, t.TempDir(), 1<<20).Inline(t.Context(), net.store, archive, assemble.Expected{})
+	net.layer, err = assemble.NewLayers(net.store, net.store, client, t.TempDir(), 1<<20).Inline(t.Context(), net.store, bytes.NewReader(archive), assemble.Expected{})
 	if err != nil {
 		t.Fatal(err)
 	}

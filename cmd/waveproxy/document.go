@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -51,8 +50,8 @@ func openLayer(ctx context.Context, d containerconfig.Document, l containerconfi
 	case isURL(l.Location):
 		return open(ctx, l.Location)
 	case strings.HasPrefix(l.Location, "data:"):
-		data, _, err := containerconfig.Inline(ctx, l.Location, maxInline)
-		return io.NopCloser(bytes.NewReader(data)), int64(len(data)), err
+		r, _, err := containerconfig.Inline(ctx, l.Location)
+		return r, -1, err
 	}
 	return nil, 0, errors.New("want data:, an http or https URL, or file: in a document that is a file")
 }

@@ -146,6 +146,7 @@ func (p parts) apiOptions(host string) (o api.Options, err error) {
 		Resolver:        p.resolver,
 		Registries:      p.resolver,
 		Layers:          p.layers,
+		Stage:           func() api.Staging { return p.layers.Stage() },
 		Tokens:          p.storage.tokens,
 		Host:            host,
 		Names:           names(p.cfg),

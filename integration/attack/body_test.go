@@ -2,7 +2,10 @@ package attack
 
 import (
 	"bufio"
+	"bytes"
+	"compress/zlib"
 	"context"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net"
@@ -56,6 +59,41 @@ func TestAttackElements(t *testing.T) {
 	wantMemory(t, closed.PID, 80)
 	wantAlive(t, open, "busybox:oci")
 	wantStatus(t, "a token in the body", closed.Post(t, submission, map[string]any{"containerImage": "busybox:oci", "towerAccessToken": "0123456789abcdef"}), http.StatusOK)
+}
+
+// TestAttackInlineBombs: the layers that come with a request have one bound for all
+// that they unpack to, and wait on disk.
+func TestAttackInlineBombs(t *testing.T) {
+	t.Parallel()
+	reg := upstream.Registry(t)
+	upstream.Push(t, reg.Host, "busybox:oci")
+	p := harness.StartProxy(t, "", harness.DockerHub(reg.URL))
+	var packed bytes.Buffer
+	z := zlib.NewWriter(&packed)
+	if _, err := z.Write(make([]byte, 31*harness.MiB)); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	layers := make([]harness.Layer, 60)
+	for i := range layers {
+		layers[i].Location = "gzip:" + base64.StdEncoding.EncodeToString(packed.Bytes())
+	}
+	wantAlive(t, p, "busybox:oci")
+	before := harness.Stored(t, p.Dir)
+	for range 3 {
+		r := p.Post(t, submission, map[string]any{"containerImage": "busybox:oci", "containerConfig": harness.Config{Layers: layers}})
+		wantStatus(t, "60 layers of 31 MiB", r, http.StatusRequestEntityTooLarge)
+		harness.WantMessage(t, r.Body, "containerConfig.layers[1]", "33554432 bytes", "api.max_body")
+	}
+	if after := harness.Stored(t, p.Dir); after != before {
+		t.Errorf("BREACH: it left something:\n%s", after)
+	}
+	wantMemory(t, p.PID, 80)
+	one := p.Post(t, submission, map[string]any{"containerImage": "busybox:oci", "containerConfig": harness.Config{Layers: layers[:1]}})
+	wantStatus(t, "one of them", one, http.StatusOK)
+	wantAlive(t, p, "busybox:oci")
 }
 
 // slowBody opens a connection from the address that claims a large body, sends
