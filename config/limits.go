@@ -32,8 +32,8 @@ type Limits struct {
 	// the last day is always checked. Default: 30/m.
 	WrongLogins ratelimit.Rate `yaml:"wrong_logins"`
 	// Upstream is how many requests may wait at once for the answer of one
-	// upstream host, at least 1; others queue, and repositories take turns. Blobs
-	// that are streaming do not count. Default: 64.
+	// upstream host, at least 1; others queue, and clients take turns, then the
+	// repositories of each. Blobs that are streaming do not count. Default: 64.
 	Upstream int `yaml:"upstream"`
 
 	// Elements is how many JSON elements the body of a request may have, at least
@@ -46,10 +46,12 @@ type Limits struct {
 	Memory Size `yaml:"memory"`
 	// Fetches is how many downloads of layers and blobs run at a time. Default: 256.
 	Fetches int `yaml:"fetches"`
-	// Processes is how many credential helpers run at a time. Default: 16.
+	// Processes is how many credential helpers run at a time, 16 at most. Default: 16.
 	Processes int `yaml:"processes"`
 	// Unpacked is how much may come out of the layers that are taken in, in a
-	// minute. Default: 64GiB.
+	// minute. A layer counts twice more if it is not compressed with gzip, and three
+	// times more when it is rewritten. Default: 256GiB, so that a request may take in
+	// several layers of several GiB.
 	Unpacked Size `yaml:"unpacked"`
 	// Documents is how many manifests, configs and container configs are read, in a
 	// minute. Default: 65536.
@@ -68,7 +70,7 @@ func defaultLimits() Limits {
 		Pulls:       ratelimit.Rate{Events: 6000, Per: time.Minute},
 		WrongLogins: ratelimit.Rate{Events: 30, Per: time.Minute},
 		Memory:      256 << 20, Fetches: 256, Processes: 16,
-		Unpacked: 64 << 30, Documents: 1 << 16, Descriptors: 1 << 20, Files: 1 << 16,
+		Unpacked: 256 << 30, Documents: 1 << 16, Descriptors: 1 << 20, Files: 1 << 16,
 	}
 }
 
