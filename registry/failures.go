@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// An upstream that failed is not asked the same again for minPause, or for as
-	// long as it asks, up to maxPause. One that refused is not, for refusedTTL.
+	// After a transient failure the upstream is left alone for its Retry-After, at
+	// least minPause, at most maxPause. A final error is repeated for refusedTTL.
 	minPause   = 10 * time.Second
 	maxPause   = time.Minute
 	refusedTTL = 5 * time.Second
@@ -24,56 +24,61 @@ const (
 	failureCost  = 1 << 10 // of one, beside its text
 )
 
-// failures keeps errors that are an upstream's answer, and gives them again for a
-// moment: a thousand nodes that retry must not become as many upstream requests.
-// It is safe for concurrent use.
+// failures keeps the errors that the upstream, or its image, caused, and repeats
+// them for a moment: a thousand nodes that retry must not become as many upstream
+// requests. It is safe for concurrent use.
 type failures struct {
 	now    func() time.Time
 	recent *sizedlru.Cache[string, failure] // by namedRequest.key
 }
 
 type failure struct {
-	err   error
-	until time.Time
+	err    error
+	recipe augment.Recipe // that was to be applied; zero for a digest
+	until  time.Time
 }
 
 func newFailures(now func() time.Time) *failures {
 	return &failures{now: now, recent: sizedlru.New[string, failure](failuresCost, maxFailures, 0)}
 }
 
-// noteFailure keeps an error that is the upstream's answer. Errors of this server
-// are not kept, because the next attempt may succeed.
-func (f *failures) noteFailure(key string, err error) {
+// noteFailure keeps a transient or final error. Any other is a fault of this server
+// and is not kept, because the next attempt may succeed.
+func (f *failures) noteFailure(key string, recipe augment.Recipe, err error) {
 	switch {
 	case upstream.IsTransient(err):
-		f.add(key, failure{err, f.now().Add(pauseAfter(err))})
+		f.add(key, failure{err, recipe, f.now().Add(pauseAfter(err))})
 	case isFinal(err):
-		f.add(key, failure{err, f.now().Add(refusedTTL)})
+		f.add(key, failure{err, recipe, f.now().Add(refusedTTL)})
 	}
 }
 
+// add keeps the failure. Its recipe is not counted, because the configuration's
+// recipes are shared.
 func (f *failures) add(key string, kept failure) {
 	f.recent.Add(key, kept, failureCost+textCost(key)+2*textCost(kept.err.Error())) // wrapping repeats texts
 }
 
-// recentFailure returns the error that is still good for the key, or nil.
-func (f *failures) recentFailure(key string) error {
-	if kept, ok := f.recent.Get(key); ok && f.now().Before(kept.until) {
+// recentFailure returns the kept error of the key, or nil. An error under another
+// recipe does not count: it may be the reason for the reload.
+func (f *failures) recentFailure(key string, recipe augment.Recipe) error {
+	if kept, ok := f.recent.Get(key); ok && f.now().Before(kept.until) && kept.recipe.Equal(recipe) {
 		return kept.err
 	}
 	return nil
 }
 
-// isFinal reports whether the upstream has decided, or has an image that cannot
-// be served: an older answer must not hide that.
+// isFinal reports whether the upstream has refused, or has an image that this
+// server refuses to serve: an older answer must not hide that. An auth.Error is an
+// image whose grant is too large to be recorded.
 func isFinal(err error) bool {
 	if _, ok := errors.AsType[*upstream.Error](err); ok {
 		return !upstream.IsTransient(err)
 	}
 	_, unfit := errors.AsType[*augment.Error](err)
 	_, refused := errors.AsType[*front.Refusal](err)
-	_, tooLarge := errors.AsType[*auth.Error](err)
-	return unfit || refused || tooLarge
+	_, grantRefused := errors.AsType[*auth.Error](err)
+	return unfit || refused || grantRefused
 }
 
 // pauseAfter returns how long to leave an upstream alone after a transient error.

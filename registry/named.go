@@ -33,10 +33,10 @@ type Grants interface {
 
 // named is what pulls through named recipes need.
 type named struct {
-	paths  paths
-	ledger *ledger
-	tags   *tagTable
-	pinned *passThrough
+	paths       paths
+	ledger      *ledger
+	tags        *tagTable
+	passThrough *passThrough
 }
 
 func newNamed(o Options) *named {
@@ -47,10 +47,10 @@ func newNamed(o Options) *named {
 	l := newLedger(o.Grants, o.Store)
 	f := newFailures(now)
 	return &named{
-		paths:  paths{recipes: o.Recipes, aliases: o.Aliases},
-		ledger: l,
-		tags:   newTagTable(l, tagSource{resolver: o.Resolver, ledger: l, now: now, headTimeout: headTimeout}, f, o.Log, now),
-		pinned: &passThrough{ledger: l, resolver: o.Resolver, store: o.Store, failures: f},
+		paths:       paths{recipes: o.Recipes, aliases: o.Aliases},
+		ledger:      l,
+		tags:        newTagTable(l, tagSource{resolver: o.Resolver, ledger: l, now: now, headTimeout: headTimeout}, f, o.Log, now),
+		passThrough: &passThrough{ledger: l, resolver: o.Resolver, store: o.Store, failures: f},
 	}
 }
 
@@ -75,6 +75,7 @@ func (s *Server) serveNamed(w http.ResponseWriter, r *http.Request, rt route, us
 		if err := img.holdFor(ctx); err != nil {
 			return err
 		}
+		// The recipe adds something, but nothing was added to this image.
 		if r.Method == http.MethodGet && img.grant.Recipe.IsZero() && !q.recipe.IsZero() {
 			front.RecordOf(ctx).Untouched = true
 		}
@@ -97,9 +98,9 @@ func (s *Server) serveNamed(w http.ResponseWriter, r *http.Request, rt route, us
 }
 
 // namedManifest returns the image that a tag or digest belongs to, and turns the
-// route into one by digest. Known tags and digests of a repository share one
-// pull. A tag or digest that needs an upstream request is charged by itself, so
-// that unknown names cannot flood the upstream.
+// route into one by digest. Tags in memory and recorded digests of a repository
+// share one pull. Any other tag or digest may need an upstream request and is
+// charged by itself, so that unknown names cannot flood the upstream.
 func (s *Server) namedManifest(ctx context.Context, w http.ResponseWriter, q namedRequest, rt *route, user string) (*image, error) {
 	if rt.tag == "" {
 		img, err := s.named.ledger.imageOf(ctx, q, rt.digest)
@@ -112,16 +113,16 @@ func (s *Server) namedManifest(ctx context.Context, w http.ResponseWriter, q nam
 		if err := s.countPull(ctx, user, q.key(rt.digest.String())); err != nil {
 			return nil, err
 		}
-		return s.named.pinned.image(ctx, q, rt.digest)
+		return s.named.passThrough.imageByDigest(ctx, q, rt.digest)
 	}
 	event := q.group
-	if !s.named.tags.has(q, rt.tag) {
+	if !s.named.tags.inMemory(q, rt.tag) {
 		event = q.key(rt.tag)
 	}
 	if err := s.countPull(ctx, user, event); err != nil {
 		return nil, err
 	}
-	img, stale, err := s.named.tags.image(ctx, q, rt.tag)
+	img, stale, err := s.named.tags.imageByTag(ctx, q, rt.tag)
 	if err != nil {
 		return nil, err
 	}

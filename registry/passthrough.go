@@ -27,24 +27,25 @@ type passThrough struct {
 	fetches  singleflight.Group // by namedRequest.key
 }
 
-// image returns the upstream's manifest or index with a digest that was not
+// imageByDigest returns the upstream's manifest or index with a digest that was not
 // advertised, as an image to which nothing was added. Its blobs are the
 // upstream's. The manifests of an index are asked for one by one, like this one.
-func (p *passThrough) image(ctx context.Context, q namedRequest, d digest.Digest) (*image, error) {
+func (p *passThrough) imageByDigest(ctx context.Context, q namedRequest, d digest.Digest) (*image, error) {
 	key := q.key(d.String())
-	if err := p.failures.recentFailure(key); err != nil {
+	if err := p.failures.recentFailure(key, augment.Recipe{}); err != nil {
 		return nil, err
 	}
 	return flight.Do(ctx, &p.fetches, key, lookUpTimeout, func(ctx context.Context) (*image, error) {
+		// fromRecords and not load, because this run is the only one for the digest.
 		if img, err := p.ledger.fromRecords(ctx, q, d); err != nil || img != nil {
 			return img, err // advertised since the caller looked
 		}
 		img, err := p.fetchPinned(ctx, q, d)
 		if err != nil {
-			if late, lateErr := p.ledger.fromRecords(ctx, q, d); lateErr == nil && late != nil {
-				return late, nil // another server has advertised it meanwhile
+			if recorded, recordErr := p.ledger.fromRecords(ctx, q, d); recordErr == nil && recorded != nil {
+				return recorded, nil // another server has advertised it meanwhile
 			}
-			p.failures.noteFailure(key, err)
+			p.failures.noteFailure(key, augment.Recipe{}, err)
 		}
 		return img, err
 	})
@@ -75,8 +76,8 @@ func (p *passThrough) fetchPinned(ctx context.Context, q namedRequest, d digest.
 // plainType keeps a stranger's document from being shown as a page.
 var plainType = regexp.MustCompile(`^application/[A-Za-z0-9.+-]+$`)
 
-// pinnedType returns the media type in the document, or else the registry's, or
-// else the media type whose form the document has.
+// pinnedType returns the document's media type; else the registry's; else one
+// derived from the document's fields.
 func pinnedType(o augment.Object, refs augment.References) string {
 	var doc struct {
 		MediaType string `json:"mediaType"`

@@ -15,7 +15,8 @@ import (
 	"github.com/waveproxy/waveproxy/upstream"
 )
 
-// tagSource asks upstreams about tags and makes images of what they name.
+// tagSource asks upstreams about tags and makes images of the manifests that the
+// tags name.
 type tagSource struct {
 	resolver    Resolver
 	ledger      *ledger
@@ -23,12 +24,12 @@ type tagSource struct {
 	headTimeout time.Duration
 }
 
-// headTimeout is how long clients wait to hear whether a tag has moved, when
-// there is an earlier answer to fall back on.
+// headTimeout is how long clients wait to hear whether a known tag has moved. It
+// is short, because the last known image can be served instead for maxStale.
 const headTimeout = 5 * time.Second
 
-// ask returns the state of the tag now. It has the upstream confirm the old state,
-// and makes and advertises an image if there is none or the tag has moved. Errors
+// ask returns the state of the tag now. It asks the upstream to confirm the old
+// state, and makes and advertises an image if there is none or the tag has moved. Errors
 // are the Resolver's, or a refusal.
 func (s tagSource) ask(ctx context.Context, q namedRequest, tag string, old *namedTag) (*namedTag, error) {
 	if old != nil {
@@ -64,9 +65,9 @@ func (s tagSource) ask(ctx context.Context, q namedRequest, tag string, old *nam
 func (s tagSource) hasMoved(ctx context.Context, q namedRequest, tag string, base digest.Digest) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.headTimeout)
 	defer cancel()
-	now, err := s.resolver.Digest(ctx, q.target(), tag)
+	current, err := s.resolver.Digest(ctx, q.target(), tag)
 	if e, ok := errors.AsType[*upstream.Error](err); ok && e.Kind == upstream.Failed && !upstream.IsTransient(err) {
 		return true, nil
 	}
-	return now != base, err
+	return current != base, err
 }

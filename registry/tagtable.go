@@ -21,9 +21,10 @@ import (
 const (
 	// lookUpTimeout bounds everything that one tag or digest makes us read.
 	lookUpTimeout = 2 * time.Minute
-	// tagTTL is how long a tag is served after the upstream has confirmed it.
+	// tagTTL is how long a tag is served without asking the upstream again.
 	tagTTL = 30 * time.Second
-	// maxStale is how long a tag is served that the upstream cannot confirm.
+	// maxStale is how long after its last confirmation a tag is served while the
+	// upstream fails.
 	maxStale = 7 * 24 * time.Hour
 	// maxTags bounds the tags in memory. The records have them, too.
 	maxTags = 8192
@@ -48,7 +49,7 @@ type namedTag struct {
 	root    digest.Digest  // of the image that was made of it
 	recipe  augment.Recipe // that made it
 	checked time.Time      // when the upstream last confirmed base
-	retry   time.Time      // when to ask an upstream again that has failed since; zero if it has not
+	retry   time.Time      // zero unless the last attempt failed: when to ask again
 }
 
 func newTagTable(l *ledger, s tagSource, f *failures, log *slog.Logger, now func() time.Time) *tagTable {
@@ -57,26 +58,30 @@ func newTagTable(l *ledger, s tagSource, f *failures, log *slog.Logger, now func
 	return t
 }
 
-// has reports whether the tag is in memory, so that it takes no look at the
-// upstream to learn that it exists.
-func (t *tagTable) has(q namedRequest, tag string) bool { return t.tags.Contains(q.key(tag)) }
+// inMemory reports whether the tag is in memory. It may need confirming, but it is
+// known to exist.
+func (t *tagTable) inMemory(q namedRequest, tag string) bool { return t.tags.Contains(q.key(tag)) }
 
-// image returns the image that the tag names now. stale tells that the upstream
-// could not confirm it.
-func (t *tagTable) image(ctx context.Context, q namedRequest, tag string) (img *image, stale bool, err error) {
-	now, err := t.current(ctx, q, tag)
-	if err != nil {
-		return nil, false, err
-	}
-	img, err = t.ledger.imageRootedAt(ctx, q, now.root)
-	if err == nil && img == nil {
+// imageByTag returns the image that the tag names now. stale tells that the
+// upstream could not confirm it. A tag in memory may outlive the record of its
+// image, for example if the key that encrypted the record is withdrawn. Such a tag
+// is looked up again, which makes the image again.
+func (t *tagTable) imageByTag(ctx context.Context, q namedRequest, tag string) (img *image, stale bool, err error) {
+	var state *namedTag
+	for range 2 {
+		if state, err = t.current(ctx, q, tag); err != nil {
+			return nil, false, err
+		}
+		img, err = t.ledger.imageRootedAt(ctx, q, state.root)
+		if errors.Is(err, blobstore.ErrNotFound) {
+			t.tags.Remove(q.key(tag)) // the next look-up makes the image again
+		}
+		if err != nil || img != nil {
+			return img, !state.retry.IsZero(), err
+		}
 		t.tags.Remove(q.key(tag))
-		err = fmt.Errorf("serve %s:%s under the recipe %s: the record of its image %s is gone", q.ref, tag, q.name, now.root)
 	}
-	if errors.Is(err, blobstore.ErrNotFound) {
-		t.tags.Remove(q.key(tag)) // the next look-up makes the image again
-	}
-	return img, !now.retry.IsZero(), err
+	return nil, false, fmt.Errorf("serve %s:%s under the recipe %s: the record of its image %s is gone", q.ref, tag, q.name, state.root)
 }
 
 // current returns the tag from memory, or looks it up once for all concurrent
@@ -84,27 +89,27 @@ func (t *tagTable) image(ctx context.Context, q namedRequest, tag string) (img *
 func (t *tagTable) current(ctx context.Context, q namedRequest, tag string) (*namedTag, error) {
 	key := q.key(tag)
 	for {
-		if known, ok := t.tags.Get(key); ok && t.isCurrent(known, q) {
-			return known, nil
+		if state, ok := t.tags.Get(key); ok && t.isCurrent(state, q) {
+			return state, nil
 		}
-		if err := t.failures.recentFailure(key); err != nil {
+		if err := t.failures.recentFailure(key, q.recipe.Recipe); err != nil {
 			return nil, err
 		}
 		found, err := flight.Do(ctx, &t.lookUps, key, lookUpTimeout, func(ctx context.Context) (*namedTag, error) { return t.lookUp(ctx, q, tag) })
 		if err != nil || found.recipe.Equal(q.recipe.Recipe) {
 			return found, err
 		}
-		// A caller with the previous recipe had begun the look-up.
+		// A caller with another recipe, the previous or a newer one, began the look-up.
 	}
 }
 
 // isCurrent reports whether the tag can be served without an upstream request:
 // the upstream has confirmed it, or has just failed to. A time in the future is
 // another server's clock and tells nothing.
-func (t *tagTable) isCurrent(known *namedTag, q namedRequest) bool {
+func (t *tagTable) isCurrent(state *namedTag, q namedRequest) bool {
 	now := t.now()
-	age := now.Sub(known.checked)
-	return known.recipe.Equal(q.recipe.Recipe) && (age >= 0 && age < tagTTL || now.Before(known.retry))
+	age := now.Sub(state.checked)
+	return state.recipe.Equal(q.recipe.Recipe) && (age >= 0 && age < tagTTL || now.Before(state.retry))
 }
 
 // lookUp asks the upstream whether the tag has moved, and augments the new image
@@ -112,7 +117,7 @@ func (t *tagTable) isCurrent(known *namedTag, q namedRequest) bool {
 // refuses, it forgets the tag.
 func (t *tagTable) lookUp(ctx context.Context, q namedRequest, tag string) (*namedTag, error) {
 	key := q.key(tag)
-	old := t.known(ctx, q, tag)
+	old := t.lastKnown(ctx, q, tag)
 	if old != nil && t.isCurrent(old, q) {
 		t.tags.Add(key, old)
 		return old, nil
@@ -134,6 +139,6 @@ func (t *tagTable) lookUp(ctx context.Context, q namedRequest, tag string) (*nam
 		t.tags.Remove(key)
 		t.forget(ctx, q, tag)
 	}
-	t.failures.noteFailure(key, err)
+	t.failures.noteFailure(key, q.recipe.Recipe, err)
 	return nil, err
 }
