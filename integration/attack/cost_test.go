@@ -71,6 +71,7 @@ func send(ctx context.Context, p *harness.Proxy, body string) (harness.Response,
 	if err != nil {
 		return harness.Response{}, err
 	}
+	req.Header.Set("Content-Type", "application/json")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return harness.Response{}, err

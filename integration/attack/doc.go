@@ -11,13 +11,15 @@
 // that unpack to too much), cost_test.go (small requests that cost much),
 // credentials_test.go (which servers receive a login), deputy_test.go (logins of
 // one registry at another), endless_test.go (answers without end),
+// environment_test.go (a proxy that the environment names),
 // guess_test.go (passwords guessed at once, beside right ones),
 // hostile_test.go (a registry with one attack per repository), large_test.go
 // (large bodies and headers), liar_test.go (a registry that sends the server
 // elsewhere), main_test.go (TestMain), network_test.go (every address and name of
 // a network), ownnetwork_test.go (a process in a network of its own),
 // path_test.go (paths and names), rebinding_test.go (names that change their
-// address), scope_test.go (what a token opens), slow_test.go (slow clients),
+// address), scope_test.go (what a token opens),
+// share_test.go (one client's downloads, processes and questions), slow_test.go (slow clients),
 // spelling_test.go (hosts of denied registries in every spelling),
 // tinyimage_test.go (an image that is served unchecked), token_test.go (forged
 // and revoked tokens).

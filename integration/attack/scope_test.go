@@ -193,3 +193,44 @@ func TestAttackKnownDigest(t *testing.T) {
 		})
 	}
 }
+
+// TestAttackPrivateLayer: a private layer that one identity took in by a docker://
+// location is no layer for an identity without credentials.
+func TestAttackPrivateLayer(t *testing.T) {
+	t.Parallel()
+	public := upstream.Registry(t)
+	upstream.Push(t, public.Host, "busybox:oci")
+	secret := harness.LayerOf(t, harness.File{Name: "secret", Mode: 0o600, Text: "of a"})
+	password := harness.SecretFor("private-layer")
+	private := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, given, _ := r.BasicAuth(); given != password {
+			w.Header().Set("Www-Authenticate", `Basic realm="private"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		_, _ = w.Write(secret.Archive)
+	}))
+	t.Cleanup(private.Close)
+	host := strings.TrimPrefix(private.URL, "http://")
+	keys := map[string]string{"a": harness.SecretFor("layer-a"), "b": harness.SecretFor("layer-b")}
+	p := harness.StartProxy(t, "", map[string]string{
+		"WAVEPROXY_REGISTRIES":     fmt.Sprintf(`{docker.io: {url: %q}, %q: {plain_http: true}}`, public.URL, host),
+		"WAVEPROXY_CREDENTIALS":    fmt.Sprintf(`{a: {registries: {%q: {username: ci, password: %q}}}}`, host, password),
+		"WAVEPROXY_API_AUTH":       "bearer",
+		"WAVEPROXY_API_TOKENS":     fmt.Sprintf(`{a: {token: %q}, b: {token: %q}}`, keys["a"], keys["b"]),
+		"WAVEPROXY_API_IDENTITIES": `{a: {credentials: [a]}, b: {credentials: []}}`,
+	})
+	layer := secret
+	layer.Location = "docker://" + host + "/v2/team/private/blobs/" + secret.GzipDigest
+	body := string(harness.MustJSON(t, map[string]any{"containerImage": "busybox:oci", "containerConfig": harness.Config{Layers: []harness.Layer{layer}}}))
+	for _, q := range []struct {
+		identity string
+		status   int
+	}{{"b", http.StatusForbidden}, {"a", http.StatusOK}, {"b", http.StatusForbidden}, {"a", http.StatusOK}} {
+		r, err := p.Call(t.Context(), http.MethodPost, submission, body, "Authorization", "Bearer "+keys[q.identity])
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantStatus(t, "identity "+q.identity, r, q.status)
+	}
+}
