@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/compose-spec/compose-go/v2/cli"
+	"k8s.io/apimachinery/pkg/api/resource"
 )
 
 // most is the exposure, of 100, above which systemd-analyze rejects a unit.
@@ -37,6 +38,16 @@ func TestUnitConfig(t *testing.T) {
 		}
 	}
 	c := wantConfig(t, "", environ...)
+	unit := readFile(t, "../systemd/waveproxy.service")
+	_, most, _ := strings.Cut(unit, "\nMemoryMax=")
+	most, _, _ = strings.Cut(most, "\n")
+	limit, err := resource.ParseQuantity(most + "i")
+	if err != nil {
+		t.Fatalf("MemoryMax %q: %v", most, err)
+	}
+	_, aim, _ := strings.Cut(unit, "\nEnvironment=GOMEMLIMIT=")
+	aim, _, _ = strings.Cut(aim, "\n")
+	wantHeap(t, aim, limit.Value())
 	if c.Storage.Dir != "/var/lib/waveproxy" || len(c.Tokens.Keys) != 1 || c.Tokens.Keys[0].File != "/run/credentials/waveproxy.service/key" {
 		t.Errorf("the server would use %+v", c)
 	}
@@ -74,6 +85,11 @@ func TestCompose(t *testing.T) {
 		environ = append(environ, name+"="+*value)
 	}
 	wantConfig(t, "", environ...)
+	if aim := s.Environment["GOMEMLIMIT"]; aim == nil {
+		t.Error("there is no GOMEMLIMIT")
+	} else {
+		wantHeap(t, *aim, int64(s.MemLimit))
+	}
 }
 
 // wantHealthCheck makes waveproxy check a server that is not there. The check must fail

@@ -13,6 +13,7 @@ import (
 	core "k8s.io/api/core/v1"
 	networking "k8s.io/api/networking/v1"
 	policy "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 )
 
 // shutdownSeconds is how long the server lets pulls continue after a signal.
@@ -34,6 +35,14 @@ func wantServer(t *testing.T, all objects) (configuration string) {
 	}
 	server := pod.Spec.Containers[0]
 	wantProbes(t, server)
+	for _, e := range server.Env {
+		if e.Name == "GOMEMLIMIT" {
+			wantHeap(t, e.Value, server.Resources.Limits.Memory().Value())
+		}
+	}
+	if !slices.ContainsFunc(server.Env, func(e core.EnvVar) bool { return e.Name == "GOMEMLIMIT" }) {
+		t.Error("the server is ended by the kernel before it collects its garbage: there is no GOMEMLIMIT")
+	}
 	if need := server.Lifecycle.PreStop.Sleep.Seconds + shutdownSeconds; *pod.Spec.TerminationGracePeriodSeconds <= need {
 		t.Errorf("pods get %d s to end, which take up to %d", *pod.Spec.TerminationGracePeriodSeconds, need)
 	}
@@ -92,6 +101,20 @@ func wantProbes(t *testing.T, server core.Container) {
 	start := server.StartupProbe
 	if start == nil || start.HTTPGet == nil || start.HTTPGet.Path != "/healthz" || start.PeriodSeconds*start.FailureThreshold < 1800 {
 		t.Errorf("the probe of the start is %+v", start)
+	}
+}
+
+// wantHeap checks that garbage is collected well before the memory of the server is
+// used up, and not all the time.
+func wantHeap(t *testing.T, goMemoryLimit string, limit int64) {
+	t.Helper()
+	aim, err := resource.ParseQuantity(strings.TrimSuffix(goMemoryLimit, "B"))
+	if err != nil {
+		t.Errorf("GOMEMLIMIT %q: %v", goMemoryLimit, err)
+		return
+	}
+	if got := float64(aim.Value()) / float64(limit); got < 0.7 || got > 0.85 {
+		t.Errorf("GOMEMLIMIT %s is %.2f of the %d bytes that the server may use", goMemoryLimit, got, limit)
 	}
 }
 
