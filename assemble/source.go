@@ -13,6 +13,7 @@ import (
 
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/budget"
 	"github.com/waveproxy/waveproxy/internal/flight"
 	"github.com/waveproxy/waveproxy/upstream"
 )
@@ -71,7 +72,27 @@ func (s baseSource) Blob(ctx context.Context, d ocispec.Descriptor) (augment.Obj
 }
 
 func (s baseSource) Layer(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
-	return s.repo.Layer(ctx, d)
+	done, err := budget.From(ctx).Hold(budget.Fetches, 1)
+	if err != nil {
+		return nil, err
+	}
+	body, err := s.repo.Layer(ctx, d)
+	if err != nil {
+		done()
+		return nil, err
+	}
+	return download{body, done}, nil
+}
+
+// download is a layer that is charged until it is closed.
+type download struct {
+	io.ReadCloser
+	done func()
+}
+
+func (d download) Close() error {
+	defer d.done()
+	return d.ReadCloser.Close()
 }
 
 // read returns an object from memory, or from one request that all concurrent callers

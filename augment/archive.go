@@ -70,14 +70,15 @@ type Archive struct {
 // *budget.Exceeded. A processor is taken while r is read, so r must not be waiting
 // for the network.
 func Inspect(ctx context.Context, r io.Reader, limits Limits) (Archive, error) {
-	src := &source{ctx: ctx, r: r}
+	turn := unpack.New(ctx)
+	src := &source{ctx: ctx, r: turn.Inside(r)}
 	found := Archive{}
 	compressed := digest.Canonical.Digester()
 	plain := digest.Canonical.Digester()
 	err := func() error {
 		in := bufio.NewReaderSize(io.TeeReader(src, compressed.Hash()), 64<<10)
 		packed := func() int64 { return cmp.Or(limits.Packed, src.n) }
-		out, compression, err := decompress(unpack.New(ctx), in, maxWindow, packed)
+		out, compression, err := decompress(turn, in, maxWindow, packed)
 		if err != nil {
 			return err
 		}

@@ -56,7 +56,7 @@ func Keep(ctx context.Context, archives Archives, r io.ReadSeeker, found Archive
 		if _, err := r.Seek(0, io.SeekStart); err != nil {
 			return fmt.Errorf("read layer: %w", err)
 		}
-		in, _, err := decompress(unpack.New(ctx), bufio.NewReaderSize(&source{ctx: ctx, r: r}, 64<<10), maxWindow, nil)
+		in, err := unpackFrom(ctx, r)
 		if err != nil {
 			return fmt.Errorf("read layer: %w", err)
 		}
@@ -69,6 +69,13 @@ func Keep(ctx context.Context, archives Archives, r io.ReadSeeker, found Archive
 	})
 	l.Roots = found.Roots
 	return l, err
+}
+
+// unpackFrom returns what a layer that is stored or has passed Inspect unpacks to.
+func unpackFrom(ctx context.Context, r io.Reader) (io.ReadCloser, error) {
+	turn := unpack.New(ctx)
+	in, _, err := decompress(turn, bufio.NewReaderSize(&source{ctx: ctx, r: turn.Inside(r)}, 64<<10), maxWindow, nil)
+	return in, err
 }
 
 // putArchive stores the archive that produce writes, and returns it as a Layer. It
@@ -136,7 +143,7 @@ func (p *repackPlan) each(ctx context.Context, layer int, fn func(n int, h *tar.
 		return fmt.Errorf("open layer %s: %w", l.Digest, err)
 	}
 	defer f.Close()
-	in, _, err := decompress(unpack.New(ctx), bufio.NewReaderSize(&source{ctx: ctx, r: f}, 64<<10), maxWindow, nil)
+	in, err := unpackFrom(ctx, f)
 	if err != nil {
 		return fmt.Errorf("read layer %s: %w", l.Digest, err)
 	}

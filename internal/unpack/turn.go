@@ -112,6 +112,22 @@ func (t *Turn) share() error {
 	return t.again()
 }
 
+// Inside returns r, which is at hand. Others have their turns while it is read, even
+// if it unpacks to nothing: a stream may be a million empty ones.
+func (t *Turn) Inside(r io.Reader) io.Reader { return inside{t, r} }
+
+type inside struct {
+	turn *Turn
+	r    io.Reader
+}
+
+func (i inside) Read(p []byte) (int, error) {
+	if err := i.turn.share(); err != nil {
+		return 0, err
+	}
+	return i.r.Read(p)
+}
+
 // Outside returns r, which comes from the network: while it is read, the turn is
 // not held.
 func (t *Turn) Outside(r io.Reader) io.Reader { return outside{t, r} }

@@ -184,6 +184,32 @@ func TestPatience(t *testing.T) {
 	})
 }
 
+// TestInside: a stream that yields nothing lets others have their turns.
+func TestInside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(1)
+		ctx, cancel := context.WithCancel(t.Context())
+		turn := newTurn(ctx, p)
+		if err := turn.Enter(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error)
+		go func() {
+			defer turn.Leave()
+			_, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, turn.Inside(&zeros{n: 1e6, take: time.Millisecond}), make([]byte, 1))
+			ended <- err
+		}()
+		begun := time.Now()
+		if err := unpackAll(t.Context(), p, 1); err != nil || time.Since(begun) > 2*slice {
+			t.Errorf("%v after %s", err, time.Since(begun))
+		}
+		cancel()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	})
+}
+
 // TestOutside: no turn is held while the network is waited for.
 func TestOutside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
