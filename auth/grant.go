@@ -123,6 +123,7 @@ func (k Key) grantID(data []byte) grantID {
 type entry struct {
 	Created time.Time       `json:"created"` // of the record
 	JSON    json.RawMessage `json:"grant"`
+	Index   []byte          `json:"index,omitempty"` // the caller's, beside the grant
 	grant   *Grant
 }
 

@@ -32,11 +32,17 @@ func NewGrants(keys []Key, records Records) (*Grants, error) {
 // Put stores the grant under a record's name, in place of any other. A grant
 // that is too large is an *Error; other errors come from the records.
 func (g *Grants) Put(ctx context.Context, name string, grant Grant) error {
+	return g.PutIndexed(ctx, name, grant, nil)
+}
+
+// PutIndexed is Put with an index beside the grant, which Index returns without the
+// grant. The index does not count toward the size of the grant.
+func (g *Grants) PutIndexed(ctx context.Context, name string, grant Grant, index []byte) error {
 	data, err := grant.encode()
 	if err != nil {
 		return err
 	}
-	record, err := g.keys[0].seal([]byte(name), entry{Created: g.now().UTC().Truncate(time.Second), JSON: data})
+	record, err := g.keys[0].seal([]byte(name), entry{Created: g.now().UTC().Truncate(time.Second), JSON: data, Index: index})
 	if err != nil {
 		return err
 	}
@@ -50,14 +56,31 @@ func (g *Grants) Put(ctx context.Context, name string, grant Grant) error {
 // A record that is missing, damaged or sealed with a key that is no longer
 // configured is fs.ErrNotExist, because the grant can be made again.
 func (g *Grants) Get(ctx context.Context, name string) (*Grant, time.Time, error) {
+	e, err := g.entry(ctx, name)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	return e.grant, e.Created, nil
+}
+
+// Index returns the index beside the grant under a name. Its errors are Get's.
+func (g *Grants) Index(ctx context.Context, name string) ([]byte, error) {
+	e, err := g.entry(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return e.Index, nil
+}
+
+func (g *Grants) entry(ctx context.Context, name string) (*entry, error) {
 	record, err := g.records.Record(ctx, name)
 	if err != nil {
-		return nil, time.Time{}, fmt.Errorf("read grant: %w", err)
+		return nil, fmt.Errorf("read grant: %w", err)
 	}
 	for _, key := range g.keys {
 		if e, err := key.unseal([]byte(name), record); err == nil {
-			return e.grant, e.Created, nil
+			return e, nil
 		}
 	}
-	return nil, time.Time{}, fmt.Errorf("read grant: no configured key opens it: %w", fs.ErrNotExist)
+	return nil, fmt.Errorf("read grant: no configured key opens it: %w", fs.ErrNotExist)
 }

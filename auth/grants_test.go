@@ -131,6 +131,29 @@ func TestGrantsTooLarge(t *testing.T) {
 	}
 }
 
+// TestGrantsIndex: an index is kept, encrypted, beside the grant, and has no part in the
+// grant's size.
+func TestGrantsIndex(t *testing.T) {
+	records := newMemory()
+	g := newGrants(t, records, noon(), testKey(t, 0))
+	index := bytes.Repeat([]byte("index"), maxGrant/5)
+	if err := g.PutIndexed(t.Context(), "named/a/images/1", testGrant(), index); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := g.Index(t.Context(), "named/a/images/1"); err != nil || !bytes.Equal(got, index) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	if grant, _, err := g.Get(t.Context(), "named/a/images/1"); err != nil || grant.Image != testGrant().Image {
+		t.Errorf("%v, %v", grant, err)
+	}
+	if record := records.values["named/a/images/1"]; bytes.Contains(record, []byte("aW5kZXhpbmRleA")) {
+		t.Error("the index can be read in the record")
+	}
+	if _, err := g.Index(t.Context(), "named/a/images/2"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no record: %v", err)
+	}
+}
+
 // TestGrantForm: members that were added later are absent when they are empty,
 // so that tokens minted before still name their grants.
 func TestGrantForm(t *testing.T) {

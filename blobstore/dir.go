@@ -10,7 +10,9 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
+	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/opencontainers/go-digest"
@@ -77,10 +79,12 @@ func (d *Dir) blobPath(dgst digest.Digest) string {
 	return filepath.Join(d.path, "blobs", dgst.Algorithm().String(), hex[:2], hex)
 }
 
+const recordSuffix = ".record"
+
 // recordPath returns the path of a record, whose name has been checked. The
 // suffix lets the records "a" and "a/b" exist side by side.
 func (d *Dir) recordPath(name string) string {
-	return filepath.Join(d.path, "records", filepath.FromSlash(name)) + ".record"
+	return filepath.Join(d.path, "records", filepath.FromSlash(name)) + recordSuffix
 }
 
 // Staging is the directory for bytes that may become blobs. Files there are made
@@ -152,6 +156,42 @@ func (d *Dir) Record(ctx context.Context, name string) ([]byte, error) {
 		return nil, fmt.Errorf("read record %s: %w", name, err)
 	}
 	return data, nil
+}
+
+// Records returns the names of the records right below dir, and when the directory
+// was last modified before they were read: the zero time if it does not exist. If it
+// was at the time since, no names are read.
+func (d *Dir) Records(ctx context.Context, dir string, since time.Time) (names []string, modified time.Time, err error) {
+	if err := checkRecordName(dir); err != nil {
+		return nil, modified, err
+	}
+	// Opened, because NFS asks the server only then.
+	f, err := open(ctx, filepath.Join(d.path, "records", filepath.FromSlash(dir)))
+	if errors.Is(err, ErrNotFound) {
+		return nil, modified, nil
+	}
+	if err == nil {
+		defer f.Close()
+		names, modified, err = recordsIn(f, since)
+	}
+	if err != nil {
+		return nil, time.Time{}, fmt.Errorf("list records of %s: %w", dir, err)
+	}
+	return names, modified, nil
+}
+
+func recordsIn(dir *os.File, since time.Time) (names []string, modified time.Time, err error) {
+	info, err := dir.Stat()
+	if err != nil || info.ModTime().Equal(since) {
+		return nil, since, err
+	}
+	files, err := dir.Readdirnames(-1)
+	for _, file := range files {
+		if name, ok := strings.CutSuffix(file, recordSuffix); ok && !strings.HasPrefix(file, ".") {
+			names = append(names, name)
+		}
+	}
+	return names, info.ModTime(), err
 }
 
 // PutRecord stores data, at most 8 MiB, in place of any earlier record of that

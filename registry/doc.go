@@ -70,10 +70,10 @@
 //     they have in force. It is repeated for 5 seconds without asking
 //     (tagTable.forget, failures).
 //  7. Before a tag's image is advertised, every digest that a client can learn from
-//     it is recorded beside the store, encrypted, for this recipe, identity and
-//     repository alone. So every server that shares the store serves the digest, in
-//     whatever order digests are asked for, as long as the recipe exists: the tag may
-//     move and the recipe change meanwhile. Records go with the key that encrypted
+//     it is recorded beside the store, in one encrypted record of the image, for this
+//     recipe, identity and repository alone. So every server that shares the store
+//     serves the digest, in whatever order digests are asked for, as long as the
+//     recipe exists: the tag may move and the recipe change meanwhile. Records go with the key that encrypted
 //     them, and are made anew when the tag is asked for next (ledger.advertise,
 //     ledger.imageOf).
 //  8. A manifest by any other digest is the upstream's, with its very bytes and
@@ -82,7 +82,8 @@
 //     of an index are asked for one by one. GETs of these are counted and marked in
 //     the log (passThrough).
 //  9. A blob must be recorded, else 404 BLOB_UNKNOWN without an upstream request. A
-//     digest without a record costs one look at a file (ledger.imageOf).
+//     digest without a record costs one look at the directory of the repository's
+//     records, and at one file (imageIndex.find).
 //  10. referrers/<digest> is as under a token. The digests that it lists are
 //     recorded first (Server.serveNamedReferrers).
 //  11. Known tags and digests of a repository under a recipe are one pull a minute.
@@ -130,5 +131,5 @@
 // provenance.go (its documents). With the name of a recipe: named.go (serveNamed,
 // Recipes), namedpath.go (paths.parse), tagtable.go (tagTable), tagrecord.go (its
 // records), tagsource.go (asking about tags), failures.go (failures), ledger.go
-// (ledger), passthrough.go (passThrough).
+// (ledger), imageindex.go (imageIndex), passthrough.go (passThrough).
 package registry

@@ -228,6 +228,16 @@ func (img *image) digests() []digest.Digest {
 	return all
 }
 
+// advertisedBy returns all digests that a client can learn from the image: digests,
+// and those of its provenance.
+func advertisedBy(img *image) []digest.Digest {
+	all := img.digests()
+	if img.hasProvenance() {
+		all = append(slices.AppendSeq(all, maps.Keys(img.subjects())), ocispec.DescriptorEmptyJSON.Digest)
+	}
+	return all
+}
+
 // pullName returns the part of the image name after the token.
 func (img *image) pullName() string {
 	if img.grant.Tag != "" {

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"reflect"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/singleflight"
 
 	"github.com/waveproxy/waveproxy/auth"
@@ -22,14 +22,18 @@ import (
 // ledger is the book of what was advertised under the names of recipes. It is
 // safe for concurrent use.
 //
-// Before an image is advertised, every digest that a client can learn from it
-// gets a record. The root's record is the image's grant; every other record is a
-// pointer: a grant with only Image and the root's digest set. So every server
-// that shares the store finds any digest with two small reads, and a digest that
-// was not advertised costs one.
+// Before an image is advertised it gets one record: its grant, and the index of
+// all digests that a client can learn from it. So every server that shares the store
+// finds any digest, and a digest that was not advertised costs one look at the
+// directory of the repository's records.
+//
+// Older versions wrote a record for each digest. The root's was the image's grant;
+// every other one was a pointer: a grant with only Image and the root's digest set.
+// These are still read.
 type ledger struct {
 	grants Grants
 	store  blobstore.Store
+	index  *imageIndex
 
 	// Copies of what the records say.
 	images *sizedlru.Cache[ownedDigest, *image]        // by root
@@ -51,20 +55,17 @@ const (
 	rootsCost  = 16 << 20
 	rootCost   = 240 // beside its strings
 
-	// maxPointers bounds the way from a digest to its image. Servers that write at
-	// the same time leave ways of more than one pointer.
+	// maxPointers bounds the way from a digest to its image. Servers that wrote at
+	// the same time left ways of more than one pointer.
 	maxPointers = 8
-	// maxRecords bounds the records that one image of a stranger makes us write. No
-	// real one needs a third of it.
-	maxRecords = 4096
-	// recordWriters is how many records are written at a time: each waits for the
-	// disk.
-	recordWriters = 16
+	// maxAdvertised bounds the digests that the record of one image of a stranger
+	// has. No real one needs a third of it.
+	maxAdvertised = 4096
 )
 
-func newLedger(grants Grants, store blobstore.Store) *ledger {
+func newLedger(grants Grants, records Records, store blobstore.Store) *ledger {
 	return &ledger{
-		grants: grants, store: store,
+		grants: grants, store: store, index: newImageIndex(grants, records),
 		images: sizedlru.New[ownedDigest, *image](imagesCost, maxImages, 0),
 		roots:  sizedlru.New[ownedDigest, digest.Digest](rootsCost, maxDigests, 0),
 	}
@@ -89,11 +90,9 @@ func (l *ledger) imageRootedAt(ctx context.Context, q namedRequest, root digest.
 	if img, ok := l.images.Get(ownedDigest{q.group, root}); ok {
 		return img, nil
 	}
-	img, err := l.load(ctx, q, root)
-	if err == nil && img != nil && img.grant.Root.Digest != root {
-		img = nil
-	}
-	return img, err
+	return flight.Do(ctx, &l.loads, "root "+q.key(root.String()), loadTimeout, func(ctx context.Context) (*image, error) {
+		return l.rootedAt(ctx, q, root)
+	})
 }
 
 // load is fromRecords, once for all concurrent callers.
@@ -103,8 +102,61 @@ func (l *ledger) load(ctx context.Context, q namedRequest, d digest.Digest) (*im
 	})
 }
 
-// fromRecords follows the pointers from a digest to its image.
+// fromRecords finds the image of a digest in the records. An image that cannot be
+// loaded is an error only if no other one has the digest.
 func (l *ledger) fromRecords(ctx context.Context, q namedRequest, d digest.Digest) (*image, error) {
+	roots, failed := l.index.find(ctx, q, d)
+	for _, root := range roots {
+		img, err := l.rootedAt(ctx, q, root)
+		if err != nil {
+			failed = err
+			continue
+		}
+		if img != nil && slices.Contains(advertisedBy(img), d) {
+			l.addRoot(q, d, root)
+			return img, nil
+		}
+	}
+	img, err := l.fromPointers(ctx, q, d)
+	if img == nil && err == nil {
+		err = failed
+	}
+	return img, err
+}
+
+// rootedAt is imageRootedAt, from the records.
+func (l *ledger) rootedAt(ctx context.Context, q namedRequest, root digest.Digest) (*image, error) {
+	if img, ok := l.images.Get(ownedDigest{q.group, root}); ok {
+		return img, nil
+	}
+	grant, err := recordedGrant(ctx, l.grants, q, root)
+	if err != nil || grant == nil {
+		return nil, err
+	}
+	img, err := loadImage(ctx, l.store, grant)
+	if err == nil {
+		l.cacheImage(q, img)
+	}
+	return img, err
+}
+
+// recordedGrant returns the grant of the image with a root, from its record or from an
+// older version's, or nil.
+func recordedGrant(ctx context.Context, grants Grants, q namedRequest, root digest.Digest) (*auth.Grant, error) {
+	for _, name := range []string{q.imageRecord(root), q.record(root)} {
+		grant, _, err := grants.Get(ctx, name)
+		if err == nil && grant.Root.Digest == root {
+			return grant, nil
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
+// fromPointers follows the pointers of older versions from a digest to its image.
+func (l *ledger) fromPointers(ctx context.Context, q namedRequest, d digest.Digest) (*image, error) {
 	root := d
 	for range maxPointers {
 		grant, _, err := l.grants.Get(ctx, q.record(root))
@@ -118,15 +170,11 @@ func (l *ledger) fromRecords(ctx context.Context, q namedRequest, d digest.Diges
 			root = grant.Root.Digest
 			continue
 		}
-		img, ok := l.images.Get(ownedDigest{q.group, root})
-		if !ok {
-			if img, err = loadImage(ctx, l.store, grant); err != nil {
-				return nil, err
-			}
-			l.cacheImage(q, img)
+		img, err := l.rootedAt(ctx, q, root)
+		if err == nil && img != nil {
+			l.addRoot(q, d, root)
 		}
-		l.addRoot(q, d, root)
-		return img, nil
+		return img, err
 	}
 	return nil, fmt.Errorf("look up %s of %s: %d records lead to no image", d, q.ref, maxPointers)
 }
@@ -148,43 +196,30 @@ func (l *ledger) addRoot(q namedRequest, d, root digest.Digest) {
 	l.roots.Add(ownedDigest{q.group, d}, root, rootCost+textCost(q.group)+textCost(string(d))+textCost(string(root)))
 }
 
-// advertise records all digests of the image, so that this server and all others
-// that share the store serve them, and returns the image. A client must not learn
-// a digest before. An image that is recorded already, maybe for another tag or by
-// an older version, keeps its grant. Errors are those of the records and the
-// store, or a refusal.
+// advertise records the image, so that this server and all others that share the
+// store serve its digests, and returns it. A client must not learn a digest before.
+// An image that is recorded already, maybe for another tag or by an older version,
+// keeps its grant. Errors are those of the records and the store, or a refusal.
 func (l *ledger) advertise(ctx context.Context, q namedRequest, grant auth.Grant) (*image, error) {
 	img, err := loadImage(ctx, l.store, &grant)
 	if err != nil {
 		return nil, err
 	}
-	digests := img.digests()
-	if err := checkDigests(q, digests); err != nil {
+	if err := checkDigests(q, img.digests()); err != nil {
 		return nil, err
 	}
-	root := grant.Root.Digest
-	recorded, err := l.recordRoot(ctx, q, grant)
-	if err != nil {
-		return nil, err
-	}
-	if recorded.Root.Digest == root {
-		if img, err = loadImage(ctx, l.store, recorded); err != nil {
-			return nil, err
-		}
-	}
-	// After the root's, because a crash in between would leave pointers to nothing.
-	if err := l.writePointers(ctx, q, root, digests); err != nil {
+	if img, err = l.record(ctx, q, img); err != nil {
 		return nil, err
 	}
 	l.cacheImage(q, img)
 	return img, nil
 }
 
-// checkDigests refuses an image that would take too many records, or records with
-// bad names.
+// checkDigests refuses an image whose record would be too large, or would have bad
+// digests.
 func checkDigests(q namedRequest, digests []digest.Digest) error {
-	if len(digests) > maxRecords {
-		return front.Refuse(http.StatusBadRequest, front.Unsupported, "%s has %d manifests, configs and layers; under a recipe this server takes %d", q.ref, len(digests), maxRecords)
+	if len(digests) > maxAdvertised {
+		return front.Refuse(http.StatusBadRequest, front.Unsupported, "%s has %d manifests, configs and layers; under a recipe this server takes %d", q.ref, len(digests), maxAdvertised)
 	}
 	for _, d := range digests {
 		if err := d.Validate(); err != nil {
@@ -194,32 +229,40 @@ func checkDigests(q namedRequest, digests []digest.Digest) error {
 	return nil
 }
 
-// recordRoot writes the record of the image's root, unless there is one, and
-// returns the record that is there then. It may be another server's.
-func (l *ledger) recordRoot(ctx context.Context, q namedRequest, grant auth.Grant) (*auth.Grant, error) {
-	root := grant.Root.Digest
-	recorded, _, err := l.grants.Get(ctx, q.record(root))
-	if err == nil && recorded.Root.Digest == root || err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return recorded, err
+// record writes the image's record unless there is one, and returns the image of the
+// record that is there then. Its grant may be another server's, or an older
+// version's.
+func (l *ledger) record(ctx context.Context, q namedRequest, img *image) (*image, error) {
+	root := img.grant.Root.Digest
+	name := q.imageRecord(root)
+	for range 2 {
+		recorded, _, err := l.grants.Get(ctx, name)
+		if err == nil && recorded.Root.Digest == root {
+			return withGrant(ctx, l.store, img, recorded)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		older, err := recordedGrant(ctx, l.grants, q, root)
+		if err != nil {
+			return nil, err
+		}
+		if older != nil {
+			if img, err = withGrant(ctx, l.store, img, older); err != nil {
+				return nil, err
+			}
+		}
+		if err := l.grants.PutIndexed(ctx, name, *img.grant, indexOf(img)); err != nil {
+			return nil, err
+		}
 	}
-	if err := l.grants.Put(ctx, q.record(root), grant); err != nil {
-		return nil, err
-	}
-	recorded, _, err = l.grants.Get(ctx, q.record(root))
-	return recorded, err
+	return nil, fmt.Errorf("record %s of %s: the record is gone as soon as it is written", root, q.ref)
 }
 
-// writePointers writes the records of the image's digests that have none.
-func (l *ledger) writePointers(ctx context.Context, q namedRequest, root digest.Digest, digests []digest.Digest) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(recordWriters)
-	for _, d := range digests {
-		g.Go(func() error {
-			if _, _, err := l.grants.Get(ctx, q.record(d)); !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-			return l.grants.Put(ctx, q.record(d), auth.Grant{Image: q.ref.Name(), Root: ocispec.Descriptor{Digest: root}})
-		})
+// withGrant returns the image, loaded anew if the grant is another one.
+func withGrant(ctx context.Context, store blobstore.Store, img *image, grant *auth.Grant) (*image, error) {
+	if reflect.DeepEqual(img.grant, grant) {
+		return img, nil
 	}
-	return g.Wait()
+	return loadImage(ctx, store, grant)
 }

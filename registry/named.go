@@ -25,10 +25,20 @@ type Recipes interface {
 
 // Grants keeps what was advertised under a recipe's name, where every server
 // that shares the store finds it. auth.Grants is one. A grant that is not there
-// is fs.ErrNotExist; the time is when it was stored.
+// is fs.ErrNotExist; the time is when it was stored. An index is kept beside a grant.
 type Grants interface {
 	Put(ctx context.Context, name string, g auth.Grant) error
+	PutIndexed(ctx context.Context, name string, g auth.Grant, index []byte) error
 	Get(ctx context.Context, name string) (*auth.Grant, time.Time, error)
+	Index(ctx context.Context, name string) ([]byte, error)
+}
+
+// Records lists what Grants has stored. blobstore.Dir is one.
+type Records interface {
+	// Records returns the names of the records right below a directory of records,
+	// and when the directory was modified before they were read: zero if there is
+	// none. If it was at the time since, it reads no names.
+	Records(ctx context.Context, dir string, since time.Time) (names []string, modified time.Time, err error)
 }
 
 // named is what pulls through named recipes need.
@@ -44,7 +54,7 @@ func newNamed(o Options) *named {
 	if now == nil {
 		now = time.Now
 	}
-	l := newLedger(o.Grants, o.Store)
+	l := newLedger(o.Grants, o.Records, o.Store)
 	f := newFailures(now)
 	return &named{
 		paths:       paths{recipes: o.Recipes, aliases: o.Aliases},

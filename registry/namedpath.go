@@ -31,7 +31,15 @@ func (q namedRequest) target() auth.Target {
 // for a digest.
 func (q namedRequest) key(ref string) string { return q.group + " " + ref }
 
-// record names the record of a digest.
+// imagesDir has the records of images.
+func (q namedRequest) imagesDir() string { return q.group + "/images" }
+
+// imageRecord names the record of the image with a root.
+func (q namedRequest) imageRecord(root digest.Digest) string {
+	return q.imagesDir() + "/" + root.Algorithm().String() + "-" + root.Encoded()
+}
+
+// record names the record of a digest that older versions wrote.
 func (q namedRequest) record(d digest.Digest) string {
 	return q.group + "/" + d.Algorithm().String() + "-" + d.Encoded()
 }

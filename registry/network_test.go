@@ -121,6 +121,10 @@ type clockedGrants struct {
 }
 
 func (c *clockedGrants) Put(ctx context.Context, name string, g auth.Grant) error {
+	return c.PutIndexed(ctx, name, g, nil)
+}
+
+func (c *clockedGrants) PutIndexed(ctx context.Context, name string, g auth.Grant, index []byte) error {
 	c.mu.Lock()
 	c.puts++
 	c.stored[name] = c.clock().Truncate(time.Second)
@@ -129,7 +133,7 @@ func (c *clockedGrants) Put(ctx context.Context, name string, g auth.Grant) erro
 	if fail != nil {
 		return fail
 	}
-	return c.Grants.Put(ctx, name, g)
+	return c.Grants.PutIndexed(ctx, name, g, index)
 }
 
 func (c *clockedGrants) Get(ctx context.Context, name string) (*auth.Grant, time.Time, error) {

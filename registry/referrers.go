@@ -32,15 +32,13 @@ func serveReferrers(w http.ResponseWriter, r *http.Request, img *image, subject 
 	})
 }
 
-// serveNamedReferrers records the digests of the provenance before it lists them,
-// so that every server that shares the store serves them.
+// serveNamedReferrers records the image before it lists the digests of its
+// provenance, so that every server that shares the store serves them.
 func (s *Server) serveNamedReferrers(w http.ResponseWriter, r *http.Request, img *image, q namedRequest, subject digest.Digest) error {
-	if img != nil {
-		if a, ok := img.attestationOf(subject); ok {
-			digests := []digest.Digest{a.manifest.Digest, a.statement.Digest, ocispec.DescriptorEmptyJSON.Digest}
-			if err := s.named.ledger.writePointers(r.Context(), q, img.grant.Root.Digest, digests); err != nil {
-				return err
-			}
+	if img != nil && img.hasProvenance() {
+		var err error
+		if img, err = s.named.ledger.record(r.Context(), q, img); err != nil {
+			return err
 		}
 	}
 	return serveReferrers(w, r, img, subject)

@@ -53,7 +53,7 @@ func (net *network) start(options ...func(*Options)) *replica {
 	log := slog.New(slog.NewTextHandler(r, nil))
 	resolver := assemble.NewResolver(net.client, assemble.NewLayers(net.store, net.store, net.client, net.t.TempDir(), 1<<20), net.store, 125)
 	resolver.Builder = auth.Builder{ID: "https://proxy.example.org", Version: "1.2.3"}
-	o := Options{Tokens: fakeTokens{}, Store: net.store, Upstream: net.client, Log: log, Recipes: net, Resolver: resolver, Grants: net.records, now: net.clock,
+	o := Options{Tokens: fakeTokens{}, Store: net.store, Upstream: net.client, Log: log, Recipes: net, Resolver: resolver, Grants: net.records, Records: net.store, now: net.clock,
 		Aliases: map[string]string{"registry.local": "registry.local:5000"}}
 	for _, set := range options {
 		set(&o)

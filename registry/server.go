@@ -50,6 +50,7 @@ type Options struct {
 	Recipes  Recipes
 	Resolver Resolver
 	Grants   Grants
+	Records  Records // lists what Grants has; required with Recipes
 	// Aliases maps other names to registries, in paths under a recipe's name. The
 	// name of a registry with a port needs one, because the path of a repository
 	// cannot hold a colon.

@@ -34,9 +34,7 @@ func (t *tagTable) lastKnown(ctx context.Context, q namedRequest, tag string) *n
 	}
 	img, err := t.ledger.imageRootedAt(ctx, q, record.Root.Digest)
 	if err == nil && img != nil && (inMemory == nil || inMemory.root != record.Root.Digest) {
-		// Blob records shared with an older image may be lost with the key that
-		// encrypted them. Write them again.
-		err = t.ledger.writePointers(ctx, q, record.Root.Digest, img.digests())
+		_, err = t.ledger.record(ctx, q, img) // older versions wrote no record with all digests
 	}
 	if err != nil || img == nil {
 		return inMemory

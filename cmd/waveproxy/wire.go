@@ -122,6 +122,7 @@ func (p parts) registryOptions() (o registry.Options, err error) {
 		Recipes:  p.book,
 		Resolver: p.resolver,
 		Grants:   p.storage.grants,
+		Records:  p.storage.store,
 		Aliases:  aliases(p.cfg),
 		Guesses:  p.guesses,
 		Pulls:    ratelimit.New(p.cfg.Limits.Pulls),
