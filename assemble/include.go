@@ -98,6 +98,9 @@ func (l *Layers) Image(ctx context.Context, identity, location string, want Expe
 // blob takes in a blob of a repository. What was taken in before is not
 // fetched again; the repository counts as the URL does in Remote.
 func (l *Layers) blob(ctx context.Context, target auth.Target, want Expected) (augment.Layer, error) {
+	if err := l.upstream.Check(target); err != nil {
+		return augment.Layer{}, err // though it may have been taken in before
+	}
 	name := fmt.Sprintf("docker://%s/v2/%s %s", target.Registry, target.Repository, target.Identity)
 	return l.once(ctx, layerRecord(name, want.Digest), want, func(ctx context.Context) (augment.Layer, error) {
 		done, err := budget.From(ctx).Hold(budget.Fetches, 1)

@@ -103,6 +103,9 @@ func (l *Layers) Inline(ctx context.Context, staged blobstore.Store, r io.Reader
 // The URL counts, not the digest alone: knowing a digest is no permission to use a
 // layer that another client brought.
 func (l *Layers) Remote(ctx context.Context, url string, want Expected) (augment.Layer, error) {
+	if err := l.upstream.CheckURL(ctx, url); err != nil {
+		return augment.Layer{}, fmt.Errorf("fetch layer: %w", err)
+	}
 	if want.Digest == "" {
 		return l.fetch(ctx, url, want)
 	}

@@ -22,6 +22,10 @@ type Registry struct {
 	CA string `yaml:"ca"`
 	// Blobs is redirect or stream, as upstreams.blobs. Default: upstreams.blobs.
 	Blobs Delivery `yaml:"blobs"`
+	// Files says that paths of the host outside /v2 hold files that every caller may
+	// name as layers, even a caller that may not read the whole registry
+	// (upstreams.allow, upstreams.deny, api.identities). Default: false.
+	Files bool `yaml:"files"`
 	// Alias is another name for the registry, without a port, in image names under
 	// a recipe's name, which can have no port. Default: none.
 	Alias string `yaml:"alias"`
@@ -30,7 +34,7 @@ type Registry struct {
 
 func (r Registry) check(name string, k checker) {
 	key := "registries." + yamlstrict.HideUser(name)
-	if strings.Contains(name, "/") && (r.URL != (URL{}) || r.PlainHTTP || r.CA != "" || r.Blobs != "" || r.Alias != "") {
+	if strings.Contains(name, "/") && (r.URL != (URL{}) || r.PlainHTTP || r.CA != "" || r.Blobs != "" || r.Files || r.Alias != "") {
 		k.add(key, name, "has a path and so takes credentials only: how to reach the registry is said for its host")
 	}
 	if r.URL.Scheme == "https" && r.PlainHTTP {

@@ -10,6 +10,7 @@ import (
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/blobstore"
 	"github.com/waveproxy/waveproxy/front"
+	"github.com/waveproxy/waveproxy/upstream"
 )
 
 // Layers takes layers in. assemble.Layers is one.
@@ -41,7 +42,7 @@ func (t *Taker) Take(ctx context.Context, identity string, l Layer) (augment.Lay
 	}
 	switch schemeOf(l.Location) {
 	case "http", "https":
-		return t.Layers.Remote(ctx, l.Location, want)
+		return t.Layers.Remote(upstream.As(ctx, identity), l.Location, want)
 	case "docker":
 		return t.Layers.Image(ctx, identity, l.Location, want)
 	case "data", "gzip":

@@ -123,7 +123,7 @@
 //
 // Files, in the order in which a request meets them: server.go (Server, its Options,
 // what comes first), route.go (paths), tokenimage.go (the images of tokens), image.go
-// (image), kept.go (what is kept of descriptors), late.go (late), platform.go (the
+// (image), permit.go (what the policy says of an image), kept.go (what is kept of descriptors), late.go (late), platform.go (the
 // platforms of a grant), manifest.go (manifests and tags), blob.go (the order of
 // blob sources), stored.go (blobs of the store), attested.go (provenance of an
 // image), cached.go (blobs of the cache), streamed.go (blobs of the upstream),

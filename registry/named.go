@@ -74,11 +74,17 @@ func (s *Server) serveNamed(w http.ResponseWriter, r *http.Request, rt route, us
 	if err != nil {
 		return err
 	}
+	if err := s.options.Upstream.Check(q.target()); err != nil {
+		return err
+	}
 	switch rt.kind {
 	case kindTags:
 		return front.Refuse(http.StatusNotFound, front.Unsupported, "the tags of %s are not listed under a recipe: ask its registry for them", q.ref.Name())
 	case kindManifest:
 		img, err := s.namedManifest(ctx, w, q, &rt, user)
+		if err == nil {
+			err = permit(ctx, s.options.Upstream, img)
+		}
 		if err != nil {
 			return err
 		}
@@ -92,6 +98,9 @@ func (s *Server) serveNamed(w http.ResponseWriter, r *http.Request, rt route, us
 		return s.serveManifest(w, r, img, rt)
 	}
 	img, err := s.named.ledger.imageOf(ctx, q, rt.digest)
+	if err == nil && img != nil {
+		err = permit(ctx, s.options.Upstream, img)
+	}
 	if err != nil {
 		return err
 	}

@@ -138,6 +138,9 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request, rt route, us
 	if want := img.target.Repository; rt.name != want {
 		return front.Refuse(http.StatusForbidden, front.Denied, "this token is for the image %s, not for %q", want, auth.Redact(rt.name))
 	}
+	if err := permit(r.Context(), s.options.Upstream, img); err != nil {
+		return err
+	}
 	if err := img.holdFor(r.Context()); err != nil {
 		return err
 	}

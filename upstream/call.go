@@ -26,6 +26,8 @@ const (
 type call struct {
 	op, name string      // for messages
 	target   auth.Target // zero for URLs
+	identity string      // on behalf of which a URL is fetched
+	asCaller bool        // whether there is one, though it may be empty
 	host     string      // that the first request goes to
 	listed   bool        // whether that host is, so that it may lead to others that are
 	// verified tells that the answer counts only if it has the expected digest,

@@ -35,6 +35,9 @@ type Registry struct {
 	CA string
 	// Redirect lets clients follow the registry's redirects of blobs themselves.
 	Redirect bool
+	// Files says that paths outside the registry's API hold files that every caller
+	// may name as layers, even one that may not read the whole registry.
+	Files bool
 }
 
 // Options are what a Client is made of.
@@ -77,6 +80,7 @@ type Client struct {
 	hops       *hops
 
 	redirect       map[string]bool // by auth.RegistryHost
+	files          map[string]bool // by auth.RegistryHost
 	redirectOthers bool
 
 	answerTimeout, idleTimeout time.Duration
@@ -93,7 +97,7 @@ func New(o Options) (*Client, error) {
 	}
 	c := &Client{
 		registries: map[string]*url.URL{}, keychain: o.Keychain, policy: permissions, permit: o.Permit, tokens: newTokenCache(),
-		redirect: map[string]bool{}, redirectOthers: o.Redirect,
+		redirect: map[string]bool{}, files: map[string]bool{}, redirectOthers: o.Redirect,
 		answerTimeout: cmp.Or(o.AnswerTimeout, answerTimeout), idleTimeout: cmp.Or(o.StallTimeout, idleTimeout),
 	}
 	listed := map[string]bool{}
@@ -112,7 +116,7 @@ func New(o Options) (*Client, error) {
 			return nil, fmt.Errorf("registries[%s]: %s is given in another spelling, too", host, name)
 		}
 		c.registries[name] = base
-		c.redirect[name] = r.Redirect
+		c.redirect[name], c.files[name] = r.Redirect, r.Files
 		for _, u := range []*url.URL{base, {Scheme: base.Scheme, Host: host}} {
 			listed[address(u)] = true
 			if r.CA == "" {

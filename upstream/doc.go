@@ -13,6 +13,7 @@
 //	checklogin.go  whether a registry accepts a password
 //	client.go      what is configured
 //	policy.go      which repositories may be read
+//	policyurl.go   which URLs may be fetched on whose behalf
 //	call.go        one question with its deadlines, whatever it takes
 //	tokencache.go  logins, shared by concurrent calls of one identity
 //	tokenlife.go   how long they last

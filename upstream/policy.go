@@ -3,7 +3,6 @@ package upstream
 import (
 	"fmt"
 	"net/url"
-	"slices"
 	"strings"
 
 	"github.com/waveproxy/waveproxy/auth"
@@ -14,19 +13,30 @@ import (
 type policy struct {
 	allow, deny []auth.Pattern
 	mentioned   []auth.Pattern // the registries of allow, each as a whole
+	touched     []auth.Pattern // the registries of deny, each as a whole
 }
 
-func newPolicy(allow, deny []auth.Pattern) (policy, error) {
-	p := policy{allow: allow, deny: deny}
-	for _, a := range allow {
-		host, _, _ := strings.Cut(a.String(), "/")
-		whole, err := auth.ParsePattern(host)
-		if err != nil {
-			return p, fmt.Errorf("upstreams.allow: %w", err)
-		}
-		p.mentioned = append(p.mentioned, whole)
+func newPolicy(allow, deny []auth.Pattern) (p policy, err error) {
+	p = policy{allow: allow, deny: deny}
+	if p.mentioned, err = registriesOf(allow); err != nil {
+		return p, fmt.Errorf("upstreams.allow: %w", err)
+	}
+	if p.touched, err = registriesOf(deny); err != nil {
+		return p, fmt.Errorf("upstreams.deny: %w", err)
 	}
 	return p, nil
+}
+
+func registriesOf(patterns []auth.Pattern) (whole []auth.Pattern, err error) {
+	for _, p := range patterns {
+		host, _, _ := strings.Cut(p.String(), "/")
+		w, err := auth.ParsePattern(host)
+		if err != nil {
+			return nil, err
+		}
+		whole = append(whole, w)
+	}
+	return whole, nil
 }
 
 // refusal says why a repository is not read, or nothing. Without a repository
@@ -56,48 +66,62 @@ func denied(name string) string {
 // denies reports whether deny has the repository or, without one, the whole
 // registry.
 func (p policy) denies(registry, repository string) bool {
-	return slices.ContainsFunc(p.deny, func(d auth.Pattern) bool { return d.Covers(registry, repository) })
+	return covered(p.deny, registry, repository)
+}
+
+// wholly reports whether everything at the registry may be read.
+func (p policy) wholly(registry string) bool {
+	if covered(p.touched, registry, "") {
+		return false
+	}
+	for _, a := range p.allow {
+		if a.MatchRegistry(registry) {
+			return true
+		}
+	}
+	return len(p.allow) == 0
+}
+
+func covered(patterns []auth.Pattern, registry, repository string) bool {
+	for _, p := range patterns {
+		if p.Covers(registry, repository) {
+			return true
+		}
+	}
+	return false
+}
+
+// Check returns the error with which every call about the target's repository
+// fails for its names: of Permit, or a Forbidden *Error because of allow or deny.
+// It touches no network, so it may be asked at every pull.
+func (c *Client) Check(t auth.Target) error {
+	return c.permitted(c.Repository(t).call("pull from", ""), &url.URL{})
 }
 
 // permitted is the one place that applies the policy: to a call's target, or to
 // the URL of a call that has none.
 func (c *Client) permitted(cl *call, u *url.URL) error {
-	var reason string
-	if t := cl.target; t.Registry != "" {
-		if _, err := auth.RegistryHost(t.Registry); err != nil {
-			e := cl.newError(Forbidden)
-			e.detail = err.Error()
-			return e
-		}
-		reason = c.policy.refusal(t.Registry, t.Repository)
+	t := cl.target
+	if t.Registry == "" {
+		return c.permittedURL(cl, u)
+	}
+	reason := ""
+	if _, err := auth.RegistryHost(t.Registry); err != nil {
+		reason = err.Error()
 	} else {
-		reason = c.refusedHost(u)
+		reason = c.policy.refusal(t.Registry, t.Repository)
 	}
-	if reason == "" {
-		if c.permit != nil && cl.target.Repository != "" {
-			return c.permit(cl.target)
-		}
-		return nil
+	if reason != "" {
+		return cl.forbidden(reason)
 	}
+	if c.permit != nil && t.Repository != "" {
+		return c.permit(t)
+	}
+	return nil
+}
+
+func (cl *call) forbidden(reason string) error {
 	e := cl.newError(Forbidden)
 	e.detail = reason
 	return e
-}
-
-// refusedHost says why nothing is fetched from a URL's host: because it is a
-// registry that is denied as a whole. A plain URL has no repository, so
-// patterns with a path cannot tell.
-func (c *Client) refusedHost(u *url.URL) string {
-	names := []string{u.Host}
-	for name, base := range c.registries {
-		if address(base) == address(u) {
-			names = append(names, name)
-		}
-	}
-	for _, name := range names {
-		if c.policy.denies(name, "") {
-			return denied(u.Host)
-		}
-	}
-	return ""
 }

@@ -177,8 +177,8 @@ func (c *Client) checkRedirect(req *http.Request, via []*http.Request) error {
 	}
 	// Where a registry keeps its blobs is its own matter.
 	if cl.target.Registry == "" {
-		if reason := c.refusedHost(req.URL); reason != "" {
-			return &policyError{Forbidden, reason}
+		if err := c.permittedURL(cl, req.URL); err != nil {
+			return &policyError{Forbidden, reasonOf(err)}
 		}
 	}
 	return nil

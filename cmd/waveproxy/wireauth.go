@@ -34,6 +34,7 @@ func newUpstream(cfg *config.Config, named map[string]upstream.Registry, book *r
 		r := cfg.Registries[host] // zero if only paths below it are listed
 		registries[host] = upstream.Registry{
 			URL: r.URL.String(), PlainHTTP: r.PlainHTTP, CA: r.CA, Redirect: cmp.Or(r.Blobs, cfg.Upstreams.Blobs) == config.Redirect,
+			Files: r.Files,
 		}
 	}
 	policies := newPolicies(cfg)

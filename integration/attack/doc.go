@@ -17,9 +17,10 @@
 // (large bodies and headers), liar_test.go (a registry that sends the server
 // elsewhere), main_test.go (TestMain), network_test.go (every address and name of
 // a network), ownnetwork_test.go (a process in a network of its own),
-// path_test.go (paths and names), rebinding_test.go (names that change their
-// address), scope_test.go (what a token opens),
-// share_test.go (one client's downloads, processes and questions), slow_test.go (slow clients),
+// path_test.go (paths and names), policy_test.go (what an identity may not read),
+// rebinding_test.go (names that change their address), scope_test.go (what a token
+// opens), share_test.go (one client's downloads, processes and questions),
+// slow_test.go (slow clients),
 // spelling_test.go (hosts of denied registries in every spelling),
 // tinyimage_test.go (an image that is served unchecked), token_test.go (forged
 // and revoked tokens).
