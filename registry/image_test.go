@@ -59,15 +59,15 @@ func TestImageCost(t *testing.T) {
 	for name, text := range map[string]string{
 		"small":       manifestOf(3, plain),
 		"ordinary":    manifestOf(20, plain),
-		"many layers": manifestOf(4000, plain),
+		"many layers": manifestOf(2000, plain),
 		"odd types":   manifestOf(300, func(i int) string { return fmt.Sprintf(`,"mediaType":"a/%0200d"`, i) }),
-		"annotations": manifestOf(100, func(i int) string { return `,"annotations":{"a":"` + strings.Repeat("x", 30<<10) + `"}` }),
+		"annotations": manifestOf(50, func(i int) string { return `,"annotations":{"a":"` + strings.Repeat("x", 20<<10) + `"}` }),
 		"unread":      `{"schemaVersion":2,"manifests":[` + strings.Join(entries, ",") + `]}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := blobstore.NewMem()
 			grant := storedGrant(t, store, ocispec.MediaTypeImageManifest, text)
-			const n = 10
+			const n = 4
 			var images []*image
 			before := heap()
 			for range n {
@@ -99,14 +99,14 @@ func TestManyImages(t *testing.T) {
 	store := blobstore.NewMem()
 	var grants []auth.Grant
 	for i := range 6 {
-		grants = append(grants, storedGrant(t, store, ocispec.MediaTypeImageManifest, manifestOf(4000+i, func(int) string {
-			return `,"annotations":{"a":"` + strings.Repeat("x", 200) + `"}`
+		grants = append(grants, storedGrant(t, store, ocispec.MediaTypeImageManifest, manifestOf(3000+i, func(i int) string {
+			return fmt.Sprintf(`,"mediaType":"a/%0200d"`, i)
 		})))
 	}
 	tokens := grantsByToken{}
 	images := newTokenImages(tokens, store)
 	before := heap()
-	for i := range 70 {
+	for i := range 36 {
 		token := auth.Token(fmt.Sprint("token", i))
 		g := grants[i%len(grants)]
 		tokens[token] = &g
@@ -134,7 +134,7 @@ func TestLargeImage(t *testing.T) {
 	store := blobstore.NewMem()
 	grant := storedGrant(t, store, ocispec.MediaTypeImageIndex, "")
 	var children []string
-	for i := range 6 {
+	for i := range 4 {
 		g := storedGrant(t, store, ocispec.MediaTypeImageManifest, manifestOf(4000+i, func(i int) string {
 			return fmt.Sprintf(`,"mediaType":"a/%0200d"`, i)
 		}))
@@ -145,7 +145,7 @@ func TestLargeImage(t *testing.T) {
 	index.Objects = append(index.Objects, grant.Objects...)
 	images := newTokenImages(grantsByToken{"large": &index}, store)
 	ledger := budget.NewLedger(budget.Limits{budget.Memory: {Client: 24 << 20, All: 96 << 20}})
-	for range 3 {
+	for range 2 {
 		ctx, end := context.WithCancel(budget.With(t.Context(), ledger.Open("a")))
 		img, err := images.image(ctx, "large")
 		if err != nil {
@@ -157,7 +157,7 @@ func TestLargeImage(t *testing.T) {
 		if err := img.holdFor(ctx); err != nil {
 			t.Fatal(err)
 		}
-		if held := ledger.Held(budget.Memory); held < 6*4000*200 || held != img.cost {
+		if held := ledger.Held(budget.Memory); held < 4*4000*200 || held != img.cost {
 			t.Errorf("%d bytes are held for an image of %d", held, img.cost)
 		}
 		end()
