@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"net/http"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 
 	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/augment"
+	"github.com/waveproxy/waveproxy/budget"
 	"github.com/waveproxy/waveproxy/front"
 )
 
@@ -140,12 +142,40 @@ func (s server) postInspect(w http.ResponseWriter, r *http.Request) (any, error)
 	if err != nil {
 		return nil, err
 	}
+	if err := chargeAnswer(r.Context(), found); err != nil {
+		return nil, err
+	}
 	if found.Manifest == nil {
 		index, err := inspectedIndex(found.Root)
 		return InspectResponse{Index: index}, err
 	}
 	container, err := inspectedContainer(ref, found)
 	return InspectResponse{Container: container}, err
+}
+
+const (
+	// maxInspected bounds each document of an answer, in bytes. The largest real ones
+	// have a tenth.
+	maxInspected = 1 << 20
+	// inspectedCost is how many bytes of memory a byte of a document costs at most, as
+	// values and as text in which many characters take six.
+	inspectedCost = 16
+)
+
+// chargeAnswer refuses documents that are too large for an answer, and charges the
+// request for the others until it has ended.
+func chargeAnswer(ctx context.Context, found assemble.Inspection) error {
+	total := 0
+	for _, o := range []*augment.Object{&found.Root, found.Manifest, found.Config} {
+		if o == nil {
+			continue
+		}
+		if len(o.Data) > maxInspected {
+			return front.Refuse(http.StatusRequestEntityTooLarge, front.Unsupported, "document %s of the image has %d bytes, at most %d can be inspected", o.Digest, len(o.Data), maxInspected)
+		}
+		total += len(o.Data)
+	}
+	return budget.HoldFor(ctx, budget.Memory, inspectedCost*int64(total))
 }
 
 func inspectedIndex(o augment.Object) (*InspectedIndex, error) {

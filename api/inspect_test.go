@@ -1,15 +1,19 @@
 package api
 
 import (
+	"context"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/augment"
+	"github.com/waveproxy/waveproxy/budget"
 	"github.com/waveproxy/waveproxy/upstream"
 )
 
@@ -108,4 +112,45 @@ func TestInspectRefuses(t *testing.T) {
 	broken := augment.NewObject(ociManifest, []byte(`{"layers": {}}`))
 	f.inspection = assemble.Inspection{Root: broken, Manifest: &broken, Config: &broken}
 	checkError(t, call(h, "POST", inspect, `{"containerImage":"a"}`), http.StatusBadRequest, broken.Digest.String())
+}
+
+// TestInspectBound: an answer is bounded, and held as long as its request lasts.
+func TestInspectBound(t *testing.T) {
+	document := func(size int) augment.Object {
+		return augment.NewObject(ociIndex, []byte(`{"manifests": [], "x": "`+strings.Repeat("<", size)+`"}`))
+	}
+	f, h := newAPI()
+	f.inspection = assemble.Inspection{Root: document(maxInspected)}
+	checkError(t, call(h, "POST", inspect, `{"containerImage": "alpine"}`), http.StatusRequestEntityTooLarge, "can be inspected")
+	f.inspection = assemble.Inspection{Root: augment.NewObject(ociIndex, []byte(`{"manifests": [`+strings.Repeat("{},", 300_000)+`{}]}`))}
+	checkError(t, call(h, "POST", inspect, `{"containerImage": "alpine"}`), http.StatusBadRequest, "elements")
+
+	ledger := budget.NewLedger(budget.Limits{budget.Memory: {Client: 64 << 20, All: 256 << 20}})
+	f.inspection = assemble.Inspection{Root: document(maxInspected - 100)}
+	passed, refused := 0, 0
+	ctx, end := context.WithCancel(budget.With(t.Context(), ledger.Open("a")))
+	for range 6 {
+		r := httptest.NewRequest("POST", inspect, strings.NewReader(`{"containerImage": "alpine"}`)).WithContext(ctx)
+		r.Host = "localhost:9090"
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		switch w.Code {
+		case http.StatusOK:
+			passed++
+		case http.StatusTooManyRequests:
+			refused++
+		default:
+			t.Errorf("status %d: %s", w.Code, w.Body)
+		}
+	}
+	if passed == 0 || refused == 0 {
+		t.Errorf("%d at once are answered and %d refused", passed, refused)
+	}
+	end()
+	for start := time.Now(); ledger.Held(budget.Memory) != 0; time.Sleep(time.Millisecond) {
+		if time.Since(start) > 10*time.Second {
+			t.Fatal("memory is held after the requests have ended")
+		}
+	}
 }

@@ -11,5 +11,6 @@
 // serve HTTP.
 //
 // Files: resolve.go (Resolver), source.go (reading base images), ingest.go
-// (Layers), layerrecord.go (what is remembered of a layer), include.go (layers of other images), inspect.go (images as they are).
+// (Layers), layerrecord.go (what is remembered of a layer), include.go (layers of other images), inspect.go
+// (images as they are), charge.go (what documents cost a request).
 package assemble

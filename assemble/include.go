@@ -21,7 +21,9 @@ import (
 func (r *Resolver) IncludedLayers(ctx context.Context, identity string, ref reference.Named, platforms []ocispec.Platform) ([]augment.Layer, error) {
 	target, want, _ := r.locate(identity, ref)
 	// The zero recipe reads what would be augmented, with all its checks.
-	image, err := r.augmenter.Apply(ctx, r.bases.repository(target), augment.Request{Name: ref.String(), Reference: want, Platforms: platforms})
+	src := &chargedSource{Source: r.bases.repository(target)}
+	defer src.release()
+	image, err := r.augmenter.Apply(ctx, src, augment.Request{Name: ref.String(), Reference: want, Platforms: platforms})
 	if err != nil {
 		return nil, fmt.Errorf("include %s: %w", ref, err)
 	}

@@ -76,7 +76,9 @@ func (r *Resolver) Resolve(ctx context.Context, req ImageRequest) (auth.Grant, e
 	for _, p := range req.Platforms {
 		grant.Platforms = append(grant.Platforms, augment.FormatPlatform(p))
 	}
-	image, err := r.augmenter.Apply(ctx, r.bases.repository(target), augment.Request{
+	src := &chargedSource{Source: r.bases.repository(target)}
+	defer src.release()
+	image, err := r.augmenter.Apply(ctx, src, augment.Request{
 		Name: name, Reference: want, Recipe: req.Recipe, Platforms: req.Platforms,
 		Archives: layered{staged: req.Staged, Store: r.store},
 	})

@@ -6,7 +6,6 @@ import (
 	"io"
 	"time"
 
-	"github.com/hashicorp/golang-lru/v2/expirable"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/singleflight"
@@ -15,6 +14,7 @@ import (
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/budget"
 	"github.com/waveproxy/waveproxy/internal/flight"
+	"github.com/waveproxy/waveproxy/internal/sizedlru"
 	"github.com/waveproxy/waveproxy/upstream"
 )
 
@@ -25,8 +25,8 @@ import (
 // identities.
 type bases struct {
 	client  *upstream.Client
-	tags    *expirable.LRU[baseKey, augment.Object]
-	objects *expirable.LRU[baseKey, augment.Object]
+	tags    *sizedlru.Cache[baseKey, augment.Object]
+	objects *sizedlru.Cache[baseKey, augment.Object]
 	flights singleflight.Group
 }
 
@@ -41,14 +41,19 @@ const (
 	objectTTL     = 10 * time.Minute
 	cachedObjects = 512
 	maxCached     = 128 << 10 // bytes of one object; all real ones are far smaller
-	readTimeout   = 2 * time.Minute
+	// tagsCost and objectsCost bound what is remembered, in bytes, and objectCost is
+	// what an object costs beside its bytes.
+	tagsCost    = 4 << 20
+	objectsCost = 16 << 20
+	objectCost  = 1 << 10
+	readTimeout = 2 * time.Minute
 )
 
 func newBases(client *upstream.Client) *bases {
 	return &bases{
 		client:  client,
-		tags:    expirable.NewLRU[baseKey, augment.Object](cachedObjects, nil, tagTTL),
-		objects: expirable.NewLRU[baseKey, augment.Object](cachedObjects, nil, objectTTL),
+		tags:    sizedlru.New[baseKey, augment.Object](tagsCost, cachedObjects, tagTTL),
+		objects: sizedlru.New[baseKey, augment.Object](objectsCost, cachedObjects, objectTTL),
 	}
 }
 
@@ -112,7 +117,7 @@ func (s baseSource) read(ctx context.Context, what, ref string, fetch func(conte
 		}
 		o, err := fetch(ctx)
 		if err == nil && len(o.Data) <= maxCached {
-			cache.Add(key, o)
+			cache.Add(key, o, objectCost+int64(cap(o.Data)))
 		}
 		return o, err
 	})

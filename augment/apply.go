@@ -3,6 +3,7 @@ package augment
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"slices"
@@ -12,6 +13,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/waveproxy/waveproxy/internal/sizedlru"
 )
 
 // Source reads the base image. Manifests and blobs that it returns for a digest
@@ -60,19 +63,21 @@ const (
 	maxImage    = 64 << 20
 )
 
+// linksCost bounds the links of base images that are remembered, in bytes.
+const linksCost = 4 << 20
+
 // Augmenter applies recipes. It is safe for concurrent use.
 type Augmenter struct {
 	maxLayers int
-	links     *lru.Cache[string, map[string]string] // by image name, base layer digest and roots
-	repacked  *lru.Cache[string, Layer]             // by inputs of repack
+	links     *sizedlru.Cache[string, map[string]string] // by image name, base layer digest and roots
+	repacked  *lru.Cache[[sha256.Size]byte, Layer]       // by inputs of repack
 }
 
 // NewAugmenter returns an Augmenter that allows at most maxLayers layers in an
 // image.
 func NewAugmenter(maxLayers int) *Augmenter {
-	links, _ := lru.New[string, map[string]string](4096) // only a size below one fails
-	repacked, _ := lru.New[string, Layer](4096)
-	return &Augmenter{maxLayers: maxLayers, links: links, repacked: repacked}
+	repacked, _ := lru.New[[sha256.Size]byte, Layer](4096) // only a size below one fails
+	return &Augmenter{maxLayers: maxLayers, links: sizedlru.New[string, map[string]string](linksCost, 4096, 0), repacked: repacked}
 }
 
 // Apply computes the augmented image. It is deterministic: the same base

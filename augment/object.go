@@ -81,10 +81,10 @@ func parseObject(data []byte, identity func(name string) string) (members, error
 		name := tok.(string) // the decoder returns nothing else where a name stands
 		var value json.RawMessage
 		if err := dec.Decode(&value); err != nil {
-			return nil, fmt.Errorf("member %q: %w", name, jsonError(err))
+			return nil, fmt.Errorf("member %.100q: %w", name, jsonError(err))
 		}
 		if id := identity(name); seen[id] {
-			return nil, fmt.Errorf("member %q appears twice", name)
+			return nil, fmt.Errorf("member %.100q appears twice", name)
 		} else {
 			seen[id] = true
 		}

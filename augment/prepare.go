@@ -2,6 +2,7 @@ package augment
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"slices"
 	"strings"
@@ -71,16 +72,22 @@ func (w *walk) baseLinks(ctx context.Context, base []ocispec.Descriptor, layers 
 	if err != nil {
 		return nil, err
 	}
-	w.links.Add(key, links)
+	cost := 512 + len(key)
+	for root, target := range links {
+		cost += 64 + len(root) + len(target)
+	}
+	w.links.Add(key, links, int64(cost))
 	return links, nil
 }
 
 // repackOnce returns the result of repack, from memory if the inputs are known.
 func (w *walk) repackOnce(ctx context.Context, layers []Layer, links map[string]string) (Layer, error) {
-	key := fmt.Sprint(links)
+	inputs := sha256.New() // a thousand digests are too long for a key
+	fmt.Fprint(inputs, links)
 	for _, l := range layers {
-		key += " " + l.Digest.String()
+		fmt.Fprint(inputs, " ", l.Digest)
 	}
+	key := [sha256.Size]byte(inputs.Sum(nil))
 	if l, ok := w.repacked.Get(key); ok {
 		return l, nil
 	}

@@ -77,6 +77,20 @@ func (b *Budget) Spend(k Kind, n int64) error {
 	return err
 }
 
+// HoldFor holds n of a kind in the Budget of the context until the context ends.
+// An error is *Exceeded, and then nothing is held.
+func HoldFor(ctx context.Context, k Kind, n int64) error {
+	b := From(ctx)
+	if b == nil {
+		return nil
+	}
+	release, err := b.Hold(k, n)
+	if err == nil {
+		context.AfterFunc(ctx, release)
+	}
+	return err
+}
+
 type contextKey struct{}
 
 // Key is what a context returns the Budget for. Contexts that carry more than a

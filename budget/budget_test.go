@@ -173,3 +173,24 @@ func TestConcurrent(t *testing.T) {
 		t.Errorf("%d are held in the end", l.Held(Memory))
 	}
 }
+
+// TestHoldFor: what is held for a context is free when it ends.
+func TestHoldFor(t *testing.T) {
+	l := NewLedger(Limits{Memory: {Client: 10, All: 100}})
+	ctx, end := context.WithCancel(With(t.Context(), l.Open("a")))
+	if err := HoldFor(ctx, Memory, 8); err != nil || l.Held(Memory) != 8 {
+		t.Fatalf("%d are held, %v", l.Held(Memory), err)
+	}
+	if err := HoldFor(ctx, Memory, 3); refusal(t, err).Scope != OfClient {
+		t.Errorf("over the limit: %v", err)
+	}
+	end()
+	for start := time.Now(); l.Held(Memory) != 0; time.Sleep(time.Millisecond) {
+		if time.Since(start) > 10*time.Second {
+			t.Fatalf("%d are held after the end", l.Held(Memory))
+		}
+	}
+	if err := HoldFor(t.Context(), Memory, 1<<60); err != nil {
+		t.Error(err)
+	}
+}

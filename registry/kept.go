@@ -69,10 +69,5 @@ func (img *image) holdFor(ctx context.Context) error {
 	if img.shared {
 		return nil
 	}
-	release, err := budget.From(ctx).Hold(budget.Memory, img.cost)
-	if err != nil {
-		return err
-	}
-	context.AfterFunc(ctx, release)
-	return nil
+	return budget.HoldFor(ctx, budget.Memory, img.cost)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/budget"
 	"github.com/waveproxy/waveproxy/front"
 )
 
@@ -135,6 +136,11 @@ func (l *late) fetch(ctx context.Context, store blobstore.Store, src augment.Sou
 	if err != nil {
 		return desc, err
 	}
+	release, err := budget.From(ctx).Hold(budget.Memory, decodingCost*int64(len(o.Data)))
+	if err != nil {
+		return desc, err
+	}
+	defer release()
 	desc.Size = int64(len(o.Data)) // the index may be wrong, the digest is not
 	refs, err := o.References()
 	if err != nil {

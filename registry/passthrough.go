@@ -13,6 +13,7 @@ import (
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/budget"
 	"github.com/waveproxy/waveproxy/front"
 	"github.com/waveproxy/waveproxy/internal/flight"
 )
@@ -60,6 +61,11 @@ func (p *passThrough) fetchPinned(ctx context.Context, q namedRequest, d digest.
 	if err != nil {
 		return nil, err
 	}
+	release, err := budget.From(ctx).Hold(budget.Memory, decodingCost*int64(len(o.Data)))
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	refs, err := o.References()
 	if err != nil {
 		return nil, err

@@ -21,6 +21,7 @@
 //	retry.go       which failures of a hop are worth another try
 //	queue.go       how many requests a host gets at a time, and whose
 //	guard.go       which addresses may be connected to
+//	charge.go      what documents cost the request that wants them
 //	errors.go      what went wrong, told to people; cause.go finds it out
 //	transient.go   which errors leave an earlier answer good
 //

@@ -15,11 +15,12 @@ import (
 
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/budget"
 )
 
 // Repository is one repository of a registry, read with the credential of one
 // identity. It is safe for concurrent use, cheap, and remembers nothing. Errors
-// are *Error, or the context's when it was canceled.
+// are *Error, *budget.Exceeded, or the context's when it was canceled.
 type Repository struct {
 	client   *Client
 	target   auth.Target
@@ -73,7 +74,7 @@ func (r *Repository) Manifest(ctx context.Context, ref string) (augment.Object, 
 			return augment.Object{}, c.invalid("sent bytes with another digest, %s", o.Digest)
 		}
 	}
-	return o, nil
+	return o, chargeDescriptors(ctx, o)
 }
 
 // Digest asks with HEAD which manifest or index a tag names now. It is what the
@@ -201,6 +202,9 @@ func (r *Repository) get(ctx context.Context, c *call, u *url.URL, h http.Header
 
 // object reads a whole answer into memory.
 func (r *Repository) object(ctx context.Context, c *call, u *url.URL, h http.Header) (*http.Response, []byte, error) {
+	if err := budget.From(ctx).Spend(budget.Documents, 1); err != nil {
+		return nil, nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, objectTimeout)
 	defer cancel()
 	resp, err := r.get(ctx, c, u, h)
@@ -211,7 +215,7 @@ func (r *Repository) object(ctx context.Context, c *call, u *url.URL, h http.Hea
 	if resp.ContentLength > maxObject {
 		return nil, nil, c.invalid("would send %d bytes, but this server reads at most %d", resp.ContentLength, maxObject)
 	}
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxObject+1))
+	data, err := readCharged(ctx, resp.Body)
 	if err != nil {
 		return nil, nil, err
 	}

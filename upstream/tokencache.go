@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/hashicorp/golang-lru/v2/expirable"
 	"golang.org/x/sync/singleflight"
 	"oras.land/oras-go/v2/errdef"
 	orasauth "oras.land/oras-go/v2/registry/remote/auth"
 
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/internal/flight"
+	"github.com/waveproxy/waveproxy/internal/sizedlru"
 )
 
 const (
@@ -21,12 +21,16 @@ const (
 	loginTTL     = 240 * time.Second
 	tokenTimeout = 30 * time.Second
 	cachedTokens = 4096
+	// tokensCost bounds the tokens in memory, in bytes. Ordinary ones have 3 KiB; one
+	// of 128 KiB is kept as well.
+	tokensCost = 8 << 20
+	loginCost  = 512 // of a login, beside its texts
 )
 
 // tokenCache keeps what was last sent to log in, and lets concurrent logins
 // share one request. It implements oras' Cache, for calls only.
 type tokenCache struct {
-	logins  *expirable.LRU[loginKey, login]
+	logins  *sizedlru.Cache[loginKey, login]
 	flights singleflight.Group
 	now     func() time.Time
 }
@@ -66,7 +70,7 @@ type pendingKey struct{}
 var _ orasauth.Cache = (*tokenCache)(nil)
 
 func newTokenCache() *tokenCache {
-	return &tokenCache{logins: expirable.NewLRU[loginKey, login](cachedTokens, nil, maxTokenLife), now: time.Now}
+	return &tokenCache{logins: sizedlru.New[loginKey, login](tokensCost, cachedTokens, maxTokenLife), now: time.Now}
 }
 
 func (t *tokenCache) get(key loginKey) (login, bool) {
@@ -107,7 +111,7 @@ func (t *tokenCache) Set(ctx context.Context, host string, scheme orasauth.Schem
 		token, err := fetch(context.WithValue(ctx, pendingKey{}, &p))
 		l := login{scheme, token, p.credential, t.now().Add(p.life)}
 		if _, given := ctx.Value(givenKey{}).(auth.Credential); err == nil && !given {
-			t.logins.Add(key, l) // the login of a CheckLogin serves no other call
+			t.logins.Add(key, l, loginCost+int64(len(l.token)+len(l.credential)+len(key.target.Identity)+len(key.target.Repository))) // the login of a CheckLogin serves no other call
 		}
 		return &l, err
 	})

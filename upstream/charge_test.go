@@ -1,0 +1,59 @@
+package upstream
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/waveproxy/waveproxy/budget"
+)
+
+func wantExceeded(t *testing.T, err error, kind budget.Kind) {
+	t.Helper()
+	if e, ok := errors.AsType[*budget.Exceeded](err); !ok || e.Kind != kind {
+		t.Errorf("%v, want a refusal of %s", err, kind.Key())
+	}
+}
+
+// TestCharges: a document is charged before it is asked for, its bytes while they
+// arrive, and its descriptors when it is read.
+func TestCharges(t *testing.T) {
+	entry := `{"digest":"` + digest.FromString("x").String() + `","size":1}`
+	text := `{"layers":[` + strings.Repeat(entry+",", 999) + entry + `]}`
+	s := newServer(t, func(w http.ResponseWriter, _ *http.Request) {
+		for part := range strings.SplitAfterSeq(text, ",") {
+			_, _ = w.Write([]byte(part)) // the size is not known in advance
+		}
+	})
+	c, _ := newClient(t, listed(s))
+	for _, test := range []struct {
+		kind  budget.Kind
+		limit int64
+		asks  int
+	}{{budget.Documents, 1, 1}, {budget.Memory, 64 << 10, 1}, {budget.Descriptors, 1500, 2}} {
+		var limits budget.Limits
+		limits[test.kind] = budget.Limit{Client: test.limit, All: 1 << 30}
+		ledger := budget.NewLedger(limits)
+		ctx := budget.With(t.Context(), ledger.Open("a"))
+		var err error
+		for range 2 {
+			if _, err = c.Repository(image).Manifest(ctx, "1.0"); err != nil {
+				break
+			}
+		}
+		wantExceeded(t, err, test.kind)
+		if n := len(s.TakeLines()); n != test.asks {
+			t.Errorf("%s: %d requests, want %d", test.kind.Key(), n, test.asks)
+		}
+		if held := ledger.Held(budget.Memory); held != 0 {
+			t.Errorf("%d bytes are held in the end", held)
+		}
+	}
+	o, err := c.Repository(image).Manifest(t.Context(), "1.0")
+	if err != nil || string(o.Data) != text || cap(o.Data) > len(text)+len(text)/4 {
+		t.Errorf("%d bytes in room for %d, want %d: %v", len(o.Data), cap(o.Data), len(text), err)
+	}
+}
