@@ -14,7 +14,7 @@ import (
 	"github.com/waveproxy/waveproxy/upstream/upstreamtest"
 )
 
-// TestDocumentsCharged: whoever has an image made, included or inspected holds the
+// TestDocumentsCharged: a request that makes, includes or inspects an image holds the
 // memory of its documents, and no longer than that takes.
 func TestDocumentsCharged(t *testing.T) {
 	f := newFixture(t)
