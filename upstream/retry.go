@@ -25,8 +25,15 @@ func (h *hops) retry(transport http.RoundTripper, req *http.Request) (*http.Resp
 	ctx := req.Context()
 	for attempt := 1; ; attempt++ {
 		resp, err := h.send(transport, req)
-		if attempt == maxAttempts || !repeatable(req) || ctx.Err() != nil || !transient(resp, err) {
+		if attempt == maxAttempts || !repeatable(req) || !transient(resp, err) {
 			return resp, err
+		}
+		if err == nil && ctx.Err() != nil { // an answer that came after the caller gave up
+			discard(resp.Body)
+			return nil, ctx.Err()
+		}
+		if ctx.Err() != nil {
+			return nil, err
 		}
 		delay := max(backoff(attempt), retryAfter(resp))
 		if delay > time.Until(callOf(ctx).retryUntil) {

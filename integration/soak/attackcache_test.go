@@ -35,13 +35,13 @@ func drip(w http.ResponseWriter, r *http.Request, n int, pause time.Duration) {
 func foreignDigests(ctx context.Context, s *soak) {
 	s.evil.setBlob(func(w http.ResponseWriter, r *http.Request, d digest.Digest) bool {
 		if r.Method == http.MethodHead {
-			w.Header().Set("Content-Length", fmt.Sprint(s.secret[d]))
-			return s.secret[d] > 0
+			w.Header().Set("Content-Length", fmt.Sprint(s.Secret[d]))
+			return s.Secret[d] > 0
 		}
 		return false // the registry then sends the blob, or 404
 	})
 	var layers []ocispec.Descriptor
-	for d, size := range s.secret {
+	for d, size := range s.Secret {
 		layers = append(layers, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: d, Size: size})
 	}
 	s.evil.publish("foreign/app", "1", "foreign", layers...)
@@ -49,7 +49,7 @@ func foreignDigests(ctx context.Context, s *soak) {
 		repository := "/v2/wt/tools/evil.test/foreign/app"
 		if i%2 == 0 {
 			var err error
-			if repository, err = c.submit(ctx, submission(s.evil.host+"/foreign/app:1", "A=1")); err != nil {
+			if repository, err = c.submit(ctx, submission(s.Evil+"/foreign/app:1", "A=1")); err != nil {
 				return
 			}
 		}
@@ -76,14 +76,14 @@ func (s *soak) decoy(ctx context.Context, name string, size func(int64) int64, a
 		answer(w, r)
 		return true
 	})
-	layers := make([]ocispec.Descriptor, len(s.layers))
-	for i, l := range s.layers {
+	layers := make([]ocispec.Descriptor, len(s.Layers))
+	for i, l := range s.Layers {
 		l.Size = size(l.Size)
 		layers[i] = l
 	}
 	s.evil.publish("decoy/"+name, "1", name, layers...)
 	s.repeat(ctx, 8, func(ctx context.Context, c *client, i int) {
-		repository, err := c.submit(ctx, submission(s.evil.host+"/decoy/"+name+":1", "A=1"))
+		repository, err := c.submit(ctx, submission(s.Evil+"/decoy/"+name+":1", "A=1"))
 		if err != nil {
 			return
 		}
@@ -119,17 +119,17 @@ func claimedSizes(ctx context.Context, s *soak) {
 		if _, isConfig := s.evil.has("/v2/claims/app/blobs/" + d.String()); isConfig {
 			return false
 		}
-		w.Header().Set("Content-Length", fmt.Sprint(s.cacheSize/2))
+		w.Header().Set("Content-Length", fmt.Sprint(s.CacheSize/2))
 		drip(w, r, 2, time.Second)
 		return true
 	})
 	var layers []ocispec.Descriptor
 	for i := range 50 {
-		layers = append(layers, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: digest.FromString(fmt.Sprint("claim", i)), Size: s.cacheSize / 2})
+		layers = append(layers, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: digest.FromString(fmt.Sprint("claim", i)), Size: s.CacheSize / 2})
 	}
 	s.evil.publish("claims/app", "1", "claims", layers...)
 	s.repeat(ctx, 16, func(ctx context.Context, c *client, i int) {
-		repository, err := c.submit(ctx, submission(s.evil.host+"/claims/app:1", "A=1"))
+		repository, err := c.submit(ctx, submission(s.Evil+"/claims/app:1", "A=1"))
 		if err != nil {
 			return
 		}
@@ -143,15 +143,7 @@ func claimedSizes(ctx context.Context, s *soak) {
 // each time.
 func pinnedManifests(ctx context.Context, s *soak) {
 	s.repeat(ctx, 4, func(ctx context.Context, c *client, i int) {
-		var text strings.Builder
-		text.WriteString(`{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageManifest + `","config":` + string(encode(ocispec.DescriptorEmptyJSON)) + `,"layers":[`)
-		for j := range 3900 {
-			if j > 0 {
-				text.WriteByte(',')
-			}
-			fmt.Fprintf(&text, `{"mediaType":"a/b","digest":"sha256:%064x","size":1}`, i*10000+j)
-		}
-		d := s.evil.putManifest("pinned/app", "1", ocispec.MediaTypeImageManifest, []byte(text.String()+"]}"))
+		d := s.evil.putManifest("pinned/app", "1", ocispec.MediaTypeImageManifest, manyLayers(i*10000, 3900))
 		_, _, _ = c.do(ctx, "GET", "/v2/wt/tools/evil.test/pinned/app/manifests/"+d.Digest.String(), nil)
 	})
 }
@@ -170,7 +162,7 @@ func sizesAndRanges(ctx context.Context, s *soak) {
 	s.repeat(ctx, 4, func(ctx context.Context, c *client, i int) {
 		_, _, _ = c.do(ctx, "GET", "/v2/wt/tools/evil.test/odd/app/manifests/"+digest.FromBytes(manifest.data).String(), nil)
 		_, _, _ = c.do(ctx, "GET", "/v2/wt/tools/evil.test/odd/app/blobs/"+digest.FromString("negative").String(), nil)
-		req, err := http.NewRequestWithContext(ctx, []string{"GET", "HEAD"}[i%2], s.server.url+s.token+"/blobs/"+s.layers[i%len(s.layers)].Digest.String(), nil)
+		req, err := http.NewRequestWithContext(ctx, []string{"GET", "HEAD"}[i%2], s.URL+s.Token+"/blobs/"+s.Layers[i%len(s.Layers)].Digest.String(), nil)
 		must(err)
 		req.SetBasicAuth(c.user, c.password)
 		req.Header.Set("Range", []string{"bytes=-0", "bytes=9223372036854775808-", "bytes=0-9223372036854775808", "bytes=5-1", "bytes=0-0,2-3", "bytes=-9223372036854775809"}[i%6])

@@ -31,7 +31,7 @@ func credentialHelpers(ctx context.Context, s *soak) {
 	wg.Go(func() {
 		for ctx.Err() == nil {
 			s.mu.Lock()
-			s.helpers = max(s.helpers, s.server.children())
+			s.helpers = max(s.helpers, children(s.PID))
 			s.mu.Unlock()
 			time.Sleep(50 * time.Millisecond)
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -49,10 +50,10 @@ func attacks() []attack {
 func (s *soak) repeat(ctx context.Context, n int, f func(ctx context.Context, c *client, i int)) {
 	var wg sync.WaitGroup
 	for g := range n {
-		c := newClient("127.0.0.66", s.server.url, "mallory")
+		c := newClient("127.0.0.66", s.URL, "mallory")
 		wg.Go(func() {
 			defer c.CloseIdleConnections()
-			for i := g; ctx.Err() == nil && s.server.alive(); i += n {
+			for i := g; ctx.Err() == nil; i += n {
 				f(ctx, c, i)
 				time.Sleep(time.Millisecond)
 			}
@@ -96,7 +97,7 @@ func inlineBombs(ctx context.Context, s *soak) {
 	for i := range layers {
 		layers[i] = map[string]string{"location": location}
 	}
-	body := encode(map[string]any{"containerImage": s.good.host + "/team/app:1", "containerConfig": map[string]any{"layers": layers}})
+	body := encode(map[string]any{"containerImage": s.Good + "/team/app:1", "containerConfig": map[string]any{"layers": layers}})
 	s.repeat(ctx, 4, func(ctx context.Context, c *client, _ int) { post(ctx, c, body) })
 }
 
@@ -112,7 +113,7 @@ func processorBombs(ctx context.Context, s *soak) {
 	must(z.Close())
 	location := "gzip:" + base64.StdEncoding.EncodeToString(b.Bytes())
 	layers := []map[string]string{{"location": location}, {"location": location}, {"location": location}}
-	body := encode(map[string]any{"containerImage": s.good.host + "/team/app:1", "containerConfig": map[string]any{"layers": layers}})
+	body := encode(map[string]any{"containerImage": s.Good + "/team/app:1", "containerConfig": map[string]any{"layers": layers}})
 	s.repeat(ctx, 8, func(ctx context.Context, c *client, _ int) { post(ctx, c, body) })
 }
 
@@ -132,7 +133,7 @@ func manyDescriptors(ctx context.Context, s *soak) {
 	s.repeat(ctx, 6, func(ctx context.Context, c *client, i int) {
 		d := documents[i%2]
 		if i%4 < 2 {
-			_, _, _ = c.do(ctx, "POST", "/v1alpha1/inspect", encode(map[string]any{"containerImage": fmt.Sprintf("%s/many/descriptors:t%d", s.evil.host, i%2)}))
+			_, _, _ = c.do(ctx, "POST", "/v1alpha1/inspect", encode(map[string]any{"containerImage": fmt.Sprintf("%s/many/descriptors:t%d", s.Evil, i%2)}))
 			return
 		}
 		_, _, _ = c.do(ctx, "GET", "/v2/wt/tools/evil.test/many/descriptors/manifests/"+d.Digest.String(), nil)
@@ -149,11 +150,28 @@ func heavyImages(ctx context.Context, s *soak) {
 	}
 	s.evil.publish("heavy/app", "1", "heavy", layers...)
 	s.repeat(ctx, 4, func(ctx context.Context, c *client, i int) {
-		repository, err := c.submit(ctx, submission(s.evil.host+"/heavy/app:1", fmt.Sprintf("A=%d", i), fmt.Sprintf("T=%d", time.Now().UnixNano())))
+		repository, err := c.submit(ctx, submission(s.Evil+"/heavy/app:1", fmt.Sprintf("A=%d", i), fmt.Sprintf("T=%d", time.Now().UnixNano())))
 		if err == nil {
 			_, _, _ = c.do(ctx, "GET", repository+"/manifests/1", nil)
 		}
 	})
+}
+
+// manyLayers returns a manifest of n layers, which are numbered from the first.
+func manyLayers(first, n int) []byte {
+	var b bytes.Buffer
+	b.WriteString(`{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageManifest + `","config":`)
+	b.Write(encode(ocispec.DescriptorEmptyJSON))
+	b.WriteString(`,"layers":[`)
+	for i := range n {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		number := strconv.Itoa(first + i)
+		b.WriteString(`{"mediaType":"a/b","digest":"sha256:` + strings.Repeat("0", 64-len(number)) + number + `","size":1}`)
+	}
+	b.WriteString("]}")
+	return b.Bytes()
 }
 
 // unreadEntries requests the entries of an unchanged index one by one. Each adds
@@ -161,12 +179,7 @@ func heavyImages(ctx context.Context, s *soak) {
 func unreadEntries(ctx context.Context, s *soak) {
 	var entries []ocispec.Descriptor
 	for i := range 200 {
-		text := `{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageManifest + `","config":` +
-			string(encode(ocispec.DescriptorEmptyJSON)) + `,"layers":[`
-		for j := range 3000 {
-			text += fmt.Sprintf(`{"mediaType":"a/b","digest":"sha256:%064x","size":1},`, i*10000+j)
-		}
-		d := s.evil.putManifest("unread/app", fmt.Sprint("e", i), ocispec.MediaTypeImageManifest, []byte(strings.TrimSuffix(text, ",")+"]}"))
+		d := s.evil.putManifest("unread/app", fmt.Sprint("e", i), ocispec.MediaTypeImageManifest, manyLayers(i*10000, 3000))
 		d.Platform = &ocispec.Platform{OS: "linux", Architecture: "amd64", Variant: fmt.Sprint("v", i)}
 		if i == 0 {
 			d = s.evil.publish("unread/app", "good", "unread", s.evil.layerOf("unread/app", 100))
@@ -180,7 +193,7 @@ func unreadEntries(ctx context.Context, s *soak) {
 	var repository string
 	s.repeat(ctx, 4, func(ctx context.Context, c *client, i int) {
 		once.Do(func() {
-			repository, _ = c.submit(ctx, map[string]any{"containerImage": s.evil.host + "/unread/app:1", "containerPlatform": "linux/arm64"})
+			repository, _ = c.submit(ctx, map[string]any{"containerImage": s.Evil + "/unread/app:1", "containerPlatform": "linux/arm64"})
 		})
 		_, _, _ = c.do(ctx, "GET", repository+"/manifests/"+entries[i%len(entries)].Digest.String(), nil)
 		_, _, _ = c.do(ctx, "GET", "/v2/wt/zero/evil.test/unread/app/manifests/"+entries[i%len(entries)].Digest.String(), nil)
@@ -192,10 +205,10 @@ func unreadEntries(ctx context.Context, s *soak) {
 func slowBodies(ctx context.Context, s *soak) {
 	var wg sync.WaitGroup
 	for range 40 {
-		c := newClient("127.0.0.66", s.server.url, "")
+		c := newClient("127.0.0.66", s.URL, "")
 		wg.Go(func() {
 			defer c.CloseIdleConnections()
-			for ctx.Err() == nil && s.server.alive() {
+			for ctx.Err() == nil {
 				r, w := io.Pipe()
 				go func() {
 					_, _ = w.Write([]byte(`{"containerImage":"` + strings.Repeat("x", 8<<20)))
@@ -207,10 +220,11 @@ func slowBodies(ctx context.Context, s *soak) {
 					}
 					w.Close()
 				}()
-				req, err := http.NewRequestWithContext(ctx, "POST", s.server.url+"/v1alpha2/container", r)
+				req, err := http.NewRequestWithContext(ctx, "POST", s.URL+"/v1alpha2/container", r)
 				must(err)
 				req.Header.Set("Content-Type", "application/json")
 				req.ContentLength = 30 << 20
+				answered.Add(1) // most of these requests end with the attack
 				if resp, err := c.Do(req); err == nil {
 					resp.Body.Close()
 				}
@@ -233,11 +247,11 @@ func abandonedDownloads(ctx context.Context, s *soak) {
 		ctx, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
 		defer cancel()
 		digest := fmt.Sprintf("sha256:%064x", i)
-		location := "http://" + s.evil.host + "/v2/x/blobs/" + digest
+		location := "http://" + s.Evil + "/v2/x/blobs/" + digest
 		if i%2 == 0 {
-			location = "docker://" + s.evil.host + "/v2/x/blobs/" + digest
+			location = "docker://" + s.Evil + "/v2/x/blobs/" + digest
 		}
-		post(ctx, c, encode(map[string]any{"containerImage": s.good.host + "/team/app:1",
+		post(ctx, c, encode(map[string]any{"containerImage": s.Good + "/team/app:1",
 			"containerConfig": map[string]any{"layers": []map[string]string{{"location": location, "gzipDigest": digest}}}}))
 	})
 }

@@ -7,11 +7,15 @@
 // attacker got, and the server's peak of memory, open files and stored files. The
 // registries answer after 20 ms, like registries in the same region.
 //
+// Attackers have a process of the lowest priority, because what they do to the
+// machine by themselves is not what the soak measures.
+//
 // The test needs root for the cgroup. Its -length says how long each attack
 // takes, -only which kinds to run.
 //
-// Files: attacks_test.go (bodies and documents), attackcache_test.go (blobs),
-// attacklogin_test.go (logins, queues, helpers), honest_test.go (honest clients),
-// images_test.go (images), registry_test.go (registries), server_test.go (the
-// server in its cgroup), soak_test.go (the table).
+// Files: attacker_test.go (an attacker's process), attacks_test.go (bodies and
+// documents), attackcache_test.go (blobs), attacklogin_test.go (logins, queues,
+// helpers), honest_test.go (honest clients), images_test.go (images),
+// registry_test.go (registries), server_test.go (the server in its cgroup),
+// soak_test.go (the table).
 package soak

@@ -47,6 +47,7 @@ func (c *client) do(ctx context.Context, method, path string, body []byte) (int,
 		return 0, nil, err
 	}
 	defer resp.Body.Close()
+	answered.Add(1)
 	data, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
 	return resp.StatusCode, data, err
 }
@@ -137,7 +138,7 @@ func (s *soak) work(ctx context.Context, length time.Duration) *sample {
 	var found sample
 	var wg sync.WaitGroup
 	for i := range honestClients {
-		c := newClient(fmt.Sprintf("127.0.1.%d", i+1), s.server.url, fmt.Sprintf("honest%d", i))
+		c := newClient(fmt.Sprintf("127.0.1.%d", i+1), s.URL, fmt.Sprintf("honest%d", i))
 		wg.Go(func() {
 			defer c.CloseIdleConnections()
 			for n := 0; ctx.Err() == nil; n++ {
@@ -165,11 +166,11 @@ func (s *soak) operation(ctx context.Context, c *client, n int) error {
 	s.mu.Unlock()
 	switch n {
 	case 0:
-		return c.pull(ctx, s.token, "1")
+		return c.pull(ctx, s.Token, "1")
 	case 1:
 		return c.pull(ctx, "/v2/wt/tools/good.test/team/app", tag)
 	}
-	repository, err := c.submit(ctx, submission(s.good.host+"/team/app:"+tag, env))
+	repository, err := c.submit(ctx, submission(s.Good+"/team/app:"+tag, env))
 	if err != nil {
 		return err
 	}

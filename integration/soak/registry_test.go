@@ -34,7 +34,7 @@ type document struct {
 
 // startRegistry listens at an address of loopback.
 func startRegistry(address string, delay time.Duration) (*registry, error) {
-	l, err := net.Listen("tcp", address+":0")
+	l, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, err
 	}
@@ -62,13 +62,6 @@ func (r *registry) set(path string, d document) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.documents[path] = d
-}
-
-func (r *registry) forget() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	clear(r.documents)
-	r.blob = nil
 }
 
 func (r *registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {

@@ -146,10 +146,16 @@ func (s *server) descriptors() int {
 	return len(list)
 }
 
-// children returns the number of the server's running child processes.
-func (s *server) children() int {
-	data, _ := os.ReadFile(s.proc(fmt.Sprintf("task/%d/children", s.cmd.Process.Pid)))
-	return len(strings.Fields(string(data)))
+// children returns the number of a process's running child processes. Each of its
+// threads has some.
+func children(pid int) int {
+	n := 0
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, list := range lists {
+		data, _ := os.ReadFile(list)
+		n += len(strings.Fields(string(data)))
+	}
+	return n
 }
 
 // files returns the number of files in the storage.

@@ -1,7 +1,6 @@
 package soak
 
 import (
-	"context"
 	"flag"
 	"fmt"
 	"os"
@@ -33,32 +32,29 @@ const (
 	// maxSlower is the factor by which an attack may lengthen the honest clients'
 	// waits. noise is the time that a busy machine of two cores adds to any wait.
 	maxSlower = 2
-	noise     = 150 * time.Millisecond
+	noise     = 30 * time.Millisecond
 )
 
-// soak holds the state that honest clients and attackers share.
+// soak is what honest clients know, and attackers in a process of their own.
 type soak struct {
+	known
 	server     *server
-	good, evil *registry
-	token      string // the path of the honest clients' image
-	layers     []ocispec.Descriptor
-	secret     map[digest.Digest]int64 // layers of a tenant's own image, and their sizes
-	cacheSize  int64
+	good, evil *registry // evil is in the attacker's process
 	foreign    atomic.Int64
 
 	mu        sync.Mutex
+	helpers   int
 	submitted int
 	version   int
-	helpers   int
 }
 
 // freshen gives the honest clients' image another layer, which decoys list, too.
 func (s *soak) freshen() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.layers[0] = s.good.layerOf("team/app", 300<<10)
+	s.Layers[0] = s.good.layerOf("team/app", 300<<10)
 	s.version++
-	s.good.publish("team/app", s.tag(), "honest", s.layers...)
+	s.good.publish("team/app", s.tag(), "honest", s.Layers...)
 }
 
 // tag is the honest image's version. The caller has locked s.mu.
@@ -82,31 +78,29 @@ func TestSoak(t *testing.T) {
 }
 
 func (s *soak) round(t *testing.T, a attack) {
-	s.evil.forget()
 	s.freshen()
 	before := s.work(t.Context(), *length)
 	s.freshen() // what the attacker asks for first is not in the cache
 	s.server.resetPeak()
 	stored := s.server.files()
-	s.foreign.Store(0)
-	ctx, cancel := context.WithTimeout(t.Context(), *length+2*time.Second)
-	defer cancel()
-	var attacking sync.WaitGroup
-	attacking.Go(func() { a.run(ctx, s) })
+	attacker := s.startAttacker(t, a.name)
 	time.Sleep(time.Second)
 	during := s.work(t.Context(), *length)
 	open := s.server.descriptors()
-	attacking.Wait()
+	found := attacker.stop(t)
 	peak := s.server.peakMemory()
 	fmt.Printf("%-32s %7d/%-7d %7d/%-7d %7d %9d %6d %7d %8d\n", a.name,
 		before.percentile(50).Milliseconds(), before.percentile(99).Milliseconds(),
 		during.percentile(50).Milliseconds(), during.percentile(99).Milliseconds(),
-		len(during.failed), peak>>20, s.server.files()-stored, open, s.foreign.Load())
+		len(during.failed), peak>>20, s.server.files()-stored, open, found.Foreign)
 	for _, err := range append(before.failed, during.failed...) {
 		t.Errorf("an honest client: %v", err)
 	}
-	if n := s.foreign.Load(); n > 0 {
-		t.Errorf("the attacker got %d bytes of another tenant", n)
+	if found.Requests == 0 {
+		t.Error("the attacker sent no request, so nothing was tested")
+	}
+	if found.Foreign > 0 {
+		t.Errorf("the attacker got %d bytes of another tenant", found.Foreign)
 	}
 	if peak > maxMemory {
 		t.Errorf("the server took %d MiB, more than %d", peak>>20, int64(maxMemory)>>20)
@@ -114,8 +108,8 @@ func (s *soak) round(t *testing.T, a attack) {
 	if b, d := before.percentile(99), during.percentile(99); *latency && d > maxSlower*b+noise {
 		t.Errorf("honest clients waited %s, and %s without the attack", d, b)
 	}
-	if s.helpers > maxHelpers {
-		t.Errorf("%d credential helpers ran at once", s.helpers)
+	if found.Helpers > maxHelpers {
+		t.Errorf("%d credential helpers ran at once", found.Helpers)
 	}
 }
 
@@ -135,36 +129,38 @@ func start(t *testing.T) *soak {
 			t.Fatalf("build: %v\n%s", err, out)
 		}
 	}
-	s := &soak{secret: map[digest.Digest]int64{}, cacheSize: 64 << 20}
+	s := &soak{known: known{Secret: map[digest.Digest]int64{}, CacheSize: 64 << 20}}
 	var err error
-	if s.good, err = startRegistry("127.0.0.1", 20*time.Millisecond); err != nil {
+	if s.good, err = startRegistry("127.0.0.1:0", 20*time.Millisecond); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.good.close)
-	if s.evil, err = startRegistry("127.0.0.2", 0); err != nil {
+	port, err := freePort()
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.evil.close)
-	s.layers = []ocispec.Descriptor{s.good.layerOf("team/app", 300<<10), s.good.layerOf("team/app", 1<<20)}
-	s.good.publish("team/app", "1", "honest", s.layers...)
+	s.Good, s.Evil = s.good.host, "127.0.0.2:"+port
+	s.Layers = []ocispec.Descriptor{s.good.layerOf("team/app", 300<<10), s.good.layerOf("team/app", 1<<20)}
+	s.good.publish("team/app", "1", "honest", s.Layers...)
 	private := s.good.layerOf("tenant/private", 500<<10)
-	s.secret[private.Digest] = private.Size
+	s.Secret[private.Digest] = private.Size
 	s.good.publish("tenant/private", "1", "private", private)
 	dir := t.TempDir()
 	if s.server, err = startServer(binary, dir, s.config(t, dir)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.server.stop)
+	s.URL, s.PID = s.server.url, s.server.cmd.Process.Pid
 	c := newClient("127.0.1.1", s.server.url, "honest0")
 	defer c.CloseIdleConnections()
-	if s.token, err = c.submit(t.Context(), submission(s.good.host+"/team/app:1", "HONEST=1")); err != nil {
+	if s.Token, err = c.submit(t.Context(), submission(s.good.host+"/team/app:1", "HONEST=1")); err != nil {
 		t.Fatal(err)
 	}
 	tenant, err := c.submit(t.Context(), submission(s.good.host+"/tenant/private:1", "TENANT=1"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, repository := range []string{s.token, tenant} {
+	for _, repository := range []string{s.Token, tenant} {
 		if err := c.pull(t.Context(), repository, "1"); err != nil {
 			t.Fatal(err)
 		}
@@ -199,14 +195,13 @@ func (s *soak) config(t *testing.T, dir string) string {
 		"registry": map[string]any{"auth": "basic", "htpasswd": write("htpasswd", users.String(), 0o600)},
 		"registries": map[string]any{
 			s.good.host: map[string]any{"plain_http": true, "alias": "good.test"},
-			s.evil.host: map[string]any{"plain_http": true, "alias": "evil.test"},
+			s.Evil:      map[string]any{"plain_http": true, "alias": "evil.test"},
 		},
-		"cache":       map[string]any{"size": fmt.Sprint(s.cacheSize), "dir": filepath.Join(dir, "cache")},
+		"cache":       map[string]any{"size": fmt.Sprint(s.CacheSize), "dir": filepath.Join(dir, "cache")},
 		"credentials": map[string]any{"helped": map[string]any{"docker_config": dockerConfig}},
 		"recipes": map[string]any{
 			"tools":  map[string]any{"env": []string{"TOOLS=1"}},
 			"helped": map[string]any{"env": []string{"HELPED=1"}, "credentials": []string{"helped"}},
 		},
-		"limits": map[string]any{"pulls": "0", "submits": "0"},
 	}))
 }
