@@ -60,36 +60,49 @@ func (b *body) fill(n int64) error {
 	if b.length > b.limit {
 		return tooLarge(b.limit)
 	}
-	control := http.NewResponseController(b.writer)
-	for n = min(n, b.limit+1); !b.ended && int64(len(b.data)) < n; {
+	for n = min(n, b.limit); !b.ended && int64(len(b.data)) < n; {
 		if len(b.data) == cap(b.data) {
 			if err := b.grow(n); err != nil {
 				return err
 			}
 		}
-		// Writers without a connection, in tests, cannot set a deadline.
-		start := time.Now()
-		_ = control.SetReadDeadline(start.Add(allowed(int64(len(b.data))) - b.waited))
-		m, err := b.source.Read(b.data[len(b.data):cap(b.data)])
+		m, err := b.next(b.data[len(b.data):cap(b.data)])
 		b.data = b.data[:len(b.data)+m]
-		b.waited += time.Since(start)
-		switch {
-		case errors.Is(err, io.EOF):
-			b.ended = true
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			return front.Refuse(http.StatusRequestTimeout, front.Unsupported,
-				"the request body arrived too slowly: send at least %d KiB a second, and all of it within %v", bodyRate>>10, bodyTimeout)
-		case err != nil:
-			return front.Refuse(http.StatusBadRequest, front.Unsupported, "the request body could not be read: %v", err)
+		if err != nil {
+			return err
+		}
+		b.ended = b.ended || int64(len(b.data)) == b.length
+	}
+	for !b.ended && int64(len(b.data)) == b.limit { // only its end may follow
+		if m, err := b.next(make([]byte, 1)); err != nil {
+			return err
+		} else if m > 0 {
+			return tooLarge(b.limit)
 		}
 	}
-	if int64(len(b.data)) > b.limit {
-		return tooLarge(b.limit)
-	}
 	if b.ended {
-		_ = control.SetReadDeadline(time.Time{})
+		_ = http.NewResponseController(b.writer).SetReadDeadline(time.Time{})
 	}
 	return nil
+}
+
+// next reads what comes next, and notes the end. It waits as long as allowed.
+func (b *body) next(p []byte) (int, error) {
+	// Writers without a connection, in tests, cannot set a deadline.
+	start := time.Now()
+	_ = http.NewResponseController(b.writer).SetReadDeadline(start.Add(allowed(int64(len(b.data))) - b.waited))
+	n, err := b.source.Read(p)
+	b.waited += time.Since(start)
+	switch {
+	case errors.Is(err, io.EOF):
+		b.ended = true
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return n, front.Refuse(http.StatusRequestTimeout, front.Unsupported,
+			"the request body arrived too slowly: send at least %d KiB a second, and all of it within %v", bodyRate>>10, bodyTimeout)
+	case err != nil:
+		return n, front.Refuse(http.StatusBadRequest, front.Unsupported, "the request body could not be read: %v", err)
+	}
+	return n, nil
 }
 
 // grow makes room for more, and for n bytes at most. A body of known length gets its
@@ -98,7 +111,7 @@ func (b *body) fill(n int64) error {
 func (b *body) grow(n int64) error {
 	size := max(4<<10, 2*int64(cap(b.data)))
 	if b.length >= 0 {
-		size = b.length + 1 // the byte more is where the end is found
+		size = b.length
 	}
 	size = min(size, n)
 	release, err := b.budget.Hold(budget.Memory, size)

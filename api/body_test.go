@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/waveproxy/waveproxy/budget"
@@ -96,6 +97,35 @@ func TestBodyIsCharged(t *testing.T) {
 			}
 			if held := ledger.Held(budget.Memory); held != 0 {
 				t.Errorf("length %d, %s: %d bytes are held after the answer", length, name, held)
+			}
+		}
+	}
+}
+
+// TestLargestBody: twice its size is enough for the largest body, however it comes,
+// and a byte more is refused.
+func TestLargestBody(t *testing.T) {
+	const limit = 1 << 20
+	start, end := `{"containerImage":"a","containerFile":"`, `"}`
+	for _, more := range []int{0, 1} {
+		text := start + strings.Repeat("x", limit-len(start)-len(end)+more) + end
+		for _, length := range []int64{int64(len(text)), -1} {
+			for name, body := range map[string]io.Reader{
+				"whole": strings.NewReader(text), "with its end": iotest.DataErrReader(strings.NewReader(text)), "in halves": iotest.HalfReader(strings.NewReader(text)),
+			} {
+				ledger := budget.NewLedger(budget.Limits{budget.Memory: {Request: 2 * limit}})
+				r := httptest.NewRequest("POST", container, body)
+				r.ContentLength = length
+				_, h := newAPI()
+				w := withBudget(h, ledger.Open("a"), r)
+				if more == 0 {
+					checkError(t, w, http.StatusNotImplemented, "containerFile")
+				} else {
+					checkError(t, w, http.StatusRequestEntityTooLarge, "api.max_body")
+				}
+				if held := ledger.Held(budget.Memory); held != 0 {
+					t.Errorf("%s, length %d: %d bytes are held after the answer", name, length, held)
+				}
 			}
 		}
 	}

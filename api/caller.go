@@ -62,7 +62,7 @@ func (s server) receive(w http.ResponseWriter, r *http.Request, v any) (in recei
 	if wait := s.Submits.Take(client); wait > 0 {
 		return in, front.Limited(wait, "too many requests by %s: at most %s are allowed", client, s.Submits.Rate())
 	}
-	if err := in.body.read(s.MaxBody + 1); err != nil {
+	if err := in.body.read(s.MaxBody); err != nil {
 		return in, err
 	}
 	in.data = in.body.data

@@ -72,7 +72,7 @@ func TestCallerLogin(t *testing.T) {
 			withTokens(t)(o)
 			o.Bearer = auth.Apart(o.Bearer, func(name string) bool { return name == "ci" })
 		}, "Bearer hunter2hunter2hunter2", plain, 403, ""},
-		"the issuer is down":      {withTokens(t), "Bearer a.b.c", plain, 503, ""},
+		"the issuer is down": {withTokens(t), "Bearer a.b.c", plain, 503, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, h := newAPI(test.with)
