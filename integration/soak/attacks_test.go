@@ -101,7 +101,8 @@ func inlineBombs(ctx context.Context, s *soak) {
 	s.repeat(ctx, 4, func(ctx context.Context, c *client, _ int) { post(ctx, c, body) })
 }
 
-// processorBombs sends layers of kilobytes that unpack to gigabytes.
+// processorBombs sends layers of kilobytes that unpack to gigabytes, and many layers
+// that each unpack to nearly as much as one of any size may.
 func processorBombs(ctx context.Context, s *soak) {
 	var b bytes.Buffer
 	z := zlib.NewWriter(&b)
@@ -111,10 +112,17 @@ func processorBombs(ctx context.Context, s *soak) {
 		must(err)
 	}
 	must(z.Close())
-	location := "gzip:" + base64.StdEncoding.EncodeToString(b.Bytes())
-	layers := []map[string]string{{"location": location}, {"location": location}, {"location": location}}
-	body := encode(map[string]any{"containerImage": s.Good + "/team/app:1", "containerConfig": map[string]any{"layers": layers}})
-	s.repeat(ctx, 8, func(ctx context.Context, c *client, _ int) { post(ctx, c, body) })
+	few := []map[string]string{{"location": "gzip:" + base64.StdEncoding.EncodeToString(b.Bytes())}}
+	many := make([]map[string]string, 400)
+	location := deflated(compressed(make([]byte, 60<<20)))
+	for i := range many {
+		many[i] = map[string]string{"location": location}
+	}
+	var bodies [][]byte
+	for _, layers := range [][]map[string]string{few, many} {
+		bodies = append(bodies, encode(map[string]any{"containerImage": s.Good + "/team/app:1", "containerConfig": map[string]any{"layers": layers}}))
+	}
+	s.repeat(ctx, 8, func(ctx context.Context, c *client, i int) { post(ctx, c, bodies[i%2]) })
 }
 
 // manyDescriptors has the server read documents of 4 MiB that consist of
