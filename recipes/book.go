@@ -30,9 +30,9 @@ func (b *Book) Recipe(name string) (assemble.NamedRecipe, bool) {
 	return r.NamedRecipe, ok
 }
 
-// Any reports whether the book has, or has had, a recipe. It stays true when the
+// Enabled reports whether the book has, or has had, a recipe. It stays true when the
 // last one is removed, so that clients are told that it is gone.
-func (b *Book) Any() bool { return b.used.Load() }
+func (b *Book) Enabled() bool { return b.used.Load() }
 
 // Credentials returns the names of the credentials of an identity that
 // auth.RecipeIdentity made. Any other identity has none.

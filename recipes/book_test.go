@@ -25,7 +25,7 @@ func TestBook(t *testing.T) {
 	if _, ok := b.Recipe("a"); ok || len(b.Names()) > 0 || b.Credentials(auth.RecipeIdentity("a")) != nil {
 		t.Error("an empty book has a recipe")
 	}
-	if b.Any() {
+	if b.Enabled() {
 		t.Error("an empty book was used")
 	}
 	steps := []struct {
@@ -47,7 +47,7 @@ func TestBook(t *testing.T) {
 		if diff := cmp.Diff(step.want, b.Replace(e)); diff != "" {
 			t.Errorf("step %d (-want +got):\n%s", i, diff)
 		}
-		if !b.Any() {
+		if !b.Enabled() {
 			t.Errorf("step %d: names are no longer recipes", i)
 		}
 		if len(b.Names()) != len(step.definitions) {

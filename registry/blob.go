@@ -12,7 +12,9 @@ import (
 // blobSource is one place that blobs of an image may come from.
 type blobSource interface {
 	// serveBlob writes a whole response and returns nil, or writes nothing and
-	// returns an error. errDecline passes the request on to the next source.
+	// returns an error. It may have set headers then, which front.WriteError removes.
+	// errDecline passes the request on to the next source. A response that has begun
+	// and cannot be completed ends in the panic of abort.
 	serveBlob(w http.ResponseWriter, r *http.Request, img *image, d digest.Digest) error
 }
 

@@ -22,13 +22,14 @@ import (
 	"github.com/waveproxy/waveproxy/upstream"
 )
 
-// cachedBlobs serves the upstream's blobs and keeps them on disk. It declines
-// whatever the cache cannot help with; streamedBlobs is next.
+// cachedBlobs serves the upstream's blobs and keeps them on disk. It declines HEAD,
+// bad ranges, ranges far ahead of the bytes that have arrived, and any blob that the
+// cache cannot take (cache.ErrUnavailable); streamedBlobs is next.
 type cachedBlobs struct {
 	cache  *cache.Cache
 	client *upstream.Client
-	// readable has the blobs that their registry lately let a target read. Their
-	// presence in the cache is no permission.
+	// readable holds the pairs of a target and a blob whose registry recently allowed
+	// the read. A blob's presence in the cache is no permission.
 	readable *expirable.LRU[readableKey, struct{}]
 	proofs   *singleflight.Group
 }
@@ -85,8 +86,9 @@ func (b cachedBlobs) serveBlob(w http.ResponseWriter, r *http.Request, img *imag
 	return nil
 }
 
-// open opens the blob for a target. Where the cache has the blob already, and the
-// target has not read it lately, the registry is asked first whether it may.
+// open opens the blob for a target. If the cache has the blob already, and the
+// target has not read it recently, the registry is asked first whether this target
+// may read it.
 func (b cachedBlobs) open(ctx context.Context, repo *upstream.Repository, target auth.Target, desc ocispec.Descriptor) (*cache.Blob, error) {
 	key := readableKey{repo.Host(), target, desc.Digest}
 	reader := cache.Reader{

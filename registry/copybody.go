@@ -119,7 +119,7 @@ func copyLarge(w io.Writer, body io.Reader, pool *bufferPool) error {
 	}
 }
 
-// move copies what one read brings.
+// copyOnce copies the bytes of one read.
 func copyOnce(w io.Writer, body io.Reader, buffer []byte) (int64, error) {
 	n, err := body.Read(buffer)
 	if n > 0 {

@@ -12,14 +12,16 @@
 //     token in an image's name is the credential (front.BasicLogin).
 //  3. The path is parsed after decoding: /v2/wt/<token>/<name>/<resource>, or
 //     /wt/<token>/v2/<name>/<resource> for mirror settings that append /v2
-//     themselves. Any other path is 404 NAME_UNKNOWN, except /v2 and /v2/, which
-//     are 200, also with a token in the path (parseRoute). There is no service
-//     without a token or the name of a recipe, which is at most 32 characters.
+//     themselves. A component of at most 32 characters in the token's place is the
+//     name of a recipe. /v2, /v2/ and /wt/<token>/v2[/] answer 200 without opening
+//     the token. Any other path is 404 NAME_UNKNOWN: there is no service without a
+//     token or the name of a recipe (parseRoute, isRecipe).
 //  4. The token is opened. A malformed, forged or unknown token is 404
 //     NAME_UNKNOWN. An expired or revoked one is 403 DENIED, because containerd
 //     shows people the message of a 403 only (tokenImages).
-//  5. The name must be the grant's image, without its registry, else 403 DENIED
-//     (Server.serveToken).
+//  5. The policy of the configuration in force must allow the image's registry and
+//     the sources of its layers, and the name must be the grant's image, without its
+//     registry. Otherwise the answer is 403 DENIED (permit, Server.serveToken).
 //  6. A pull is counted for its user or, without logins, for its address; a client
 //     over its limit gets 429 TOOMANYREQUESTS. All manifest requests for one token
 //     within a minute are one pull. Blobs, tags and referrers do not count, so that
@@ -34,16 +36,19 @@
 //     store has it: a digest is not a permission. Manifests are not blobs. Four
 //     sources are asked in this order (Server.serveBlob): the store for configs and
 //     injected layers, the provenance, the cache, if there is one, and the upstream.
-//     HEAD of an upstream's blob is answered from its descriptor. GET passes the
-//     bytes on without looking at them; the client verifies them.
+//     HEAD of an upstream's blob is answered from its descriptor, and a client that
+//     has the blob gets 304. GET gets the bytes from the cache, or a 307 to where
+//     the upstream keeps them, or the bytes as the upstream sends them; the client
+//     verifies them.
 //  9. tags/list names the grant's one tag (serveTags). referrers/<digest> lists the
 //     provenance of a manifest or index of the image, if we made it, and is an
 //     empty index for any other digest: the upstream's referrers are about the base
 //     image (serveReferrers).
 //
 // With the name of a recipe in the token's place, /v2/wt/<recipe>/<repository>/
-// <resource>, the steps from the fourth on are these. While the configuration has
-// no recipe, such a name is read as a token.
+// <resource>, the following steps replace 4 to 6 and 9. They also find the image for
+// 7 and 8: serveManifest and serveBlob run unchanged. Until the configuration has had
+// a recipe, such a name is read as a token (Recipes.Enabled).
 //
 //  1. A recipe that the configuration does not have is 404 NAME_UNKNOWN
 //     (paths.parse).
@@ -54,60 +59,73 @@
 //     An invalid name is 404 NAME_INVALID. A name says where to look and never
 //     where to connect: the upstream's policy and dialer decide (paths.parse).
 //  3. A repository that the recipe's images do not match is 403 DENIED for every
-//     resource, even if it was advertised when they did (paths.parse).
+//     resource, even if it was advertised when they did (paths.parse). So is an image
+//     that the policy of the configuration in force does not allow (permit).
 //  4. tags/list is 404 UNSUPPORTED and says why: tags are the upstream's
 //     (Server.serveNamed).
 //  5. A manifest by tag is the upstream's image under that tag, with the recipe in
 //     force applied. For 30 seconds after the upstream has confirmed a tag, all
-//     servers that share the store serve it without an upstream request. Then they
-//     ask with HEAD, and with GET if the digest is another. Concurrent requests
-//     share one look-up (tagTable.current, tagTable.lookUp, tagSource.ask).
+//     servers that share the store serve it without an upstream request. Then a
+//     server asks with HEAD, and with GET if the digest is another. Concurrent
+//     requests to one server share one look-up; servers share its result by the
+//     tag's record (tagTable.imageByTag, tagTable.lookUp, tagSource.ask,
+//     tagTable.lastKnown).
 //  6. While an upstream is down, busy (429) or broken (5xx), the last known tag is
-//     served, for a week: the answer has a Warning header, and the log a line for
-//     each failed attempt, which is every 10 to 60 seconds. A tag that was never
-//     pulled is then 429, 502 or 504, with the upstream's Retry-After. A 401, 403 or
-//     404 of the upstream ends the tag at once, for all servers, whatever recipe
-//     they have in force. It is repeated for 5 seconds without asking
-//     (tagTable.forget, failures).
-//  7. Before a tag's image is advertised, every digest that a client can learn from
-//     it is recorded beside the store, in one encrypted record of the image, for this
-//     recipe, identity and repository alone. So every server that shares the store
-//     serves the digest, in whatever order digests are asked for, as long as the
-//     recipe exists: the tag may move and the recipe change meanwhile. Records go with the key that encrypted
-//     them, and are made anew when the tag is asked for next (ledger.advertise,
-//     ledger.imageOf).
+//     served, for a week after its last confirmation. The answer has a Warning
+//     header. Each failed attempt is logged; attempts are 10 to 60 seconds apart. A
+//     tag that was not confirmed within a week under the recipe in force is then
+//     429, 502 or 504, with the upstream's Retry-After. A server repeats that error
+//     until its next attempt, even if another server has meanwhile recorded the tag
+//     (tagTable.lookUp, failures).
+//     A refusal ends the tag, whatever recipe a server has in force: a 401, 403 or
+//     404 of the upstream, this server's policy, or an image that cannot be served.
+//     The server that was refused records that and repeats the refusal for 5 seconds
+//     without asking. Other servers find the record at their next look-up, so they
+//     serve the tag from memory for at most 30 seconds more, or 60 if the upstream
+//     has failed for them (isFinal, tagTable.forget).
+//  7. Before a tag's image is advertised, every digest that it leads to is recorded
+//     beside the store, in one encrypted record of the image, for this recipe,
+//     identity and repository alone. So every server that shares the store serves
+//     the digest, in whatever order digests are asked for, as long as the recipe
+//     exists: the tag may move and the recipe change meanwhile. Records go with the
+//     key that encrypted them, and are made anew when the tag is asked for next.
+//     Entries of an untouched index that were not read are not part of the image:
+//     step 8 serves them (ledger.advertise, ledger.imageOf).
 //  8. A manifest by any other digest is the upstream's, with its very bytes and
 //     nothing added, whether it is an image or not, because clients that pin a
 //     digest verify it. It is fetched once and recorded like our own. The manifests
-//     of an index are asked for one by one. GETs of these are counted and marked in
-//     the log (passThrough).
+//     of an index are not read with it: each is requested, and recorded, as an image
+//     of its own (passThrough.imageByDigest). GETs of an image to which nothing was
+//     added are counted and marked in the log (Server.serveNamed).
 //  9. A blob must be recorded, else 404 BLOB_UNKNOWN without an upstream request. A
 //     digest without a record costs one look at the directory of the repository's
 //     records, and at one file (imageIndex.find).
-//  10. referrers/<digest> is as under a token. The digests that it lists are
-//     recorded first (Server.serveNamedReferrers).
-//  11. Known tags and digests of a repository under a recipe are one pull a minute.
-//     A tag or digest that needs an upstream request counts by itself. Blobs and
-//     referrers do not count (Server.namedManifest).
+//  10. referrers/<digest> is as under a token. An image that only an older version
+//     recorded is recorded first (Server.serveNamedReferrers).
+//  11. All requests for tags in this server's memory and for recorded digests of a
+//     repository under a recipe are one pull a minute. Any other tag or digest
+//     counts by itself, because it may need an upstream request. Blobs and referrers
+//     do not count (Server.namedManifest).
 //
 // The provenance of what we made is an in-toto statement with a SLSA v1 predicate,
 // in an OCI manifest whose subject is the manifest it describes. It is a function of
 // the grant, which has the builder of that time, and of the subject. So its bytes
 // never change; they are computed on request and stored nowhere. It names the base
-// image by digest, the recipe's layers, the variables that were set without their
-// values, and whether entrypoint, command and working directory were replaced,
+// image by digest, the recipe's layers, the names, not the values, of the variables
+// that were set, and whether entrypoint, command and working directory were replaced,
 // without the words, which may be secrets. Grants of versions that did not keep the
 // builder have none.
 //
 // Tokens stand for images that were computed when they were minted, so the upstream
-// is never asked about their tags, and a warm pull costs one upstream GET per
-// untouched layer and no other request.
+// is never asked about their tags. Without a cache a warm pull costs one upstream GET
+// per untouched layer and no other request; with one, a HEAD for each layer that the
+// repository has not read for five minutes.
 //
-// One case reads manifests later: an image to which nothing was added keeps its
-// index as the upstream has it, with entries that were not read. Those manifests are
-// fetched by digest when a client asks for them, each as a pull of its own (late). A
-// manifest for another platform than the grant's is 403 DENIED, and so are its blobs
-// 404, because the policy of a caller may limit platforms.
+// One case reads manifests of a token's image later: an image to which nothing was
+// added keeps its index as the upstream has it, with entries that were not read.
+// Those manifests are fetched by digest when a client asks for them, each as a pull of
+// its own (late). A manifest for another platform than the grant's is 403 DENIED, and
+// its blobs are 404, because the policy of a caller may limit platforms.
 //
 // Images are kept in memory within bounds in bytes. A larger one is loaded for each
 // request, which its budget pays.
@@ -118,14 +136,14 @@
 // The package must never serve a digest that is not reachable from the token's
 // image or was not advertised under the recipe's name, advertise a digest that
 // another server cannot serve, hide a refusal of the upstream behind an older
-// answer, report anything but an upstream 404 as 404, or end a cut response as if
-// it were whole.
+// answer for longer than step 6 says, report an upstream failure other than 404 as
+// 404, or end a cut response as if it were whole.
 //
 // Files, in the order in which a request meets them: server.go (Server, its Options,
 // what comes first), route.go (paths), tokenimage.go (the images of tokens), image.go
-// (image), permit.go (what the policy says of an image), kept.go (what is kept of descriptors), late.go (late), platform.go (the
-// platforms of a grant), manifest.go (manifests and tags), blob.go (the order of
-// blob sources), stored.go (blobs of the store), attested.go (provenance of an
+// (image), permit.go (what the policy says of an image), kept.go (what is kept of
+// descriptors), late.go (late), platform.go (the platforms of a grant), manifest.go
+// (manifests and tags), blob.go (the order of blob sources), stored.go (blobs of the store), attested.go (provenance of an
 // image), cached.go (blobs of the cache), streamed.go (blobs of the upstream),
 // range.go (Range), copybody.go (copyBody), referrers.go (lists of provenance),
 // provenance.go (its documents). With the name of a recipe: named.go (serveNamed,

@@ -10,22 +10,20 @@ import (
 	"github.com/waveproxy/waveproxy/front"
 )
 
-// Recipe is a recipe with a name. The type is in assemble, so that the package
-// that makes named recipes need not know this one.
-type Recipe = assemble.NamedRecipe
-
 // Recipes are the named recipes of the configuration in force. They are looked at
 // with every request, so that a reload needs no new Server.
 type Recipes interface {
-	// Any reports whether there is a recipe. Without one, no name is the name of a
-	// recipe, and what stands in a token's place is read as a token.
-	Any() bool
-	Recipe(name string) (Recipe, bool)
+	// Enabled reports whether there is, or was, a recipe. Before that no name is the
+	// name of a recipe, and any text in a token's place is read as a token.
+	Enabled() bool
+	// Recipe returns the recipe with a name. ok is false if there is none.
+	Recipe(name string) (recipe assemble.NamedRecipe, ok bool)
 }
 
-// Grants keeps what was advertised under a recipe's name, where every server
-// that shares the store finds it. auth.Grants is one. A grant that is not there
-// is fs.ErrNotExist; the time is when it was stored. An index is kept beside a grant.
+// Grants keeps the images that were advertised under a recipe's name, where every
+// server that shares the store finds them. auth.Grants is one. A grant that is not
+// there is fs.ErrNotExist; the time is when it was stored. An index is kept beside a
+// grant.
 type Grants interface {
 	Put(ctx context.Context, name string, g auth.Grant) error
 	PutIndexed(ctx context.Context, name string, g auth.Grant, index []byte) error

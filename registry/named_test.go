@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/front"
@@ -197,7 +198,7 @@ func TestNamedReload(t *testing.T) {
 		t.Error("the tag still has the image of the previous recipe")
 	}
 	pull(t, "tools/library/app", old.String(), s, net.start())
-	net.setRecipe("tools", Recipe{Recipe: recipe.Recipe, Images: patterns(t, "quay.io/*"), Identity: recipe.Identity})
+	net.setRecipe("tools", assemble.NamedRecipe{Recipe: recipe.Recipe, Images: patterns(t, "quay.io/*"), Identity: recipe.Identity})
 	for _, path := range []string{toolsApp + "1", toolsApp + old.String(), "tools/library/app/blobs/" + net.layer.Digest.String(), "tools/library/app/referrers/" + old.String()} {
 		if a := s.do("GET", path); a.status != 403 || !strings.Contains(string(a.body), "recipes.tools.images") {
 			t.Errorf("%s: status %d, %s", path, a.status, a.body)

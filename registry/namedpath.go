@@ -9,6 +9,7 @@ import (
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/front"
 )
@@ -16,7 +17,7 @@ import (
 // namedRequest is a repository under the name of a recipe.
 type namedRequest struct {
 	name   string // of the recipe
-	recipe Recipe
+	recipe assemble.NamedRecipe
 	ref    reference.Named // the repository
 	// group is the record prefix of this repository under this recipe. It includes
 	// the identity, so that one identity's access never answers for another.
@@ -62,8 +63,7 @@ type paths struct {
 // parse returns the recipe and the repository that a path names. The path names
 // the repository as image names do: with its registry, or of Docker Hub.
 //
-// ns is containerd's name for the registry in whose place it asks this server.
-// With ns the path is the repository alone and is taken literally, even if it
+// ns is the registry that containerd mirrors through this server. With ns the path is the repository alone and is taken literally, even if it
 // begins like the name of a registry, because mirrors have such repositories.
 // Either registry may be an alias.
 //
@@ -110,6 +110,6 @@ func (p paths) registry(name string) string {
 // maxRecipeName is the length that the configuration allows.
 const maxRecipeName = 32
 
-// isRecipe tells names of recipes from tokens, which are longer. A length in
-// between is a token that was cut, which no message should show.
+// isRecipe tells names of recipes from tokens. Any longer component is a token,
+// maybe a truncated one. It is a secret, so no message shows it.
 func isRecipe(component string) bool { return len(component) <= maxRecipeName }

@@ -31,14 +31,14 @@ type network struct {
 
 	mu      sync.Mutex
 	now     time.Time
-	recipes map[string]Recipe
+	recipes map[string]assemble.NamedRecipe
 }
 
 // newNetwork runs the test beside others, because all of them wait for the disk.
 func newNetwork(t *testing.T) *network {
 	t.Helper()
 	t.Parallel()
-	net := &network{t: t, Registry: upstreamtest.New(t), now: time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC), recipes: map[string]Recipe{}, dir: t.TempDir()}
+	net := &network{t: t, Registry: upstreamtest.New(t), now: time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC), recipes: map[string]assemble.NamedRecipe{}, dir: t.TempDir()}
 	client, err := upstream.New(upstream.Options{Registries: map[string]upstream.Registry{
 		"docker.io": {URL: net.URL}, "quay.io": {URL: net.URL}, "registry.local:5000": {URL: net.URL},
 	}, Wait: new(upstreamtest.Pauses).Wait})
@@ -67,24 +67,24 @@ func newNetwork(t *testing.T) *network {
 	if err != nil {
 		t.Fatal(err)
 	}
-	net.setRecipe("tools", Recipe{Recipe: augment.Recipe{Layers: []augment.Layer{net.layer}, Env: []string{"SECRET=xyzzy"}}, Identity: "recipe:tools"})
+	net.setRecipe("tools", assemble.NamedRecipe{Recipe: augment.Recipe{Layers: []augment.Layer{net.layer}, Env: []string{"SECRET=xyzzy"}}, Identity: "recipe:tools"})
 	return net
 }
 
-func (net *network) Any() bool {
+func (net *network) Enabled() bool {
 	net.mu.Lock()
 	defer net.mu.Unlock()
 	return len(net.recipes) > 0
 }
 
-func (net *network) Recipe(name string) (Recipe, bool) {
+func (net *network) Recipe(name string) (assemble.NamedRecipe, bool) {
 	net.mu.Lock()
 	defer net.mu.Unlock()
 	r, ok := net.recipes[name]
 	return r, ok
 }
 
-func (net *network) setRecipe(name string, r Recipe) {
+func (net *network) setRecipe(name string, r assemble.NamedRecipe) {
 	net.mu.Lock()
 	defer net.mu.Unlock()
 	net.recipes[name] = r

@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/upstream/upstreamtest"
 )
@@ -211,10 +212,10 @@ func TestNamedGroups(t *testing.T) {
 	s := net.start()
 	net.PushIndex(t, "library/app", "1", "one", "amd64")
 	recipe, _ := net.Recipe("tools")
-	net.setRecipe("others", Recipe{Recipe: recipe.Recipe, Identity: "recipe:others"})
+	net.setRecipe("others", assemble.NamedRecipe{Recipe: recipe.Recipe, Identity: "recipe:others"})
 	digests := pull(t, "tools/library/app", "1", s)
 	login := func(identity string) {
-		net.setRecipe("tools", Recipe{Recipe: recipe.Recipe, Identity: identity})
+		net.setRecipe("tools", assemble.NamedRecipe{Recipe: recipe.Recipe, Identity: identity})
 	}
 	refused := func(repository string) {
 		t.Helper()
@@ -241,7 +242,7 @@ func TestNamedGroups(t *testing.T) {
 // counts it as untouched nor has provenance for it.
 func TestNamedZero(t *testing.T) {
 	net := newNetwork(t)
-	net.setRecipe("plain", Recipe{Recipe: augment.Recipe{}, Identity: "recipe:plain"})
+	net.setRecipe("plain", assemble.NamedRecipe{Recipe: augment.Recipe{}, Identity: "recipe:plain"})
 	s := net.start()
 	img := net.PushIndex(t, "library/app", "1", "one", "amd64")
 	if a := s.get("plain/library/app/manifests/1"); !bytes.Equal(a.body, img.Index.Data) {

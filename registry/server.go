@@ -110,7 +110,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if !ok {
 		front.WriteError(w, r, front.Refuse(http.StatusNotFound, front.NameUnknown,
-			"no such repository: image names on this server start with wt/<token>/, and the API or \"waveproxy augment\" hands them out"))
+			"no such repository: image names on this server start with wt/<token>/, which the API or \"waveproxy augment\" hands out, or with wt/<recipe>/"))
 		return
 	}
 	if err := s.serve(w, r, rt, user); err != nil {
@@ -123,7 +123,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt route, user st
 	switch {
 	case rt.kind == kindPing:
 		return serveJSON(w, r, "application/json", struct{}{})
-	case s.named != nil && isRecipe(string(rt.token)) && s.options.Recipes.Any():
+	case s.named != nil && isRecipe(string(rt.token)) && s.options.Recipes.Enabled():
 		return s.serveNamed(w, r, rt, user)
 	}
 	return s.serveToken(w, r, rt, user)
