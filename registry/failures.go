@@ -29,7 +29,7 @@ const (
 // requests. It is safe for concurrent use.
 type failures struct {
 	now    func() time.Time
-	recent *sizedlru.Cache[string, failure] // by namedRequest.key
+	recent *sizedlru.Cache[string, failure] // by namedRepository.memoryKey
 }
 
 type failure struct {

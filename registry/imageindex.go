@@ -69,7 +69,7 @@ func newImageIndex(grants Grants, records Records) *imageIndex {
 // find returns the roots of the images that may have the digest, the image whose
 // root it is first. It reads only records that it does not know, and nothing but the
 // directory's modification time if no record was written since.
-func (x *imageIndex) find(ctx context.Context, q namedRequest, d digest.Digest) ([]digest.Digest, error) {
+func (x *imageIndex) find(ctx context.Context, q namedRepository, d digest.Digest) ([]digest.Digest, error) {
 	old, known := x.listings.Get(q.group)
 	if known {
 		if roots, err := x.match(ctx, q, old.names, d); err != nil || len(roots) > 0 {
@@ -85,7 +85,7 @@ func (x *imageIndex) find(ctx context.Context, q namedRequest, d digest.Digest) 
 
 // list reads the directory, unless it is certain that nothing was written since old,
 // which may be nil, was read.
-func (x *imageIndex) list(ctx context.Context, q namedRequest, old *listing) (now *listing, changed bool, err error) {
+func (x *imageIndex) list(ctx context.Context, q namedRepository, old *listing) (now *listing, changed bool, err error) {
 	var since time.Time
 	if old != nil && old.read.Sub(old.seen) >= x.settled {
 		since = old.modified
@@ -114,7 +114,7 @@ func (x *imageIndex) list(ctx context.Context, q namedRequest, old *listing) (no
 }
 
 // match returns the roots of the records whose index has the digest.
-func (x *imageIndex) match(ctx context.Context, q namedRequest, names []string, d digest.Digest) (roots []digest.Digest, err error) {
+func (x *imageIndex) match(ctx context.Context, q namedRepository, names []string, d digest.Digest) (roots []digest.Digest, err error) {
 	want, ok := prefixOf(d)
 	if !ok {
 		return nil, nil
@@ -138,7 +138,7 @@ func (x *imageIndex) match(ctx context.Context, q namedRequest, names []string, 
 }
 
 // read returns the index in a record.
-func (x *imageIndex) read(ctx context.Context, q namedRequest, name string) (imageDigests, error) {
+func (x *imageIndex) read(ctx context.Context, q namedRepository, name string) (imageDigests, error) {
 	key := indexKey{q.group, name}
 	if digests, ok := x.indexes.Get(key); ok {
 		return digests, nil

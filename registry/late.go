@@ -17,7 +17,8 @@ import (
 	"github.com/waveproxy/waveproxy/front"
 )
 
-// late is the part of an image that was not read when the image was made. An
+// late is the part of a token's image that was not read when the image was made.
+// Under a recipe such a manifest is an image of its own instead (passThrough). An
 // index to which nothing was added stays as the upstream has it, with entries that
 // are no images. If no platform was asked for, a client may ask for any of its
 // manifests, which is read then. late is safe for concurrent use once the image is

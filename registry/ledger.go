@@ -38,7 +38,7 @@ type ledger struct {
 	// Copies of what the records say.
 	images *sizedlru.Cache[ownedDigest, *image]        // by root
 	roots  *sizedlru.Cache[ownedDigest, digest.Digest] // of the images that digests belong to
-	loads  singleflight.Group                          // by namedRequest.key
+	loads  singleflight.Group                          // by namedRepository.memoryKey
 }
 
 // ownedDigest is a digest as one repository under one recipe knows it.
@@ -55,8 +55,8 @@ const (
 	rootsCost  = 16 << 20
 	rootCost   = 240 // beside its strings
 
-	// maxPointers bounds the way from a digest to its image. Servers that wrote at
-	// the same time left ways of more than one pointer.
+	// maxPointers bounds the records read from a digest to its root. Older versions
+	// that wrote at the same time chained pointers.
 	maxPointers = 8
 	// maxAdvertised bounds the digests that the record of one image of a stranger
 	// has. No real one needs a third of it.
@@ -72,9 +72,9 @@ func newLedger(grants Grants, records Records, store blobstore.Store) *ledger {
 }
 
 // imageOf returns the image to which an advertised digest belongs, whichever
-// server advertised it. The image is nil for any other digest. Errors are those
-// of the records and the store.
-func (l *ledger) imageOf(ctx context.Context, q namedRequest, d digest.Digest) (*image, error) {
+// server advertised it. The image is nil for any other digest. Errors come from the
+// records and the store.
+func (l *ledger) imageOf(ctx context.Context, q namedRepository, d digest.Digest) (*image, error) {
 	if root, ok := l.roots.Get(ownedDigest{q.group, d}); ok {
 		if img, ok := l.images.Get(ownedDigest{q.group, root}); ok {
 			return img, nil
@@ -86,25 +86,25 @@ func (l *ledger) imageOf(ctx context.Context, q namedRequest, d digest.Digest) (
 // imageRootedAt returns the image whose root is the digest, or nil. Other images
 // may have the digest inside: the index to which the manifest of another tag
 // belongs.
-func (l *ledger) imageRootedAt(ctx context.Context, q namedRequest, root digest.Digest) (*image, error) {
+func (l *ledger) imageRootedAt(ctx context.Context, q namedRepository, root digest.Digest) (*image, error) {
 	if img, ok := l.images.Get(ownedDigest{q.group, root}); ok {
 		return img, nil
 	}
-	return flight.Do(ctx, &l.loads, "root "+q.key(root.String()), loadTimeout, func(ctx context.Context) (*image, error) {
+	return flight.Do(ctx, &l.loads, "root "+q.memoryKey(root.String()), loadTimeout, func(ctx context.Context) (*image, error) {
 		return l.rootedAt(ctx, q, root)
 	})
 }
 
 // load is fromRecords, once for all concurrent callers.
-func (l *ledger) load(ctx context.Context, q namedRequest, d digest.Digest) (*image, error) {
-	return flight.Do(ctx, &l.loads, q.key(d.String()), loadTimeout, func(ctx context.Context) (*image, error) {
+func (l *ledger) load(ctx context.Context, q namedRepository, d digest.Digest) (*image, error) {
+	return flight.Do(ctx, &l.loads, q.memoryKey(d.String()), loadTimeout, func(ctx context.Context) (*image, error) {
 		return l.fromRecords(ctx, q, d)
 	})
 }
 
 // fromRecords finds the image of a digest in the records. An image that cannot be
 // loaded is an error only if no other one has the digest.
-func (l *ledger) fromRecords(ctx context.Context, q namedRequest, d digest.Digest) (*image, error) {
+func (l *ledger) fromRecords(ctx context.Context, q namedRepository, d digest.Digest) (*image, error) {
 	roots, failed := l.index.find(ctx, q, d)
 	for _, root := range roots {
 		img, err := l.rootedAt(ctx, q, root)
@@ -125,7 +125,7 @@ func (l *ledger) fromRecords(ctx context.Context, q namedRequest, d digest.Diges
 }
 
 // rootedAt is imageRootedAt, from the records.
-func (l *ledger) rootedAt(ctx context.Context, q namedRequest, root digest.Digest) (*image, error) {
+func (l *ledger) rootedAt(ctx context.Context, q namedRepository, root digest.Digest) (*image, error) {
 	if img, ok := l.images.Get(ownedDigest{q.group, root}); ok {
 		return img, nil
 	}
@@ -142,8 +142,8 @@ func (l *ledger) rootedAt(ctx context.Context, q namedRequest, root digest.Diges
 
 // recordedGrant returns the grant of the image with a root, from its record or from an
 // older version's, or nil.
-func recordedGrant(ctx context.Context, grants Grants, q namedRequest, root digest.Digest) (*auth.Grant, error) {
-	for _, name := range []string{q.imageRecord(root), q.record(root)} {
+func recordedGrant(ctx context.Context, grants Grants, q namedRepository, root digest.Digest) (*auth.Grant, error) {
+	for _, name := range []string{q.imageRecord(root), q.olderRecord(root)} {
 		grant, _, err := grants.Get(ctx, name)
 		if err == nil && grant.Root.Digest == root {
 			return grant, nil
@@ -156,10 +156,10 @@ func recordedGrant(ctx context.Context, grants Grants, q namedRequest, root dige
 }
 
 // fromPointers follows the pointers of older versions from a digest to its image.
-func (l *ledger) fromPointers(ctx context.Context, q namedRequest, d digest.Digest) (*image, error) {
+func (l *ledger) fromPointers(ctx context.Context, q namedRepository, d digest.Digest) (*image, error) {
 	root := d
 	for range maxPointers {
-		grant, _, err := l.grants.Get(ctx, q.record(root))
+		grant, _, err := l.grants.Get(ctx, q.olderRecord(root))
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, nil
 		}
@@ -180,7 +180,7 @@ func (l *ledger) fromPointers(ctx context.Context, q namedRequest, d digest.Dige
 }
 
 // cacheImage keeps the image in memory, unless it is too large.
-func (l *ledger) cacheImage(q namedRequest, img *image) {
+func (l *ledger) cacheImage(q namedRepository, img *image) {
 	root := img.grant.Root.Digest
 	key := ownedDigest{q.group, root}
 	img.late.grew = func() { l.images.Reweigh(key, img.totalCost()) }
@@ -192,15 +192,16 @@ func (l *ledger) cacheImage(q namedRequest, img *image) {
 
 // addRoot remembers to which image a digest belongs. Nearly all digests are in an
 // image that is in memory, too, with this root.
-func (l *ledger) addRoot(q namedRequest, d, root digest.Digest) {
+func (l *ledger) addRoot(q namedRepository, d, root digest.Digest) {
 	l.roots.Add(ownedDigest{q.group, d}, root, rootCost+textCost(q.group)+textCost(string(d))+textCost(string(root)))
 }
 
 // advertise records the image, so that this server and all others that share the
-// store serve its digests, and returns it. A client must not learn a digest before.
+// store serve its digests, and returns it. A client must not learn a digest before
+// its record exists.
 // An image that is recorded already, maybe for another tag or by an older version,
 // keeps its grant. Errors are those of the records and the store, or a refusal.
-func (l *ledger) advertise(ctx context.Context, q namedRequest, grant auth.Grant) (*image, error) {
+func (l *ledger) advertise(ctx context.Context, q namedRepository, grant auth.Grant) (*image, error) {
 	img, err := loadImage(ctx, l.store, &grant)
 	if err != nil {
 		return nil, err
@@ -217,7 +218,7 @@ func (l *ledger) advertise(ctx context.Context, q namedRequest, grant auth.Grant
 
 // checkDigests refuses an image whose record would be too large, or would have bad
 // digests.
-func checkDigests(q namedRequest, digests []digest.Digest) error {
+func checkDigests(q namedRepository, digests []digest.Digest) error {
 	if len(digests) > maxAdvertised {
 		return front.Refuse(http.StatusBadRequest, front.Unsupported, "%s has %d manifests, configs and layers; under a recipe this server takes %d", q.ref, len(digests), maxAdvertised)
 	}
@@ -232,7 +233,7 @@ func checkDigests(q namedRequest, digests []digest.Digest) error {
 // record writes the image's record unless there is one, and returns the image of the
 // record that is there then. Its grant may be another server's, or an older
 // version's.
-func (l *ledger) record(ctx context.Context, q namedRequest, img *image) (*image, error) {
+func (l *ledger) record(ctx context.Context, q namedRepository, img *image) (*image, error) {
 	root := img.grant.Root.Digest
 	name := q.imageRecord(root)
 	for range 2 {

@@ -71,7 +71,7 @@ func TestNamedOldRecords(t *testing.T) {
 			q, img := net.withOldRecords(t, digests[0])
 			if !lost {
 				for _, d := range digests[1:] {
-					if err := net.records.Put(t.Context(), q.record(d), auth.Grant{Image: img.grant.Image, Root: ocispec.Descriptor{Digest: digests[0]}}); err != nil {
+					if err := net.records.Put(t.Context(), q.olderRecord(d), auth.Grant{Image: img.grant.Image, Root: ocispec.Descriptor{Digest: digests[0]}}); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -97,7 +97,7 @@ func TestNamedOldRecords(t *testing.T) {
 
 // withOldRecords replaces the record of an image by what older versions wrote of its
 // root.
-func (net *network) withOldRecords(t *testing.T, root digest.Digest) (namedRequest, *image) {
+func (net *network) withOldRecords(t *testing.T, root digest.Digest) (namedRepository, *image) {
 	t.Helper()
 	s := net.start()
 	q, err := s.server.named.paths.parse(route{token: "tools", name: "library/app"}, "")
@@ -108,7 +108,7 @@ func (net *network) withOldRecords(t *testing.T, root digest.Digest) (namedReque
 	if err != nil || img == nil {
 		t.Fatal(img, err)
 	}
-	if err := net.records.Put(t.Context(), q.record(root), *img.grant); err != nil {
+	if err := net.records.Put(t.Context(), q.olderRecord(root), *img.grant); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Remove(filepath.Join(net.dir, "records", filepath.FromSlash(q.imageRecord(root))+".record")); err != nil {
@@ -136,7 +136,7 @@ func TestNamedRecords(t *testing.T) {
 	s := net.start()
 	point := func(from, to digest.Digest) {
 		t.Helper()
-		if err := net.records.Put(t.Context(), q.record(from), auth.Grant{Root: ocispec.Descriptor{Digest: to}}); err != nil {
+		if err := net.records.Put(t.Context(), q.olderRecord(from), auth.Grant{Root: ocispec.Descriptor{Digest: to}}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -118,7 +118,7 @@ func (s *Server) serveNamed(w http.ResponseWriter, r *http.Request, rt route, us
 // route into one by digest. Tags in memory and recorded digests of a repository
 // share one pull. Any other tag or digest may need an upstream request and is
 // charged by itself, so that unknown names cannot flood the upstream.
-func (s *Server) namedManifest(ctx context.Context, w http.ResponseWriter, q namedRequest, rt *route, user string) (*image, error) {
+func (s *Server) namedManifest(ctx context.Context, w http.ResponseWriter, q namedRepository, rt *route, user string) (*image, error) {
 	if rt.tag == "" {
 		img, err := s.named.ledger.imageOf(ctx, q, rt.digest)
 		if err != nil {
@@ -127,14 +127,14 @@ func (s *Server) namedManifest(ctx context.Context, w http.ResponseWriter, q nam
 		if img != nil {
 			return img, s.countPull(ctx, user, q.group)
 		}
-		if err := s.countPull(ctx, user, q.key(rt.digest.String())); err != nil {
+		if err := s.countPull(ctx, user, q.memoryKey(rt.digest.String())); err != nil {
 			return nil, err
 		}
 		return s.named.passThrough.imageByDigest(ctx, q, rt.digest)
 	}
 	event := q.group
 	if !s.named.tags.inMemory(q, rt.tag) {
-		event = q.key(rt.tag)
+		event = q.memoryKey(rt.tag)
 	}
 	if err := s.countPull(ctx, user, event); err != nil {
 		return nil, err

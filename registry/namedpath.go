@@ -14,8 +14,8 @@ import (
 	"github.com/waveproxy/waveproxy/front"
 )
 
-// namedRequest is a repository under the name of a recipe.
-type namedRequest struct {
+// namedRepository is a repository under the name of a recipe.
+type namedRepository struct {
 	name   string // of the recipe
 	recipe assemble.NamedRecipe
 	ref    reference.Named // the repository
@@ -24,29 +24,29 @@ type namedRequest struct {
 	group string
 }
 
-func (q namedRequest) target() auth.Target {
+func (q namedRepository) target() auth.Target {
 	return auth.Target{Identity: q.recipe.Identity, Registry: reference.Domain(q.ref), Repository: reference.Path(q.ref)}
 }
 
-// key names a tag or digest in memory. A tag has no colon, so it is never taken
+// memoryKey names a tag or digest in memory. A tag has no colon, so it is never taken
 // for a digest.
-func (q namedRequest) key(ref string) string { return q.group + " " + ref }
+func (q namedRepository) memoryKey(ref string) string { return q.group + " " + ref }
 
 // imagesDir has the records of images.
-func (q namedRequest) imagesDir() string { return q.group + "/images" }
+func (q namedRepository) imagesDir() string { return q.group + "/images" }
 
 // imageRecord names the record of the image with a root.
-func (q namedRequest) imageRecord(root digest.Digest) string {
+func (q namedRepository) imageRecord(root digest.Digest) string {
 	return q.imagesDir() + "/" + root.Algorithm().String() + "-" + root.Encoded()
 }
 
-// record names the record of a digest that older versions wrote.
-func (q namedRequest) record(d digest.Digest) string {
+// olderRecord names the record of a digest that older versions wrote.
+func (q namedRepository) olderRecord(d digest.Digest) string {
 	return q.group + "/" + d.Algorithm().String() + "-" + d.Encoded()
 }
 
 // tagRecord names the record of a tag.
-func (q namedRequest) tagRecord(tag string) string { return q.group + "/tags/" + hashed(tag) }
+func (q namedRepository) tagRecord(tag string) string { return q.group + "/tags/" + hashed(tag) }
 
 // hashed makes any text a component of a record's name.
 func hashed(text string) string {
@@ -69,8 +69,8 @@ type paths struct {
 //
 // The result is only a name to look up; the upstream's policy and dialer judge it
 // like any other. Errors are refusals for the client.
-func (p paths) parse(rt route, ns string) (namedRequest, error) {
-	q := namedRequest{name: string(rt.token)}
+func (p paths) parse(rt route, ns string) (namedRepository, error) {
+	q := namedRepository{name: string(rt.token)}
 	var known bool
 	if q.recipe, known = p.recipes.Recipe(q.name); !known {
 		return q, front.Refuse(http.StatusNotFound, front.NameUnknown, "no such recipe: %q is not in this server's configuration (recipes)", q.name)

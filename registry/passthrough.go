@@ -25,14 +25,14 @@ type passThrough struct {
 	resolver Resolver
 	store    blobstore.Store
 	failures *failures
-	fetches  singleflight.Group // by namedRequest.key
+	fetches  singleflight.Group // by namedRepository.memoryKey
 }
 
 // imageByDigest returns the upstream's manifest or index with a digest that was not
 // advertised, as an image to which nothing was added. Its blobs are the
 // upstream's. The manifests of an index are asked for one by one, like this one.
-func (p *passThrough) imageByDigest(ctx context.Context, q namedRequest, d digest.Digest) (*image, error) {
-	key := q.key(d.String())
+func (p *passThrough) imageByDigest(ctx context.Context, q namedRepository, d digest.Digest) (*image, error) {
+	key := q.memoryKey(d.String())
 	if err := p.failures.recentFailure(key, augment.Recipe{}); err != nil {
 		return nil, err
 	}
@@ -53,7 +53,7 @@ func (p *passThrough) imageByDigest(ctx context.Context, q namedRequest, d diges
 }
 
 // fetchPinned reads the upstream's document, stores it and advertises it.
-func (p *passThrough) fetchPinned(ctx context.Context, q namedRequest, d digest.Digest) (*image, error) {
+func (p *passThrough) fetchPinned(ctx context.Context, q namedRepository, d digest.Digest) (*image, error) {
 	if a := d.Algorithm(); a != digest.SHA256 && a != digest.SHA512 {
 		return nil, front.Refuse(http.StatusNotFound, front.DigestInvalid, "digests are sha256 or sha512 here, not %s", a)
 	}

@@ -34,7 +34,7 @@ func serveReferrers(w http.ResponseWriter, r *http.Request, img *image, subject 
 
 // serveNamedReferrers records the image before it lists the digests of its
 // provenance, so that every server that shares the store serves them.
-func (s *Server) serveNamedReferrers(w http.ResponseWriter, r *http.Request, img *image, q namedRequest, subject digest.Digest) error {
+func (s *Server) serveNamedReferrers(w http.ResponseWriter, r *http.Request, img *image, q namedRepository, subject digest.Digest) error {
 	if img != nil && img.hasProvenance() {
 		var err error
 		if img, err = s.named.ledger.record(r.Context(), q, img); err != nil {

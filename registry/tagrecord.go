@@ -17,8 +17,8 @@ import (
 // lastKnown returns the last known state of the tag with the recipe in force: from
 // memory or, if that is later, from the record, which another server may have
 // written. It is nil if there is none.
-func (t *tagTable) lastKnown(ctx context.Context, q namedRequest, tag string) *namedTag {
-	inMemory, ok := t.tags.Get(q.key(tag))
+func (t *tagTable) lastKnown(ctx context.Context, q namedRepository, tag string) *namedTag {
+	inMemory, ok := t.tags.Get(q.memoryKey(tag))
 	if !ok || !inMemory.recipe.Equal(q.recipe.Recipe) {
 		inMemory = nil
 	}
@@ -44,7 +44,7 @@ func (t *tagTable) lastKnown(ctx context.Context, q namedRequest, tag string) *n
 
 // remember records the tag for other servers and for a restart. Losing the record
 // costs one upstream request.
-func (t *tagTable) remember(ctx context.Context, q namedRequest, tag string, state *namedTag) {
+func (t *tagTable) remember(ctx context.Context, q namedRepository, tag string, state *namedTag) {
 	if err := t.record(ctx, q, tag, state); err != nil {
 		t.log.WarnContext(ctx, "cannot record tag, other servers will ask the upstream", "image", q.ref.Name()+":"+tag, "recipe", q.name, "error", err)
 	}
@@ -54,7 +54,7 @@ func (t *tagTable) remember(ctx context.Context, q namedRequest, tag string, sta
 // does not matter with which recipe that record was made. Losing the refusal lets
 // other servers, and this one after a restart, serve the tag from the older record
 // if the upstream fails then.
-func (t *tagTable) forget(ctx context.Context, q namedRequest, tag string) {
+func (t *tagTable) forget(ctx context.Context, q namedRepository, tag string) {
 	old, _, err := t.ledger.grants.Get(ctx, q.tagRecord(tag))
 	if errors.Is(err, fs.ErrNotExist) || err == nil && old.Root.Digest == "" {
 		return
@@ -70,7 +70,7 @@ func (t *tagTable) forget(ctx context.Context, q namedRequest, tag string) {
 
 // record stores the state of the tag. The zero namedTag means that the upstream
 // refused it.
-func (t *tagTable) record(ctx context.Context, q namedRequest, tag string, state *namedTag) error {
+func (t *tagTable) record(ctx context.Context, q namedRepository, tag string, state *namedTag) error {
 	record := auth.Grant{Image: q.ref.Name(), Tag: tag, Base: state.base, Recipe: state.recipe, Identity: q.recipe.Identity}
 	record.Root.Digest = state.root
 	return t.ledger.grants.Put(ctx, q.tagRecord(tag), record)

@@ -31,7 +31,7 @@ const headTimeout = 5 * time.Second
 // ask returns the state of the tag now. It asks the upstream to confirm the old
 // state, and makes and advertises an image if there is none or the tag has moved. Errors
 // are the Resolver's, or a refusal.
-func (s tagSource) ask(ctx context.Context, q namedRequest, tag string, old *namedTag) (*namedTag, error) {
+func (s tagSource) ask(ctx context.Context, q namedRepository, tag string, old *namedTag) (*namedTag, error) {
 	if old != nil {
 		moved, err := s.hasMoved(ctx, q, tag, old.base)
 		if err != nil {
@@ -62,7 +62,7 @@ func (s tagSource) ask(ctx context.Context, q namedRequest, tag string, old *nam
 // hasMoved asks with HEAD, which registries that count pulls do not count. It
 // returns true for a registry that does not know HEAD, because only GET can tell
 // there.
-func (s tagSource) hasMoved(ctx context.Context, q namedRequest, tag string, base digest.Digest) (bool, error) {
+func (s tagSource) hasMoved(ctx context.Context, q namedRepository, tag string, base digest.Digest) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.headTimeout)
 	defer cancel()
 	current, err := s.resolver.Digest(ctx, q.target(), tag)

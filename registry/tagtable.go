@@ -39,8 +39,8 @@ type tagTable struct {
 	log      *slog.Logger
 	now      func() time.Time
 
-	tags    *lru.Cache[string, *namedTag] // by namedRequest.key
-	lookUps singleflight.Group            // by namedRequest.key
+	tags    *lru.Cache[string, *namedTag] // by namedRepository.memoryKey
+	lookUps singleflight.Group            // by namedRepository.memoryKey
 }
 
 // namedTag is the state of a tag when it was last looked up. It is immutable.
@@ -60,13 +60,13 @@ func newTagTable(l *ledger, s tagSource, f *failures, log *slog.Logger, now func
 
 // inMemory reports whether the tag is in memory. It may need confirming, but it is
 // known to exist.
-func (t *tagTable) inMemory(q namedRequest, tag string) bool { return t.tags.Contains(q.key(tag)) }
+func (t *tagTable) inMemory(q namedRepository, tag string) bool { return t.tags.Contains(q.memoryKey(tag)) }
 
 // imageByTag returns the image that the tag names now. stale tells that the
 // upstream could not confirm it. A tag in memory may outlive the record of its
 // image, for example if the key that encrypted the record is withdrawn. Such a tag
 // is looked up again, which makes the image again.
-func (t *tagTable) imageByTag(ctx context.Context, q namedRequest, tag string) (img *image, stale bool, err error) {
+func (t *tagTable) imageByTag(ctx context.Context, q namedRepository, tag string) (img *image, stale bool, err error) {
 	var state *namedTag
 	for range 2 {
 		if state, err = t.current(ctx, q, tag); err != nil {
@@ -74,20 +74,20 @@ func (t *tagTable) imageByTag(ctx context.Context, q namedRequest, tag string) (
 		}
 		img, err = t.ledger.imageRootedAt(ctx, q, state.root)
 		if errors.Is(err, blobstore.ErrNotFound) {
-			t.tags.Remove(q.key(tag)) // the next look-up makes the image again
+			t.tags.Remove(q.memoryKey(tag)) // the next look-up makes the image again
 		}
 		if err != nil || img != nil {
 			return img, !state.retry.IsZero(), err
 		}
-		t.tags.Remove(q.key(tag))
+		t.tags.Remove(q.memoryKey(tag))
 	}
 	return nil, false, fmt.Errorf("serve %s:%s under the recipe %s: the record of its image %s is gone", q.ref, tag, q.name, state.root)
 }
 
 // current returns the tag from memory, or looks it up once for all concurrent
 // callers.
-func (t *tagTable) current(ctx context.Context, q namedRequest, tag string) (*namedTag, error) {
-	key := q.key(tag)
+func (t *tagTable) current(ctx context.Context, q namedRepository, tag string) (*namedTag, error) {
+	key := q.memoryKey(tag)
 	for {
 		if state, ok := t.tags.Get(key); ok && t.isCurrent(state, q) {
 			return state, nil
@@ -106,7 +106,7 @@ func (t *tagTable) current(ctx context.Context, q namedRequest, tag string) (*na
 // isCurrent reports whether the tag can be served without an upstream request:
 // the upstream has confirmed it, or has just failed to. A time in the future is
 // another server's clock and tells nothing.
-func (t *tagTable) isCurrent(state *namedTag, q namedRequest) bool {
+func (t *tagTable) isCurrent(state *namedTag, q namedRepository) bool {
 	now := t.now()
 	age := now.Sub(state.checked)
 	return state.recipe.Equal(q.recipe.Recipe) && (age >= 0 && age < tagTTL || now.Before(state.retry))
@@ -115,8 +115,8 @@ func (t *tagTable) isCurrent(state *namedTag, q namedRequest) bool {
 // lookUp asks the upstream whether the tag has moved, and augments the new image
 // if so. If the upstream fails, it returns the last known tag. If the upstream
 // refuses, it forgets the tag.
-func (t *tagTable) lookUp(ctx context.Context, q namedRequest, tag string) (*namedTag, error) {
-	key := q.key(tag)
+func (t *tagTable) lookUp(ctx context.Context, q namedRepository, tag string) (*namedTag, error) {
+	key := q.memoryKey(tag)
 	old := t.lastKnown(ctx, q, tag)
 	if old != nil && t.isCurrent(old, q) {
 		t.tags.Add(key, old)
