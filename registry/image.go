@@ -228,8 +228,8 @@ func (img *image) digests() []digest.Digest {
 	return all
 }
 
-// advertisedBy returns all digests that a client can learn from the image: digests,
-// and those of its provenance.
+// advertisedBy returns all digests that the image leads to: digests, and the digests
+// of its provenance.
 func advertisedBy(img *image) []digest.Digest {
 	all := img.digests()
 	if img.hasProvenance() {

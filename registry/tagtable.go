@@ -60,7 +60,9 @@ func newTagTable(l *ledger, s tagSource, f *failures, log *slog.Logger, now func
 
 // inMemory reports whether the tag is in memory. It may need confirming, but it is
 // known to exist.
-func (t *tagTable) inMemory(q namedRepository, tag string) bool { return t.tags.Contains(q.memoryKey(tag)) }
+func (t *tagTable) inMemory(q namedRepository, tag string) bool {
+	return t.tags.Contains(q.memoryKey(tag))
+}
 
 // imageByTag returns the image that the tag names now. stale tells that the
 // upstream could not confirm it. A tag in memory may outlive the record of its
