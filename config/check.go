@@ -68,7 +68,7 @@ func (c *Config) checkHTTP(k checker) {
 		k.add("http.host", c.HTTP.Host, "image names cannot begin with this host: it needs a dot or a port, or to be localhost")
 	}
 	if tls := c.HTTP.TLS; (tls.Certificate == "") != (tls.Key == "") {
-		k.add("http.tls", tls.Certificate+tls.Key, "give both certificate and key, or none")
+		k.add("http.tls", Secret(tls.Certificate+tls.Key), "give both certificate and key, or none")
 	}
 	k.readable("http.tls.certificate", c.HTTP.TLS.Certificate)
 	k.readable("http.tls.key", c.HTTP.TLS.Key)
@@ -78,12 +78,12 @@ func (c *Config) checkHTTP(k checker) {
 
 func (t TokenKey) check(key string, k checker) {
 	if (t.File == "") == (t.Key == "") {
-		k.add(key, t.File, "give either file or key")
+		k.add(key, Secret(t.File), "give either file or key")
 		return
 	}
 	_, err := t.parse()
 	if err != nil && t.File != "" {
-		k.add(key+".file", t.File, cause(err))
+		k.add(key+".file", Secret(t.File), cause(err))
 	} else if err != nil {
 		k.add(key+".key", t.Key, err.Error())
 	}
@@ -146,7 +146,10 @@ func (k checker) readable(key, path string) {
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		k.add(key, path, cause(err))
+		if strings.HasSuffix(key, "_file") || key == "http.tls.key" {
+			path = Secret(path).String() // of a secret, which people put there itself
+		}
+		k.add(key, shownPath(path), cause(err))
 		return
 	}
 	f.Close()
@@ -158,9 +161,9 @@ func (k checker) secret(key string, s secretSource) {
 	if _, err := s.readGiven(); err != nil {
 		switch {
 		case s.file != "":
-			k.add(key+"_file", s.file, err.Error())
+			k.add(key+"_file", Secret(s.file), err.Error()) // people put the secret itself there
 		case s.env != "":
-			k.add(key+"_env", s.env, err.Error())
+			k.add(key+"_env", Secret(s.env), err.Error())
 		}
 	}
 }
@@ -186,4 +189,13 @@ func (c *Config) known(key string, names []string, k checker) {
 func reserved(identity string) bool {
 	_, recipe := auth.RecipeOf(identity)
 	return recipe
+}
+
+// shownPath returns a path for a message, or *** if people may have put the content
+// of the file there.
+func shownPath(path string) string {
+	if strings.ContainsAny(path, "{}\"\n:$ =") || len(path) > 256 {
+		return "***"
+	}
+	return path
 }

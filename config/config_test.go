@@ -119,7 +119,7 @@ func TestValidate(t *testing.T) {
 		{"http: {host: wave.example.org}", []string{`c.yml:1: http.host: "wave.example.org": ` + noPath}},
 		{"http: {host: 'https://wave.example.org/v2'}", []string{`c.yml:1: http.host: "https://wave.example.org/v2": ` + noPath}},
 		{"http: {host: 'https://wave'}", []string{`c.yml:1: http.host: "https://wave": image names cannot begin with this host: it needs a dot or a port, or to be localhost`}},
-		{"http: {tls: {key: config.go}}", []string{`c.yml:1: http.tls: "config.go": give both certificate and key, or none`}},
+		{"http: {tls: {key: config.go}}", []string{`c.yml:1: http.tls: "***": give both certificate and key, or none`}},
 		{"http: {tls: {key: config.go, certificate: absent.pem}}", []string{`c.yml:1: http.tls.certificate: "absent.pem": no such file or directory`}},
 		{"storage: {dir: ''}\ntokens: {ttl: 59s}", []string{
 			`c.yml:1: storage.dir: "": want a directory`,
@@ -129,9 +129,9 @@ func TestValidate(t *testing.T) {
 		{"tokens: {ttl: 36}", []string{`c.yml:1: tokens.ttl: "36" is not a duration such as 36h or 90m`}},
 		{"tokens: {keys: [{}, {file: absent}, {key: AAAA}, {file: absent, key: AAAA}]}", []string{
 			`c.yml:1: tokens.keys[0]: "": give either file or key`,
-			`c.yml:1: tokens.keys[1].file: "absent": no such file or directory`,
+			`c.yml:1: tokens.keys[1].file: "***": no such file or directory`,
 			`c.yml:1: tokens.keys[2].key: "***": key has 3 bytes, want at least 32: make one with openssl rand -base64 32`,
-			`c.yml:1: tokens.keys[3]: "absent": give either file or key`,
+			`c.yml:1: tokens.keys[3]: "***": give either file or key`,
 		}},
 		{"registries: {quay: {}, quay.io/org: {ca: config.go}, quay.io/Org: {}, 'quay.io/org:1': {}, quay.io/: {}, 'https://quay.io': {}, 'u:p@quay.io': {}}", []string{
 			`c.yml:1: registries: "https://quay.io": ` + badHost,
@@ -149,20 +149,20 @@ func TestValidate(t *testing.T) {
 			`c.yml:1: registries.d.io.ca: "absent": no such file or directory`,
 		}},
 		{"registries: {a.io: {username: u}, b.io: {password: p}, c.io: {username: u, password: p, password_file: f}, d.io: {username: u, password_file: absent}, e.io: {username: u, password_file: /dev/null}}", []string{
-			`c.yml:1: registries.a.io.username: "u": a username needs a password, password_file or password_env`,
+			`c.yml:1: registries.a.io.username: "***": a username needs a password, password_file or password_env`,
 			`c.yml:1: registries.b.io.username: "": a password needs a username`,
-			`c.yml:1: registries.c.io.password_file: "f": give it in one way: as it is, in a file, or in an environment variable`,
-			`c.yml:1: registries.d.io.password_file: "absent": no such file or directory`,
-			`c.yml:1: registries.e.io.password_file: "/dev/null": the file is empty`,
+			`c.yml:1: registries.c.io.password_file: "***": give it in one way: as it is, in a file, or in an environment variable`,
+			`c.yml:1: registries.d.io.password_file: "***": no such file or directory`,
+			`c.yml:1: registries.e.io.password_file: "***": the file is empty`,
 		}},
 		{"registries: {a.io: {username: u, password: p, identity_token: i}, b.io: {username: u, password_env: NOT_SET_ANYWHERE}, c.io: {identity_token_file: absent}}", []string{
 			`c.yml:1: registries.a.io.identity_token: "***": give either a password or an identity token`,
-			`c.yml:1: registries.b.io.password_env: "NOT_SET_ANYWHERE": the environment variable is not set, or empty`,
-			`c.yml:1: registries.c.io.identity_token_file: "absent": no such file or directory`,
+			`c.yml:1: registries.b.io.password_env: "***": the environment variable is not set, or empty`,
+			`c.yml:1: registries.c.io.identity_token_file: "***": no such file or directory`,
 		}},
 		{"credentials: {shared: {}, a: {registries: {quay: {}, quay.io: {username: u}}, docker_config: absent}}", []string{
 			`c.yml:1: credentials.a.registries: "quay": ` + badHost,
-			`c.yml:1: credentials.a.registries.quay.io.username: "u": a username needs a password, password_file or password_env`,
+			`c.yml:1: credentials.a.registries.quay.io.username: "***": a username needs a password, password_file or password_env`,
 			`c.yml:1: credentials.a.docker_config: "absent": no such file or directory`,
 			`c.yml:1: credentials: "shared": is the name of the logins in registries, docker_config and clouds`,
 		}},
@@ -171,7 +171,7 @@ func TestValidate(t *testing.T) {
 			`c.yml:1: clouds.ecr[0].endpoint: "ecr": ` + noPath,
 			`c.yml:1: clouds.ecr[0].access_key_id: "a": give both the id and the secret of the key, or neither`,
 			`c.yml:1: clouds.ecr[0].external_id: "e": is for a role, and none is given`,
-			`c.yml:1: clouds.gar[0].key_file: "absent": no such file or directory`,
+			`c.yml:1: clouds.gar[0].key_file: "***": no such file or directory`,
 			`c.yml:1: clouds.acr[0].client_id: "": a client secret needs tenant and client_id`,
 		}},
 		{"upstreams: {allow: ['docker.io/library/*', Quay.io], deny: ['quay.io/a:1']}", []string{

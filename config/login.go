@@ -60,9 +60,9 @@ func (l Login) check(key string, k checker) {
 	case password && token:
 		k.add(key+".identity_token", l.IdentityToken, "give either a password or an identity token")
 	case password && l.Username == "":
-		k.add(key+".username", l.Username, "a password needs a username")
+		k.add(key+".username", Secret(l.Username), "a password needs a username")
 	case !password && !token && l.Username != "":
-		k.add(key+".username", l.Username, "a username needs a password, password_file or password_env")
+		k.add(key+".username", Secret(l.Username), "a username needs a password, password_file or password_env")
 	}
 	k.secret(key+".password", l.password())
 	k.secret(key+".identity_token", l.identityToken())

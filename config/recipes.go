@@ -13,6 +13,7 @@ import (
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/containerconfig"
+	"github.com/waveproxy/waveproxy/internal/yamlstrict"
 )
 
 // Recipe is what is added to images, and to which images. Paths are relative to the
@@ -30,7 +31,7 @@ type Recipe struct {
 	Layers []RecipeLayer `yaml:"layers"`
 	// Env are KEY=VALUE entries, after those of the container configs. Default:
 	// none.
-	Env []string `yaml:"env"`
+	Env []Variable `yaml:"env"`
 	// Entrypoint replaces the one of the container configs, which replaces the
 	// image's. Default: unchanged.
 	Entrypoint []string `yaml:"entrypoint"`
@@ -107,8 +108,11 @@ func (r Recipe) check(key string, c *Config, k checker) {
 	}
 	// One by one, for the key.
 	for i, e := range r.Env {
-		if err := (augment.Recipe{Env: []string{e}}).Validate(); err != nil {
-			name, _, _ := strings.Cut(e, "=") // the value may be a secret
+		if err := (augment.Recipe{Env: []string{string(e)}}).Validate(); err != nil {
+			name, _, given := strings.Cut(string(e), "=")
+			if !given {
+				name = "***" // the value may be a secret, and stand alone
+			}
 			k.add(fmt.Sprintf("%s.env[%d]", key, i), name, "want KEY=VALUE")
 		}
 	}
@@ -119,7 +123,7 @@ func (r Recipe) check(key string, c *Config, k checker) {
 		{"entrypoint", augment.Recipe{Entrypoint: r.Entrypoint}}, {"cmd", augment.Recipe{Cmd: r.Cmd}}, {"working_dir", augment.Recipe{WorkingDir: r.WorkingDir}},
 	} {
 		if err := part.value.Validate(); err != nil {
-			k.Add(key+"."+part.name, key+"."+part.name, err.Error())
+			k.Add(key+"."+part.name, key+"."+part.name, yamlstrict.HideIn(err.Error(), r.WorkingDir))
 		}
 	}
 	c.known(key+".credentials", r.Credentials, k)

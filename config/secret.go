@@ -7,7 +7,12 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"regexp"
 	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/waveproxy/waveproxy/internal/yamlstrict"
 )
 
 // Secret is a password or key. Formatted, logged or encoded it is *** or, if it
@@ -27,20 +32,34 @@ func (s Secret) Format(f fmt.State, _ rune) { io.WriteString(f, s.String()) }
 // MarshalText serves YAML, JSON and slog.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// Location is a file or URL. Printed it has no query, where storages put secrets.
+// Location is a file or URL. Printed it has no query, where storages put secrets,
+// and no user.
 type Location string
 
 func (l Location) String() string {
-	text := string(l)
-	remote := strings.HasPrefix(text, "http://") || strings.HasPrefix(text, "https://")
-	if before, _, found := strings.Cut(text, "?"); found && remote {
-		return before + "?***"
+	if !strings.Contains(string(l), "://") {
+		return string(l)
 	}
-	return text
+	return yamlstrict.HideUser(string(l))
 }
 
 // MarshalText serves YAML, JSON and slog.
 func (l Location) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
+// Variable is KEY=VALUE for the environment of a container. Printed it has the key
+// alone: values may be secrets.
+type Variable string
+
+func (v Variable) String() string {
+	key, value, _ := strings.Cut(string(v), "=")
+	return key + "=" + Secret(value).String()
+}
+
+// Format keeps the value out of every fmt verb.
+func (v Variable) Format(f fmt.State, _ rune) { io.WriteString(f, v.String()) }
+
+// MarshalText serves YAML, JSON and slog.
+func (v Variable) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
 
 // Locations is a list that can be written as its one element.
 type Locations []Location
@@ -105,4 +124,28 @@ func cause(err error) string {
 		err = p.Err
 	}
 	return err.Error()
+}
+
+// MarshalYAML returns what "config check" prints: secrets as ***, and no user or query
+// in anything that looks like a URL, whatever key it was written to.
+func (c *Config) MarshalYAML() (any, error) {
+	type plain Config // has no MarshalYAML
+	var n yaml.Node
+	if err := n.Encode((*plain)(c)); err != nil {
+		return nil, err
+	}
+	hideURLs(&n)
+	return &n, nil
+}
+
+// urlLike matches texts in which people write a user, a password or a signed query.
+var urlLike = regexp.MustCompile(`//|:[^@/]*@`)
+
+func hideURLs(n *yaml.Node) {
+	if n.Kind == yaml.ScalarNode && urlLike.MatchString(n.Value) {
+		n.Value = yamlstrict.HideUser(n.Value)
+	}
+	for _, child := range n.Content {
+		hideURLs(child)
+	}
 }

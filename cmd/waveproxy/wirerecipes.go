@@ -98,7 +98,7 @@ func definitions(cfg *config.Config) map[string]recipes.Definition {
 	byName := map[string]recipes.Definition{}
 	for name, r := range cfg.Recipes {
 		d := recipes.Definition{
-			Env: r.Env, Entrypoint: r.Entrypoint, Cmd: r.Cmd, WorkingDir: r.WorkingDir,
+			Env: variables(r.Env), Entrypoint: r.Entrypoint, Cmd: r.Cmd, WorkingDir: r.WorkingDir,
 			Images: r.Images, Credentials: r.Credentials,
 		}
 		for _, document := range r.ContainerConfigURL {
@@ -123,4 +123,13 @@ func aliases(cfg *config.Config) map[string]string {
 		}
 	}
 	return byAlias
+}
+
+// variables returns the environment as it is.
+func variables(env []config.Variable) []string {
+	var all []string
+	for _, v := range env {
+		all = append(all, string(v))
+	}
+	return all
 }

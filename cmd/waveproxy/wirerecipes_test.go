@@ -225,7 +225,7 @@ func TestCredentialsOfRecipes(t *testing.T) {
 	forgotten := 0
 	names := &namedRecipes{startConfig: cfg, book: book, log: slog.New(slog.DiscardHandler), forgetLogins: func() { forgotten++ }}
 	recipe := func(credentials ...string) config.Recipe {
-		return config.Recipe{Env: []string{"A=1"}, Credentials: credentials}
+		return config.Recipe{Env: []config.Variable{"A=1"}, Credentials: credentials}
 	}
 	for _, step := range []struct {
 		recipes map[string]config.Recipe

@@ -146,8 +146,18 @@ func (d *Decoder) mapping(key string, n *yaml.Node, each func(name, path string,
 	}
 }
 
+// HideIn returns an error's text in which the value, as it is or quoted, has no user and
+// no query.
+func HideIn(text, value string) string {
+	hidden := HideUser(value)
+	if hidden == value {
+		return text
+	}
+	return strings.ReplaceAll(strings.ReplaceAll(text, strconv.Quote(value), strconv.Quote(hidden)), value, hidden)
+}
+
 // scalar never quotes a string, because it may be a secret. A type with a text
-// form quotes for itself.
+// form quotes for itself, and what it quotes has no user and no query.
 func (d *Decoder) scalar(key string, n *yaml.Node, v reflect.Value) {
 	if n.Kind != yaml.ScalarNode || n.Style&yaml.TaggedStyle != 0 || n.Anchor != "" {
 		d.fail(n, key, "want a single value; one that begins with *, &, ! or another special character must be quoted")
@@ -155,7 +165,7 @@ func (d *Decoder) scalar(key string, n *yaml.Node, v reflect.Value) {
 	}
 	if text, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
 		if err := text.UnmarshalText([]byte(n.Value)); err != nil {
-			d.fail(n, key, "%v", err)
+			d.fail(n, key, "%s", HideIn(err.Error(), n.Value))
 		}
 		return
 	}
@@ -176,6 +186,6 @@ func (d *Decoder) scalar(key string, n *yaml.Node, v reflect.Value) {
 		v.SetString(n.Value) // panics for a type that has no text form
 	}
 	if err != nil {
-		d.fail(n, key, "%q is not %s", n.Value, want)
+		d.fail(n, key, "%q is not %s", HideUser(n.Value), want)
 	}
 }

@@ -96,8 +96,11 @@ func (d *Decoder) position(key string) Position {
 }
 
 // HideUser hides the user and password of a URL or host, where people put them by
-// mistake.
+// mistake, and the query and fragment, where signatures are.
 func HideUser(s string) string {
+	if i := strings.IndexAny(s, "?#"); i >= 0 {
+		s = s[:i] + s[i:i+1] + "***"
+	}
 	if i := strings.LastIndex(s, "@"); i >= 0 {
 		return "***" + s[i:]
 	}
