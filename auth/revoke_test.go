@@ -54,6 +54,28 @@ func TestRevoke(t *testing.T) {
 	}
 }
 
+// TestUnreadableRevocation: a token whose grant is in memory is not good when its
+// revocation cannot be read. It is good again when the records answer.
+func TestUnreadableRevocation(t *testing.T) {
+	records, c := newMemory(), noon()
+	tokens := newTokens(t, records, c)
+	token := mint(t, tokens, 0)
+	if _, err := tokens.Open(t.Context(), token); err != nil {
+		t.Fatal(err)
+	}
+	c.advance(revocationTTL)
+	records.fail = errors.New("the disk is gone")
+	for range 2 {
+		if got, err := tokens.Open(t.Context(), token); !errors.Is(err, records.fail) || got != nil {
+			t.Errorf("without an answer about its revocation the token is %v, %v", got, err)
+		}
+	}
+	records.fail = nil
+	if _, err := tokens.Open(t.Context(), token); err != nil {
+		t.Errorf("when the records answer again: %v", err)
+	}
+}
+
 func TestRevokeWithoutItsGrant(t *testing.T) {
 	records, c := newMemory(), noon()
 	token := mint(t, newTokens(t, records, c), 0)
