@@ -10,7 +10,8 @@
 // elements, slow ones, and ones of other sites' pages), bomb_test.go (layers
 // that unpack to too much), cost_test.go (small requests that cost much),
 // credentials_test.go (which servers receive a login), deputy_test.go (logins of
-// one registry at another), endless_test.go (answers without end),
+// one registry at another), document_test.go (documents that cost memory, sizes below
+// zero, other platforms), endless_test.go (answers without end),
 // environment_test.go (a proxy that the environment names),
 // guess_test.go (passwords guessed at once, beside right ones),
 // hostile_test.go (a registry with one attack per repository), large_test.go
