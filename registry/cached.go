@@ -10,7 +10,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/hashicorp/golang-lru/v2/expirable"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/singleflight"
@@ -19,6 +18,7 @@ import (
 	"github.com/waveproxy/waveproxy/blobstore/cache"
 	"github.com/waveproxy/waveproxy/front"
 	"github.com/waveproxy/waveproxy/internal/flight"
+	"github.com/waveproxy/waveproxy/internal/sizedlru"
 	"github.com/waveproxy/waveproxy/upstream"
 )
 
@@ -30,7 +30,7 @@ type cachedBlobs struct {
 	client *upstream.Client
 	// readable holds the pairs of a target and a blob whose registry recently allowed
 	// the read. A blob's presence in the cache is no permission.
-	readable *expirable.LRU[readableKey, struct{}]
+	readable *sizedlru.Cache[readableKey, struct{}]
 	proofs   *singleflight.Group
 }
 
@@ -44,6 +44,8 @@ const (
 	// readableTTL is how long a withdrawn credential goes on reading cached blobs.
 	readableTTL  = 5 * time.Minute
 	maxReadables = 1 << 16
+	// readablesCost bounds them in bytes, because strangers choose names.
+	readablesCost = 16 << 20
 
 	// skipAhead is how many bytes a range may begin after the part of a blob that
 	// has arrived. A range farther on is read from the upstream by itself, because
@@ -53,8 +55,14 @@ const (
 	proofTimeout = time.Minute
 )
 
+// cost returns what the key costs in memory, in bytes.
+func (k readableKey) cost() int64 {
+	const entry = 320 // of the cache, with the key's own words
+	return entry + textCost(k.target.Identity) + textCost(k.target.Repository) + textCost(string(k.digest))
+}
+
 func newCachedBlobs(c *cache.Cache, client *upstream.Client) cachedBlobs {
-	return cachedBlobs{c, client, expirable.NewLRU[readableKey, struct{}](maxReadables, nil, readableTTL), new(singleflight.Group)}
+	return cachedBlobs{c, client, sizedlru.New[readableKey, struct{}](readablesCost, maxReadables, readableTTL), new(singleflight.Group)}
 }
 
 func (b cachedBlobs) serveBlob(w http.ResponseWriter, r *http.Request, img *image, d digest.Digest) error {
@@ -99,7 +107,7 @@ func (b cachedBlobs) open(ctx context.Context, repo *upstream.Repository, target
 	fetch := func(ctx context.Context, offset int64) (io.ReadCloser, error) {
 		_, body, err := repo.Stream(ctx, desc, upstream.Span{Offset: offset, Length: desc.Size - offset}, false)
 		if err == nil {
-			b.readable.Add(key, struct{}{})
+			b.readable.Add(key, struct{}{}, key.cost())
 		}
 		return body, err
 	}
@@ -119,7 +127,7 @@ func (b cachedBlobs) prove(ctx context.Context, repo *upstream.Repository, key r
 	_, err := flight.Do(ctx, b.proofs, fmt.Sprintf("%q %+q %s", key.registry, []string{key.target.Identity, key.target.Registry, key.target.Repository}, key.digest), proofTimeout, func(ctx context.Context) (struct{}, error) {
 		_, err := repo.BlobHead(ctx, desc)
 		if err == nil {
-			b.readable.Add(key, struct{}{})
+			b.readable.Add(key, struct{}{}, key.cost())
 		}
 		return struct{}{}, err
 	})
