@@ -12,6 +12,7 @@ import (
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/budget"
+	"github.com/waveproxy/waveproxy/internal/byterange"
 	"github.com/waveproxy/waveproxy/internal/durable"
 	"github.com/waveproxy/waveproxy/internal/fairqueue"
 	"github.com/waveproxy/waveproxy/upstream"
@@ -69,6 +70,9 @@ func ProblemOf(err error) Problem {
 	if e, ok := errors.AsType[*budget.Exceeded](err); ok {
 		return exceededProblem(e)
 	}
+	if u, ok := errors.AsType[*byterange.Unsatisfiable](err); ok {
+		return Problem{Status: http.StatusRequestedRangeNotSatisfiable, Code: code(RangeInvalid), Message: u.Error()}
+	}
 	if f, ok := errors.AsType[*durable.Full](err); ok {
 		return Problem{Status: http.StatusInsufficientStorage, Code: code(Unavailable), Message: f.Error()}
 	}
@@ -76,6 +80,8 @@ func ProblemOf(err error) Problem {
 	case errors.Is(err, fairqueue.ErrFull):
 		return Problem{Status: http.StatusTooManyRequests, Code: code(TooManyRequests), RetryAfter: fullRetry,
 			Message: "too many requests of this client are waiting: wait for some of them to end"}
+	case errors.Is(err, byterange.ErrOtherBytes):
+		return Problem{Status: http.StatusPreconditionFailed, Code: code(Unsupported), Message: byterange.ErrOtherBytes.Error()}
 	case errors.Is(err, auth.ErrNoLogin):
 		return Problem{Status: http.StatusUnauthorized, Code: code(Unauthorized), Message: "this server requires a login, and the request has none; log in first"}
 	case errors.Is(err, auth.ErrWrongLogin):

@@ -60,6 +60,5 @@ func (attestedBlobs) serveBlob(w http.ResponseWriter, r *http.Request, img *imag
 		data = a.statement.Data
 	}
 	noteInjected(w, r)
-	blobstore.ServeBytes(w, r, data, ocispec.Descriptor{MediaType: blobType, Digest: d, Size: int64(len(data))})
-	return nil
+	return blobstore.ServeBytes(w, r, data, ocispec.Descriptor{MediaType: blobType, Digest: d, Size: int64(len(data))})
 }

@@ -28,7 +28,6 @@ const blobType = "application/octet-stream"
 // serveBlob asks each source in turn. A digest that every source declines may
 // belong to a manifest that has not been read.
 func (s *Server) serveBlob(w http.ResponseWriter, r *http.Request, img *image, d digest.Digest) error {
-	keepSingleRange(r.Header)
 	err := s.blobs.serveBlob(w, r, img, d)
 	if err != errDecline {
 		return err

@@ -17,6 +17,7 @@ import (
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore/cache"
 	"github.com/waveproxy/waveproxy/front"
+	"github.com/waveproxy/waveproxy/internal/byterange"
 	"github.com/waveproxy/waveproxy/internal/flight"
 	"github.com/waveproxy/waveproxy/internal/sizedlru"
 	"github.com/waveproxy/waveproxy/upstream"
@@ -71,7 +72,7 @@ func (b cachedBlobs) serveBlob(w http.ResponseWriter, r *http.Request, img *imag
 		return errDecline
 	}
 	repo := b.client.Repository(img.target)
-	part, err := rangeOf(r, desc.Size)
+	part, err := byterange.Of(r, desc.Size, etagOf(desc))
 	if r.Method == http.MethodHead || err != nil || part.Offset > b.cache.Available(repo.Host(), d)+skipAhead {
 		return errDecline
 	}

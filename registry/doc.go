@@ -145,7 +145,7 @@
 // descriptors), late.go (late), platform.go (the platforms of a grant), manifest.go
 // (manifests and tags), blob.go (the order of blob sources), stored.go (blobs of the store), attested.go (provenance of an
 // image), cached.go (blobs of the cache), streamed.go (blobs of the upstream),
-// range.go (Range), copybody.go (copyBody), referrers.go (lists of provenance),
+// copybody.go (copyBody), referrers.go (lists of provenance),
 // provenance.go (its documents). With the name of a recipe: named.go (serveNamed,
 // Recipes), namedpath.go (paths.parse), tagtable.go (tagTable), tagrecord.go (its
 // records), tagsource.go (asking about tags), failures.go (failures), ledger.go

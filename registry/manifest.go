@@ -24,8 +24,7 @@ func (s *Server) serveManifest(w http.ResponseWriter, r *http.Request, img *imag
 	}
 	desc, ok := img.manifests.get(want)
 	if data, isSmall := img.small[want]; ok && isSmall {
-		blobstore.ServeBytes(w, r, data, desc)
-		return nil
+		return blobstore.ServeBytes(w, r, data, desc)
 	}
 	if !ok && want == img.grant.Base {
 		return front.Refuse(http.StatusForbidden, front.Denied,
@@ -39,8 +38,7 @@ func (s *Server) serveManifest(w http.ResponseWriter, r *http.Request, img *imag
 	}
 	if !ok {
 		if a, isOurs := img.attestationWith(want); isOurs && want == a.manifest.Digest {
-			blobstore.ServeBytes(w, r, a.manifest.Data, a.manifest.Descriptor())
-			return nil
+			return blobstore.ServeBytes(w, r, a.manifest.Data, a.manifest.Descriptor())
 		}
 		return front.Refuse(http.StatusNotFound, front.ManifestUnknown, "the image %s has no manifest %s", img.pullName(), want)
 	}

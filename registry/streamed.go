@@ -1,16 +1,14 @@
 package registry
 
 import (
-	"fmt"
 	"net/http"
-	"strconv"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/waveproxy/waveproxy/blobstore"
 	"github.com/waveproxy/waveproxy/front"
+	"github.com/waveproxy/waveproxy/internal/byterange"
 	"github.com/waveproxy/waveproxy/upstream"
 )
 
@@ -24,16 +22,11 @@ func (b streamedBlobs) serveBlob(w http.ResponseWriter, r *http.Request, img *im
 		return errDecline
 	}
 	front.RecordOf(r.Context()).Source = "upstream"
-	part, err := rangeOf(r, desc.Size)
-	if err != nil {
-		w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", desc.Size))
+	part, done, err := byterange.Answer(w, r, desc.Size, etagOf(desc), func(h http.Header) { setBlobHeaders(h, desc) })
+	if done || err != nil {
 		return err
 	}
-	setBlobHeaders(w.Header(), desc)
-	if answerWithoutBytes(w, r, desc) {
-		return nil
-	}
-	location, body, err := b.client.Repository(img.target).Stream(r.Context(), desc, part.Span, true)
+	location, body, err := b.client.Repository(img.target).Stream(r.Context(), desc, upstream.Span{Offset: part.Offset, Length: part.Length}, true)
 	if err != nil {
 		return err
 	}
@@ -44,31 +37,19 @@ func (b streamedBlobs) serveBlob(w http.ResponseWriter, r *http.Request, img *im
 		return nil
 	}
 	defer body.Close()
-	part.writeHeader(w)
+	part.WriteHeader(w)
 	if err := copyBody(w, body); err != nil {
 		abort(r.Context(), err)
 	}
 	return nil
 }
 
-// answerWithoutBytes answers HEAD, and a client that has the blob already.
-func answerWithoutBytes(w http.ResponseWriter, r *http.Request, desc ocispec.Descriptor) bool {
-	switch {
-	case matchesETag(r, desc.Digest):
-		w.WriteHeader(http.StatusNotModified)
-	case r.Method == http.MethodHead:
-		w.Header().Set("Content-Length", strconv.FormatInt(desc.Size, 10))
-		w.WriteHeader(http.StatusOK)
-	default:
-		return false
-	}
-	return true
-}
+func etagOf(desc ocispec.Descriptor) string { return `"` + desc.Digest.String() + `"` }
 
 func setBlobHeaders(h http.Header, desc ocispec.Descriptor) {
 	h.Set("Content-Type", blobType)
 	h.Set("Docker-Content-Digest", desc.Digest.String())
-	h.Set("Etag", `"`+desc.Digest.String()+`"`)
+	h.Set("Etag", etagOf(desc))
 	h.Set("Accept-Ranges", "bytes")
 	h.Set("Cache-Control", blobstore.CacheControl)
 	h.Set(front.SourceHeader, "upstream")
@@ -83,13 +64,4 @@ func redirect(h http.Header, location string) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("Location", location)
 	h.Set("Content-Length", "0")
-}
-
-func matchesETag(r *http.Request, d digest.Digest) bool {
-	for tag := range strings.SplitSeq(r.Header.Get("If-None-Match"), ",") {
-		if tag = strings.TrimPrefix(strings.TrimSpace(tag), "W/"); tag == "*" || tag == `"`+d.String()+`"` {
-			return true
-		}
-	}
-	return false
 }

@@ -7,9 +7,10 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/waveproxy/waveproxy/internal/byterange"
 )
 
 // Blob reads one blob, stored or still growing. Reads of a growing blob wait for
@@ -134,38 +135,27 @@ func (b *Blob) dropBody() {
 	}
 }
 
-// Serve answers GET and HEAD like http.ServeContent, with the headers that the
-// caller has set and without a modification time. The bytes of the file go to the
-// client with sendfile if the ResponseWriter allows it: a wrapper needs a
-// ReadFrom, and an Unwrap for flushing.
+// Serve answers GET with the blob, or the part of it that the request asks for, and
+// with the headers that the caller has set, Etag among them. HEAD, and conditions that
+// need no bytes, are answered, too. The bytes of the file go to the client with
+// sendfile if the ResponseWriter allows it: a wrapper needs a ReadFrom, and an Unwrap
+// for flushing.
 //
-// An error says that the body is shorter than its Content-Length, because the
-// blob or the client failed. The caller then aborts the connection by panicking
-// with http.ErrAbortHandler.
+// The errors of byterange.Answer come before anything is written. Any other error says
+// that the body is shorter than its Content-Length, because the blob or the client
+// failed. The caller then aborts the connection by panicking with
+// http.ErrAbortHandler.
 func (b *Blob) Serve(w http.ResponseWriter, r *http.Request) error {
-	resp := &response{ResponseWriter: w, blob: b}
-	http.ServeContent(resp, r, "", time.Time{}, b)
-	return resp.err
-}
-
-// response is the writer to which http.ServeContent copies the blob, with
-// io.CopyN. It keeps the error of the copy, and copies from the blob's file in
-// place of the blob.
-type response struct {
-	http.ResponseWriter
-	blob *Blob
-	err  error
-}
-
-func (w *response) ReadFrom(src io.Reader) (n int64, err error) {
-	if part, ok := src.(*io.LimitedReader); ok && part.R == io.Reader(w.blob) {
-		n, err = w.blob.copyN(w.ResponseWriter, part.N)
-		part.N -= n
-	} else { // several ranges
-		n, err = io.Copy(w.ResponseWriter, src)
+	part, done, err := byterange.Answer(w, r, b.desc.Size, w.Header().Get("Etag"), func(http.Header) {})
+	if done || err != nil {
+		return err
 	}
-	w.err = err
-	return n, err
+	if _, err := b.Seek(part.Offset, io.SeekStart); err != nil {
+		return err
+	}
+	part.WriteHeader(w)
+	_, err = b.copyN(w, part.Length)
+	return err
 }
 
 func (b *Blob) copyN(w http.ResponseWriter, n int64) (copied int64, err error) {

@@ -3,6 +3,7 @@ package cache_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/waveproxy/waveproxy/blobstore/cache"
+	"github.com/waveproxy/waveproxy/internal/byterange"
 )
 
 // childVar names the child that this test binary runs as, instead of its tests.
@@ -157,7 +159,10 @@ func serve(t testing.TB, c *cache.Cache, w http.ResponseWriter, r *http.Request,
 	}
 	defer b.Close()
 	w.Header().Set("Content-Type", "application/octet-stream")
-	if err := b.Serve(w, r); err != nil {
+	err = b.Serve(w, r)
+	if _, outside := errors.AsType[*byterange.Unsatisfiable](err); outside {
+		w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
+	} else if err != nil {
 		t.Logf("serve: %v", err)
 		panic(http.ErrAbortHandler)
 	}

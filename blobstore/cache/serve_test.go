@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"strings"
 	"sync"
 	"testing"
 
@@ -62,7 +61,10 @@ func TestServeColdBlobOnce(t *testing.T) {
 		{"bytes=1000-99999", 206, data[1000:100_000]},
 		{"bytes=399999-", 206, data[399_999:]},
 		{"bytes=-5", 206, data[399_995:]},
-		{"bytes=400000-", 416, []byte("invalid range: failed to overlap\n")},
+		{"bytes=400000-", 416, nil},
+		{"bytes=-0", 416, nil},
+		{"bytes=399990-99999999999999999999", 206, data[399_990:]},
+		{"bytes=0-9,20-29", 200, data},
 	}
 	var clients sync.WaitGroup
 	check := func(i int) {
@@ -90,14 +92,6 @@ func TestServeColdBlobOnce(t *testing.T) {
 	}
 	if n := src.calls.Load(); n != 1 {
 		t.Errorf("%d fetches, want 1", n)
-	}
-	resp, err := get("bytes=0-9,20-29")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if body, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(body), string(data[20:30])) {
-		t.Errorf("several ranges: %q, %v", body, err)
 	}
 }
 

@@ -94,7 +94,7 @@ func (s shelf) serve(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	blobstore.ServeBytes(w, r, p.data, p.Descriptor)
+	_ = blobstore.ServeBytes(w, r, p.data, p.Descriptor)
 }
 
 // plainRepository is a repository of a registry that speaks plain HTTP and is
