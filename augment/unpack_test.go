@@ -131,11 +131,15 @@ func TestLinksHoldNoTurn(t *testing.T) {
 	ended := make(chan error)
 	for range 100 {
 		go func() {
-			_, err := readLinks(t.Context(), r, []string{"bin"})
+			begun := bytes.NewReader(gzipOf(tarOf(file{name: "x", text: "x"}))[:20]) // so that it is being unpacked
+			_, err := readLinks(t.Context(), io.MultiReader(begun, r), []string{"bin"})
 			ended <- err
 		}()
 	}
-	turn := unpack.New(t.Context())
+	time.Sleep(100 * time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	turn := unpack.New(ctx)
 	if err := turn.Enter(); err != nil {
 		t.Errorf("beside silent registries: %v", err)
 	}
