@@ -70,7 +70,7 @@ func TestUpstreamBlob(t *testing.T) {
 // upstream's headers do not reach the client.
 func TestHeadersDoNotPass(t *testing.T) {
 	f := newFixture(t)
-	resp, _, err := f.do(t, "GET", f.url(), "Authorization", "Bearer ours", "Cookie", "a=b", "X-Forwarded-For", "10.1.1.1", "Referer", "http://x", "Accept-Encoding", "gzip", "If-Match", "x")
+	resp, _, err := f.do(t, "GET", f.url(), "Authorization", "Bearer ours", "Cookie", "a=b", "X-Forwarded-For", "10.1.1.1", "Referer", "http://x", "Accept-Encoding", "gzip", "If-None-Match", `"x"`)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,6 +39,10 @@ type image struct {
 	// They are computed by the first call.
 	subjects func() map[digest.Digest]digest.Digest
 
+	// verdict is what the policy says of the image, once it is judged (permit).
+	judged  sync.Once
+	verdict error
+
 	late *late
 
 	cost   int64 // in bytes, without late's

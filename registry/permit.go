@@ -15,10 +15,16 @@ var included = regexp.MustCompile(`^docker://([^/]+)/v2/(.+)/blobs/[^/]+$`)
 
 // permit returns the error with which the image's upstream, or a place that a layer of
 // its recipe came from, may not be read on behalf of the grant's identity: by
-// upstreams.allow and deny, or by the identity's policy. It is asked at every
-// request, because a name that was made before the configuration changed must not
-// be the way around it. It touches no network.
+// upstreams.allow and deny, or by the identity's policy. Every request asks, because
+// a name that was made before the configuration changed must not be the way around
+// it. The answer is kept with the loaded image, because a client's policy never
+// changes. It touches no network.
 func permit(ctx context.Context, client *upstream.Client, img *image) error {
+	img.judged.Do(func() { img.verdict = judge(context.WithoutCancel(ctx), client, img) })
+	return img.verdict
+}
+
+func judge(ctx context.Context, client *upstream.Client, img *image) error {
 	if err := client.Check(img.target); err != nil {
 		return err
 	}
