@@ -124,7 +124,7 @@
 // One case reads manifests of a token's image later: an image to which nothing was
 // added keeps its index as the upstream has it, with entries that were not read.
 // Those manifests are fetched by digest when a client asks for them, each as a pull of
-// its own (late). A manifest for another platform than the grant's is 403 DENIED, and
+// its own (late). A manifest for another platform than the policy's is 403 DENIED, and
 // its blobs are 404, because the policy of a caller may limit platforms.
 //
 // Images are kept in memory within bounds in bytes. A larger one is loaded for each

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -65,8 +64,9 @@ const (
 
 // loadImage walks the grant's image through the store, starting at its root.
 // The result does not depend on how the image was computed, so images outlive
-// restarts and upgrades.
-func loadImage(ctx context.Context, store blobstore.Store, grant *auth.Grant) (*image, error) {
+// restarts and upgrades. platforms are those of which a digest may lead to an
+// image; none means all.
+func loadImage(ctx context.Context, store blobstore.Store, grant *auth.Grant, platforms only) (*image, error) {
 	domain, path := splitName(grant.Image)
 	img := &image{
 		grant:     grant,
@@ -80,10 +80,7 @@ func loadImage(ctx context.Context, store blobstore.Store, grant *auth.Grant) (*
 		cost:      imageCost + grant.Cost(),
 	}
 	img.subjects = sync.OnceValue(img.provenanceSubjects)
-	var err error
-	if img.late.only, err = augment.ParsePlatforms(strings.Join(grant.Platforms, ",")); err != nil {
-		return nil, fmt.Errorf("load image %s: %w", grant.Image, err)
-	}
+	img.late.only = platforms
 	l := loader{store: store, image: img}
 	defer l.release()
 	if err := l.load(ctx, grant.Root); err != nil {

@@ -73,7 +73,7 @@ func TestImageCost(t *testing.T) {
 			for range n {
 				g := grant
 				g.Recipe.Env = []string{"A=" + strings.Repeat("e", 20<<10)}
-				img, err := loadImage(t.Context(), store, &g)
+				img, err := loadImage(t.Context(), store, &g, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -104,7 +104,7 @@ func TestManyImages(t *testing.T) {
 		})))
 	}
 	tokens := grantsByToken{}
-	images := newTokenImages(tokens, store)
+	images := newTokenImages(tokens, store, nil)
 	before := heap()
 	for i := range 36 {
 		token := auth.Token(fmt.Sprint("token", i))
@@ -143,7 +143,7 @@ func TestLargeImage(t *testing.T) {
 	}
 	index := storedGrant(t, store, ocispec.MediaTypeImageIndex, `{"manifests":[`+strings.Join(children, ",")+`]}`)
 	index.Objects = append(index.Objects, grant.Objects...)
-	images := newTokenImages(grantsByToken{"large": &index}, store)
+	images := newTokenImages(grantsByToken{"large": &index}, store, nil)
 	ledger := budget.NewLedger(budget.Limits{budget.Memory: {Client: 24 << 20, All: 96 << 20}})
 	for range 2 {
 		ctx, end := context.WithCancel(budget.With(t.Context(), ledger.Open("a")))

@@ -133,7 +133,7 @@ func (l *ledger) rootedAt(ctx context.Context, q namedRepository, root digest.Di
 	if err != nil || grant == nil {
 		return nil, err
 	}
-	img, err := loadImage(ctx, l.store, grant)
+	img, err := loadImage(ctx, l.store, grant, nil)
 	if err == nil {
 		l.cacheImage(q, img)
 	}
@@ -202,7 +202,7 @@ func (l *ledger) addRoot(q namedRepository, d, root digest.Digest) {
 // An image that is recorded already, maybe for another tag or by an older version,
 // keeps its grant. Errors are those of the records and the store, or a refusal.
 func (l *ledger) advertise(ctx context.Context, q namedRepository, grant auth.Grant) (*image, error) {
-	img, err := loadImage(ctx, l.store, &grant)
+	img, err := loadImage(ctx, l.store, &grant, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -265,5 +265,5 @@ func withGrant(ctx context.Context, store blobstore.Store, img *image, grant *au
 	if reflect.DeepEqual(img.grant, grant) {
 		return img, nil
 	}
-	return loadImage(ctx, store, grant)
+	return loadImage(ctx, store, grant, nil)
 }

@@ -11,11 +11,11 @@ import (
 	"github.com/waveproxy/waveproxy/front"
 )
 
-// only are the platforms that a grant is for. Empty means all. A caller's policy may
-// limit them, so an index that was not rewritten does not lead to other platforms.
+// only are the platforms that an identity's policy limits it to. Empty means all. An
+// index that was not rewritten does not lead to others.
 type only []ocispec.Platform
 
-// checkPlatform returns a refusal if the grant is for other platforms. What calls
+// checkPlatform returns a refusal if the policy is for other platforms. What calls
 // its platform unknown is no image: attestations do.
 func (o only) checkPlatform(p ocispec.Platform) error {
 	if len(o) == 0 || p.OS == "unknown" && p.Architecture == "unknown" ||
@@ -27,10 +27,10 @@ func (o only) checkPlatform(p ocispec.Platform) error {
 
 // errOtherPlatform is one value for all entries, which are many.
 var errOtherPlatform = front.Refuse(http.StatusForbidden, front.Denied,
-	"this manifest is for another platform than the image was made for: request an image for its platform")
+	"this manifest is for a platform that you may not pull: ask the administrator of this server (api.identities)")
 
 // checkImage returns a refusal if the manifest is an image for another platform
-// than the grant's, whatever the index says that it is.
+// than the policy's, whatever the index says that it is.
 func (o only) checkImage(ctx context.Context, src augment.Source, manifest augment.Object, refs augment.References) error {
 	if len(o) == 0 || refs.Config == nil || !augment.IsImageConfig(manifest.MediaType, refs.Config.MediaType) {
 		return nil

@@ -59,6 +59,8 @@ type Options struct {
 	// recipe in the image's name; nil asks for no login.
 	Passwords front.Passwords
 	Guesses   *front.Guesses // limits wrong logins; needed with Passwords
+	// Platforms returns those that an identity's policy limits it to. Nil limits none.
+	Platforms func(identity string) []string
 	// Pulls limits how often a user, or an address without logins, may pull; nil for
 	// no limit.
 	Pulls *ratelimit.Limiter
@@ -76,7 +78,7 @@ type Server struct {
 
 // New returns a Server for /v2/ and /wt/.
 func New(o Options) *Server {
-	s := &Server{options: o, tokens: newTokenImages(o.Tokens, o.Store)}
+	s := &Server{options: o, tokens: newTokenImages(o.Tokens, o.Store, o.Platforms)}
 	s.blobs = blobSources{storedBlobs{o.Store}, attestedBlobs{}}
 	if o.Cache != nil {
 		s.blobs = append(s.blobs, newCachedBlobs(o.Cache, o.Upstream))

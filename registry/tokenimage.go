@@ -2,10 +2,12 @@ package registry
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/singleflight"
 
+	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
 	"github.com/waveproxy/waveproxy/internal/flight"
@@ -18,6 +20,8 @@ type tokenImages struct {
 	store  blobstore.Store
 	loaded *sizedlru.Cache[auth.Token, *image]
 	loads  singleflight.Group
+	// platforms are those that an identity's policy limits it to; nil for no limits.
+	platforms func(identity string) []string
 }
 
 const (
@@ -29,8 +33,8 @@ const (
 	loadTimeout     = 30 * time.Second
 )
 
-func newTokenImages(tokens Tokens, store blobstore.Store) *tokenImages {
-	return &tokenImages{tokens: tokens, store: store, loaded: sizedlru.New[auth.Token, *image](tokenImagesCost, cachedImages, imageTTL)}
+func newTokenImages(tokens Tokens, store blobstore.Store, platforms func(identity string) []string) *tokenImages {
+	return &tokenImages{tokens: tokens, store: store, platforms: platforms, loaded: sizedlru.New[auth.Token, *image](tokenImagesCost, cachedImages, imageTTL)}
 }
 
 // image opens the token and returns its image, which is loaded once for any number
@@ -46,7 +50,11 @@ func (t *tokenImages) image(ctx context.Context, token auth.Token) (*image, erro
 		return img, nil
 	}
 	return flight.Do(ctx, &t.loads, string(token), loadTimeout, func(ctx context.Context) (*image, error) {
-		img, err := loadImage(ctx, t.store, grant)
+		limits, err := t.limits(grant.Identity)
+		if err != nil {
+			return nil, err
+		}
+		img, err := loadImage(ctx, t.store, grant, limits)
 		if err != nil {
 			return nil, err
 		}
@@ -54,4 +62,14 @@ func (t *tokenImages) image(ctx context.Context, token auth.Token) (*image, erro
 		img.shared = t.loaded.Add(token, img, img.totalCost())
 		return img, nil
 	})
+}
+
+// limits are the platforms that the policy in force limits an identity to. Those that
+// a request asked for by itself limit nothing: an index to which nothing was added
+// stays whole for its caller.
+func (t *tokenImages) limits(identity string) (only, error) {
+	if t.platforms == nil {
+		return nil, nil
+	}
+	return augment.ParsePlatforms(strings.Join(t.platforms(identity), ","))
 }

@@ -127,6 +127,8 @@ func (p parts) registryOptions() (o registry.Options, err error) {
 		Guesses:  p.guesses,
 		Pulls:    ratelimit.New(p.cfg.Limits.Pulls),
 	}
+	policies := newPolicies(p.cfg)
+	o.Platforms = func(identity string) []string { return policies.Of(identity).Platforms }
 	if p.cfg.Registry.Auth == config.PullBasic {
 		if o.Passwords, err = openHtpasswd(p.cfg.Registry.Htpasswd, p.log); err != nil {
 			return o, fmt.Errorf("registry.htpasswd: %w", err)
