@@ -291,3 +291,19 @@ func TestTokenInBody(t *testing.T) {
 		}
 	}
 }
+
+// TestBrokenText: bytes that are not UTF-8 become three times as many in memory, so
+// they are refused before they are decoded.
+func TestBrokenText(t *testing.T) {
+	for _, text := range []string{`{"containerImage":"` + "\xff\xff" + `"}`, "{\"\xc3\":1}"} {
+		_, h := newAPI()
+		r := httptest.NewRequest(http.MethodPost, "/v1alpha2/container", strings.NewReader(text))
+		r.Host = "localhost"
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), "UTF-8") {
+			t.Errorf("%q: %d %s", text, w.Code, w.Body)
+		}
+	}
+}

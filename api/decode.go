@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/waveproxy/waveproxy/budget"
 	"github.com/waveproxy/waveproxy/front"
@@ -35,6 +36,10 @@ func (s server) decode(b *budget.Budget, data []byte, v any) (release func(), er
 	elements, err := jsonlimit.Elements(data, s.MaxElements)
 	if err != nil {
 		return func() {}, front.Refuse(http.StatusRequestEntityTooLarge, front.Unsupported, "the request is too large: %v (limits.elements)", err)
+	}
+	// Each byte that is not UTF-8 becomes three in memory.
+	if !utf8.Valid(data) {
+		return func() {}, front.Refuse(http.StatusBadRequest, front.Unsupported, "the request is not valid JSON: it is not UTF-8")
 	}
 	// Texts take the memory they take in the document; a document of many elements
 	// has little text.

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/waveproxy/waveproxy/budget"
 	"github.com/waveproxy/waveproxy/front"
 )
 
@@ -33,6 +34,11 @@ func (s server) forward(r *http.Request, body []byte, refusal error) (any, error
 	if s.Forward == nil || strings.Contains(r.Header.Get("Via"), via) || !forwardable.MatchString(id) {
 		return nil, refusal
 	}
+	release, err := budget.From(r.Context()).Hold(budget.Fetches, 1)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	ctx, cancel := context.WithTimeout(r.Context(), forwardTimeout)
 	defer cancel()
 	target := url.URL{Scheme: s.Forward.Scheme, Host: s.Forward.Host, Path: r.URL.Path, RawQuery: r.URL.RawQuery}

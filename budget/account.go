@@ -72,11 +72,12 @@ func (l *Ledger) hold(client string, k Kind, n, held int64) error {
 	}
 	if limit.All > 0 {
 		free := limit.All - l.all.held[k]
-		if a.held[k] > held { // the client has other requests under way
+		others := a.held[k] > held // the client has other requests under way
+		if others {
 			free -= limit.All / 4
 		}
 		if n > free {
-			return &Exceeded{Kind: k, Scope: OfAll, Limit: limit.All, RetryAfter: busyRetry}
+			return &Exceeded{Kind: k, Scope: OfAll, Limit: limit.All, RetryAfter: busyRetry, share: others}
 		}
 	}
 	a.held[k] += n

@@ -194,3 +194,20 @@ func TestHoldFor(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestPrivateRefusals: a refusal that another client might not have got says so, so
+// that callers who shared the work try for themselves.
+func TestPrivateRefusals(t *testing.T) {
+	l := NewLedger(Limits{Memory: {Client: 90, All: 100}})
+	if _, err := l.Open("a").Hold(Memory, 70); err != nil {
+		t.Fatal(err)
+	}
+	_, err := l.Open("a").Hold(Memory, 10)
+	if e := refusal(t, err); e.Scope != OfAll || !e.Private() {
+		t.Errorf("the last quarter, refused to a client with other requests: %+v", e)
+	}
+	_, err = l.Open("b").Hold(Memory, 31)
+	if e := refusal(t, err); e.Private() {
+		t.Errorf("all is held: %+v", e)
+	}
+}

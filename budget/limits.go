@@ -64,11 +64,13 @@ type Exceeded struct {
 	Limit int64
 	// RetryAfter is when the same charge may pass; 0 in the scope of a request.
 	RetryAfter time.Duration
+
+	share bool // a client without other requests might not have been refused
 }
 
 // Private reports whether only the client in whose name the work was done is
 // refused. Callers that shared the work with it then do it themselves.
-func (e *Exceeded) Private() bool { return e.Scope != OfAll }
+func (e *Exceeded) Private() bool { return e.Scope != OfAll || e.share }
 
 func (e *Exceeded) Error() string {
 	name := names[e.Kind]

@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/waveproxy/waveproxy/auth"
@@ -69,7 +70,7 @@ func (f Front) Handler(next http.Handler) http.Handler {
 				slog.String("method", r.Method), slog.String("path", auth.Redact(r.URL.Path)),
 				slog.Int("status", counted.status), slog.Int64("bytes", counted.bytes),
 				slog.Duration("took", time.Since(start).Round(time.Microsecond)),
-				slog.String("client", rec.client.String()), slog.String("agent", r.UserAgent()),
+				slog.String("client", rec.client.String()), slog.String("agent", shortened(r.UserAgent())),
 			}
 			if rec.User != "" {
 				attrs = append(attrs, slog.String("user", rec.User))
@@ -95,9 +96,25 @@ func (f Front) Handler(next http.Handler) http.Handler {
 				f.Observe(Request{rec.Kind, rec.Source, rec.Untouched, status, counted.bytes, time.Since(start)})
 			}
 		}()
-		next.ServeHTTP(counted, r)
+		if len(r.Header) > maxHeaders {
+			counted.Header().Set("Connection", "close")
+			WriteAPIError(counted, r, Refuse(http.StatusRequestHeaderFieldsTooLarge, Unsupported,
+				"the request has %d headers, at most %d are taken", len(r.Header), maxHeaders))
+		} else {
+			next.ServeHTTP(counted, r)
+		}
 		finished = true
 	})
+}
+
+// maxAgent is how many bytes of a client's name for itself the log shows.
+const maxAgent = 200
+
+func shortened(agent string) string {
+	if len(agent) > maxAgent {
+		return strings.ToValidUTF8(agent[:maxAgent], "") + "…"
+	}
+	return agent
 }
 
 // Request describes a request that has ended.
@@ -112,6 +129,10 @@ type Request struct {
 
 // statusLeft is the status that nginx logs when a client leaves before its answer.
 const statusLeft = 499
+
+// maxHeaders bounds the headers of a request. Each costs some twenty times its
+// shortest form as long as the request lasts.
+const maxHeaders = 128
 
 // unreadTimeout is how long a request's body may take when no handler reads it.
 const unreadTimeout = 10 * time.Second

@@ -10,6 +10,8 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -161,5 +163,39 @@ func TestSlowHandler(t *testing.T) {
 	defer resp.Body.Close()
 	if body, err := io.ReadAll(resp.Body); err != nil || string(body) != "answer" {
 		t.Errorf("%q, %v", body, err)
+	}
+}
+
+// TestManyHeaders: a request of thousands of short headers is refused before it is
+// handled, and holds nothing.
+func TestManyHeaders(t *testing.T) {
+	s := httptest.NewServer(Front{Log: slog.New(slog.DiscardHandler)}.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		t.Errorf("a request of %d headers is handled", len(r.Header))
+	})))
+	defer s.Close()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range maxHeaders + 1 {
+		r.Header.Set("X-"+strconv.Itoa(i), "")
+	}
+	resp, err := s.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge || !resp.Close {
+		t.Errorf("%s, closed %t", resp.Status, resp.Close)
+	}
+}
+
+// TestLongAgent: a client's name for itself takes no more of the log than others.
+func TestLongAgent(t *testing.T) {
+	if got := shortened(strings.Repeat("x", 10_000)); len(got) > maxAgent+3 {
+		t.Errorf("%d bytes", len(got))
+	}
+	if got := shortened("containerd/2.4.2"); got != "containerd/2.4.2" {
+		t.Error(got)
 	}
 }

@@ -3,6 +3,7 @@ package registry
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -159,7 +160,7 @@ func (l *late) fetch(ctx context.Context, store blobstore.Store, src augment.Sou
 // refuse keeps a final refusal, so that the manifest is not read again, and returns
 // it. Any other error is only returned.
 func (l *late) refuse(d digest.Digest, err error) error {
-	if _, final := err.(*front.Refusal); !final {
+	if _, final := errors.AsType[*front.Refusal](err); !final {
 		return err
 	}
 	l.mu.Lock()

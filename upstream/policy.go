@@ -105,7 +105,7 @@ func (c *Client) permitted(cl *call, u *url.URL) error {
 	if t.Registry == "" {
 		return c.permittedURL(cl, u)
 	}
-	reason := ""
+	var reason string
 	if _, err := auth.RegistryHost(t.Registry); err != nil {
 		reason = err.Error()
 	} else {

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -52,7 +53,7 @@ func newTransport(dial dialFunc, roots *x509.CertPool) *http.Transport {
 		IdleConnTimeout:        90 * time.Second,
 		MaxIdleConns:           512,
 		MaxIdleConnsPerHost:    64,
-		MaxResponseHeaderBytes: 256 << 10,
+		MaxResponseHeaderBytes: 64 << 10,
 		// Compression undone on the way would change lengths and digests.
 		DisableCompression: true,
 		ForceAttemptHTTP2:  true,
@@ -123,8 +124,17 @@ func (h *hops) send(transport http.RoundTripper, req *http.Request) (*http.Respo
 		return nil, err
 	}
 	defer leave()
-	return transport.RoundTrip(req)
+	resp, err := transport.RoundTrip(req)
+	if err == nil && len(resp.Header) > maxHeaders {
+		resp.Body.Close()
+		return nil, fmt.Errorf("an answer with %d headers, at most %d are taken", len(resp.Header), maxHeaders)
+	}
+	return resp, err
 }
+
+// maxHeaders bounds the headers of an answer. Each costs some twenty times its
+// shortest form as long as the body is read.
+const maxHeaders = 256
 
 // transport returns a transport whose dialer cannot reach listed hosts when the call began at
 // an unlisted one. Otherwise a hostile registry could redirect us to any path of an

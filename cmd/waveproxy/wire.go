@@ -165,7 +165,7 @@ func (p parts) apiOptions(host string) (o api.Options, err error) {
 		Forward:         p.cfg.API.Builds.Forward.Parsed(),
 		// Not the client for registries: the administrator named this host, so it
 		// may be at a private address.
-		Client: &http.Client{},
+		Client: direct(),
 	}
 	return o, addLogins(p.cfg, &o, p.log)
 }

@@ -236,7 +236,7 @@ func namesOf(cfg *config.Config, log *slog.Logger) (taken func(string) bool, err
 // system's.
 func trusting(ca string) (*http.Client, error) {
 	if ca == "" {
-		return &http.Client{}, nil
+		return direct(), nil
 	}
 	text, err := os.ReadFile(ca)
 	if err != nil {
@@ -249,9 +249,17 @@ func trusting(ca string) (*http.Client, error) {
 	if !pool.AppendCertsFromPEM(text) {
 		return nil, fmt.Errorf("%s has no certificate in PEM form", ca)
 	}
+	client := direct()
+	client.Transport.(*http.Transport).TLSClientConfig = &tls.Config{RootCAs: pool}
+	return client, nil
+}
+
+// direct returns a client that takes no proxy from the environment, because that
+// proxy would see the callers' tokens.
+func direct() *http.Client {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.TLSClientConfig = &tls.Config{RootCAs: pool}
-	return &http.Client{Transport: transport}, nil
+	transport.Proxy = nil
+	return &http.Client{Transport: transport}
 }
 
 // addLogins sets how callers and admins of the API log in.

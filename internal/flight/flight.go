@@ -19,20 +19,23 @@ import (
 // context ends first gets the zero value and the context's error.
 //
 // An error that is private to another caller, the one that started the run, says
-// nothing about this caller, who then runs f alone.
+// nothing about this caller. The callers that are left then share another run.
 //
 // All functions of one group return a T. A panic of f ends the process, because
 // the callers could not be told otherwise.
 func Do[T any](ctx context.Context, group *singleflight.Group, key string, limit time.Duration, f func(context.Context) (T, error)) (T, error) {
-	own := false
-	value, err := wait[T](ctx, start(ctx, group, key, limit, func(ctx context.Context) (T, error) {
-		own = true
-		return f(ctx)
-	}))
-	if ctx.Err() == nil && isPrivate(err) && !own { // a run that has ended does not write own any more
-		return wait[T](ctx, start(ctx, new(singleflight.Group), key, limit, f))
+	for {
+		own := false
+		value, err := wait[T](ctx, start(ctx, group, key, limit, func(ctx context.Context) (T, error) {
+			own = true
+			return f(ctx)
+		}))
+		// A run that has ended does not write own any more. Each turn has one caller
+		// less, the one that started the run.
+		if ctx.Err() != nil || !isPrivate(err) || own {
+			return value, err
+		}
 	}
-	return value, err
 }
 
 func wait[T any](ctx context.Context, result <-chan singleflight.Result) (T, error) {

@@ -31,14 +31,13 @@ type run[T any] struct {
 // Do runs f as the function Do does, except that the run ends when no caller waits
 // for it any more.
 func (g *Group[T]) Do(ctx context.Context, key string, limit time.Duration, f func(context.Context) (T, error)) (T, error) {
-	r, own := g.join(ctx, key, limit, f)
-	value, err := g.wait(ctx, key, r)
-	if ctx.Err() == nil && isPrivate(err) && !own {
-		alone := new(Group[T])
-		r, _ := alone.join(ctx, key, limit, f)
-		return alone.wait(ctx, key, r)
+	for {
+		r, own := g.join(ctx, key, limit, f)
+		value, err := g.wait(ctx, key, r)
+		if ctx.Err() != nil || !isPrivate(err) || own {
+			return value, err
+		}
 	}
-	return value, err
 }
 
 // join counts the caller to the run under way, or starts one.

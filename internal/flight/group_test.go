@@ -63,7 +63,7 @@ func TestGroupEndsWithoutCallers(t *testing.T) {
 		<-two
 		time.Sleep(grace - 1)
 		l.want(t, "within the grace", 1, 0, 0)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		l.want(t, "after the grace", 1, 0, 1)
 		if len(g.runs) != 0 {
 			t.Errorf("%d runs are kept", len(g.runs))
@@ -177,7 +177,7 @@ func TestPrivateErrors(t *testing.T) {
 					})
 				}
 				wg.Wait()
-				if want := map[bool]int32{true: 4, false: 1}[private]; runs.Load() != want {
+				if want := map[bool]int32{true: 2, false: 1}[private]; runs.Load() != want {
 					t.Errorf("%s, private %t: %d runs, want %d", way, private, runs.Load(), want)
 				}
 			})
