@@ -95,9 +95,10 @@ func TestAbandonedDownloads(t *testing.T) {
 	if n := host.begun.Load(); n != layers {
 		t.Errorf("%d downloads for %d layers", n, layers)
 	}
-	if left, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(left) != 0 {
-		t.Errorf("files are left: %q, %v", left, err)
-	}
+	eventually(t, "files are left", func() bool { // they are removed after they are closed
+		left, err := filepath.Glob(filepath.Join(dir, "*"))
+		return err == nil && len(left) == 0
+	})
 }
 
 // TestCallerStays: a download goes on for the caller that stays.

@@ -3,6 +3,7 @@ package registry
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"net/http"
 	"strings"
 	"testing"
@@ -164,7 +165,9 @@ func TestLateMemory(t *testing.T) {
 	told := int64(0)
 	l.grew = func() { told = l.size() }
 	served, refused := 0, 0
-	for range 2 {
+	least := int64(math.MaxInt64) // other goroutines of the process allocate, too
+	const rounds = 5
+	for range rounds {
 		before := heap()
 		for _, o := range entries {
 			_, ok, err := l.manifest(t.Context(), net.store, repo, o.Digest())
@@ -181,12 +184,13 @@ func TestLateMemory(t *testing.T) {
 		if served == 4 {
 			continue // the first round
 		}
-		if grown := heap() - before; grown > 1<<20 {
-			t.Errorf("%d bytes more in the second round", grown)
-		}
+		least = min(least, int64(heap())-int64(before))
 	}
-	if served != 8 || refused != 12 {
-		t.Errorf("%d are served and %d refused, want 8 and 12", served, refused)
+	if least > 1<<20 {
+		t.Errorf("each round after the first takes %d bytes more", least)
+	}
+	if served != 4*rounds || refused != 6*rounds {
+		t.Errorf("%d are served and %d refused, want %d and %d", served, refused, 4*rounds, 6*rounds)
 	}
 	if n := len(net.TakeRequests()); n != 10 {
 		t.Errorf("%d requests for 10 manifests", n)
