@@ -79,7 +79,7 @@ func (r *Resolver) Resolve(ctx context.Context, req ImageRequest) (auth.Grant, e
 	src := &chargedSource{Source: r.bases.repository(target)}
 	defer src.release()
 	image, err := r.augmenter.Apply(ctx, src, augment.Request{
-		Name: name, Reference: want, Recipe: req.Recipe, Platforms: req.Platforms,
+		Name: name, Reference: want, Recipe: req.Recipe, Platforms: req.Platforms, Access: req.Identity,
 		Archives: layered{staged: req.Staged, Store: r.store},
 	})
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/waveproxy/waveproxy/internal/flight"
 	"github.com/waveproxy/waveproxy/internal/sizedlru"
 )
 
@@ -37,6 +38,9 @@ type Request struct {
 	// Platforms lists the platforms to augment. Empty means every platform that
 	// the layers fit.
 	Platforms []ocispec.Platform
+	// Access names whose access the Source has. Concurrent requests for the same Name
+	// with the same Access share what they read of the base image's layers.
+	Access string
 	// Archives holds the recipe's layers. A layer that must be changed to fit the
 	// base image is stored there in its new form.
 	Archives Archives
@@ -71,6 +75,8 @@ type Augmenter struct {
 	maxLayers int
 	links     *sizedlru.Cache[string, map[string]string] // by image name, base layer digest and roots
 	repacked  *lru.Cache[[sha256.Size]byte, Layer]       // by inputs of repack
+	reading   flight.Group[map[string]string]
+	repacking flight.Group[Layer]
 }
 
 // NewAugmenter returns an Augmenter that allows at most maxLayers layers in an

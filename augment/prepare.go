@@ -6,9 +6,16 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/waveproxy/waveproxy/budget"
 )
+
+// prepareTimeout bounds reading one base layer, and rewriting the layers of one
+// recipe, whose largest are gigabytes.
+const prepareTimeout = 30 * time.Minute
 
 // prepare returns the layers as they must stand above a base image: entries
 // moved off its usrmerge links, and all merged into one when the image would
@@ -63,7 +70,25 @@ func (w *walk) baseLinks(ctx context.Context, base []ocispec.Descriptor, layers 
 	if links, ok := w.links.Get(key); ok {
 		return links, nil
 	}
-	r, err := w.src.Layer(ctx, base[0])
+	// A workflow asks for one image in hundreds of tasks at once.
+	return w.reading.Do(ctx, w.sharedBy(ctx, key), prepareTimeout, func(ctx context.Context) (map[string]string, error) {
+		return w.readBase(ctx, base[0], key, roots)
+	})
+}
+
+// sharedBy returns the key of a run that the requests of one client with the same
+// access share. Other clients have runs of their own, because a run takes its turns
+// and is charged in the name of the client that started it.
+func (w *walk) sharedBy(ctx context.Context, key string) string {
+	return fmt.Sprintf("%q %q %s", budget.Client(ctx), w.Access, key)
+}
+
+// readBase reads the links of a bottom layer and remembers them by the key.
+func (w *walk) readBase(ctx context.Context, layer ocispec.Descriptor, key string, roots []string) (map[string]string, error) {
+	if links, ok := w.links.Get(key); ok {
+		return links, nil // a run ended since we looked
+	}
+	r, err := w.src.Layer(ctx, layer)
 	if err != nil {
 		return nil, err
 	}
@@ -91,10 +116,27 @@ func (w *walk) repackOnce(ctx context.Context, layers []Layer, links map[string]
 	if l, ok := w.repacked.Get(key); ok {
 		return l, nil
 	}
-	l, err := repack(ctx, w.Archives, layers, links)
-	if err != nil {
-		return Layer{}, err
-	}
-	w.repacked.Add(key, l)
-	return l, nil
+	caller := ctx
+	return w.repacking.Do(ctx, w.sharedBy(ctx, string(key[:])), prepareTimeout, func(ctx context.Context) (Layer, error) {
+		if l, ok := w.repacked.Get(key); ok {
+			return l, nil // a run ended since we looked
+		}
+		l, err := repack(ctx, w.Archives, layers, links)
+		switch {
+		case err == nil:
+			w.repacked.Add(key, l)
+		case caller.Err() != nil:
+			err = abandoned{err}
+		}
+		return l, err
+	})
 }
+
+// abandoned is the error of a run whose first caller has left and may have taken the
+// archives with it. Other callers have archives of their own.
+type abandoned struct{ error }
+
+func (a abandoned) Unwrap() error { return a.error }
+
+// Private makes the other callers run it themselves.
+func (a abandoned) Private() bool { return true }
