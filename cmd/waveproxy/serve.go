@@ -119,7 +119,7 @@ func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 		// WriteTimeout, because large blobs on slow links take their time.
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    32 << 10,
+		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 }
