@@ -87,6 +87,17 @@ func (m *memory) Open(_ context.Context, d digest.Digest) (io.ReadSeekCloser, er
 	}{bytes.NewReader(data), io.NopCloser(nil)}, nil
 }
 
+func (m *memory) Verify(ctx context.Context, d digest.Digest) error {
+	f, err := m.Open(ctx, d)
+	if err != nil {
+		return err
+	}
+	if found, err := digest.FromReader(f); err != nil || found != d {
+		return fmt.Errorf("verify %s: found %s, %v", d, found, err)
+	}
+	return nil
+}
+
 func (m *memory) Put(_ context.Context, d digest.Digest, r io.Reader) error {
 	data, err := io.ReadAll(r)
 	if err != nil {

@@ -113,12 +113,12 @@ func (w *walk) repackOnce(ctx context.Context, layers []Layer, links map[string]
 		fmt.Fprint(inputs, " ", l.Digest)
 	}
 	key := [sha256.Size]byte(inputs.Sum(nil))
-	if l, ok := w.repacked.Get(key); ok {
+	if l, ok := w.stillRepacked(ctx, key); ok {
 		return l, nil
 	}
 	caller := ctx
 	return w.repacking.Do(ctx, w.sharedBy(ctx, string(key[:])), prepareTimeout, func(ctx context.Context) (Layer, error) {
-		if l, ok := w.repacked.Get(key); ok {
+		if l, ok := w.stillRepacked(ctx, key); ok {
 			return l, nil // a run ended since we looked
 		}
 		l, err := repack(ctx, w.Archives, layers, links)
@@ -130,6 +130,14 @@ func (w *walk) repackOnce(ctx context.Context, layers []Layer, links map[string]
 		}
 		return l, err
 	})
+}
+
+// stillRepacked returns the result that is remembered, if the archives have it. One
+// that was removed or damaged since is made anew: without it, no image with it can
+// be pulled.
+func (w *walk) stillRepacked(ctx context.Context, key [sha256.Size]byte) (Layer, bool) {
+	l, ok := w.repacked.Get(key)
+	return l, ok && w.Archives.Verify(ctx, l.Digest) == nil
 }
 
 // abandoned is the error of a run whose first caller has left and may have taken the

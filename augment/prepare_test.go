@@ -127,3 +127,33 @@ func TestPrepareOutlivesItsFirstCaller(t *testing.T) {
 		}
 	})
 }
+
+// TestRepackedAnew: a rewritten layer that is lost or damaged is made anew by the next
+// request for it, and is not made again while it is there.
+func TestRepackedAnew(t *testing.T) {
+	m, layer := usrMerged()
+	s := &slow{memory: m}
+	augmenter := NewAugmenter(125)
+	apply := func() digest.Digest {
+		img, err := augmenter.Apply(t.Context(), s, Request{Name: "x:1", Reference: "1", Recipe: Recipe{Layers: []Layer{layer}}, Archives: m})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return img.Layers[0].Digest
+	}
+	made := apply()
+	kept := m.archives[made]
+	for name, harm := range map[string]func(){
+		"lost":    func() { delete(m.archives, made) },
+		"damaged": func() { m.archives[made] = kept[:len(kept)-1] },
+	} {
+		harm()
+		if again := apply(); again != made || m.Verify(t.Context(), made) != nil {
+			t.Errorf("%s: the layer is not made anew", name)
+		}
+	}
+	m.archives[layer.Digest] = nil
+	if apply() != made { // it cannot be made any more
+		t.Error("the layer that is there is not taken")
+	}
+}

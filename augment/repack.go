@@ -20,6 +20,8 @@ import (
 type Archives interface {
 	Open(ctx context.Context, d digest.Digest) (io.ReadSeekCloser, error)
 	Put(ctx context.Context, d digest.Digest, r io.Reader) error
+	// Verify returns nil if the archive is kept with the bytes of its digest.
+	Verify(ctx context.Context, d digest.Digest) error
 }
 
 const (
