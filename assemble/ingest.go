@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -59,6 +60,9 @@ type Layers struct {
 
 // fetchTimeout bounds one remote layer, from the first byte to the store.
 const fetchTimeout = 30 * time.Minute
+
+// maxVia bounds Layer.Via in bytes, because a grant keeps it and its host chooses it.
+const maxVia = 8 << 10
 
 // NewLayers returns Layers that fetch at most maxSize bytes and keep unfinished
 // downloads in tempDir.
@@ -121,7 +125,11 @@ func (l *Layers) once(ctx context.Context, name string, want Expected, fetch fun
 	if layer, err := l.known(ctx, name, want); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return layer, err
 	}
-	return l.fetches.Do(ctx, name+fmt.Sprint(want), fetchTimeout, func(ctx context.Context) (augment.Layer, error) {
+	// The identity is part of the key, because the policy judges redirects for the
+	// identity that fetches.
+	identity, asCaller := upstream.Identity(ctx)
+	key := fmt.Sprintf("%s %v %q %v", name, want, identity, asCaller)
+	return l.fetches.Do(ctx, key, fetchTimeout, func(ctx context.Context) (augment.Layer, error) {
 		layer, err := fetch(ctx)
 		if err != nil {
 			return augment.Layer{}, err
@@ -140,7 +148,9 @@ func layerRecord(url string, d digest.Digest) string {
 }
 
 // known returns a layer that was fetched before, if it is still in the store. A
-// damaged record or layer is as good as none.
+// damaged record or layer is as good as none. A layer that came through a redirect
+// to where the caller may not read is as good as none, too: the caller's own fetch
+// finds out where the URL leads now, and is refused there.
 func (l *Layers) known(ctx context.Context, name string, want Expected) (augment.Layer, error) {
 	data, err := l.records.Record(ctx, name)
 	if err != nil {
@@ -149,6 +159,11 @@ func (l *Layers) known(ctx context.Context, name string, want Expected) (augment
 	layer, err := decodeLayer(data)
 	if err != nil {
 		return augment.Layer{}, fmt.Errorf("read record %s: %w", name, err)
+	}
+	for _, url := range layer.Via {
+		if err := l.upstream.CheckURL(ctx, url); err != nil {
+			return augment.Layer{}, fmt.Errorf("read record %s: %w, so %w", name, err, fs.ErrNotExist)
+		}
 	}
 	if want.DiffID != "" && want.DiffID != layer.DiffID {
 		return augment.Layer{}, mismatch("tarDigest", want.DiffID, layer.DiffID)
@@ -176,8 +191,12 @@ func (l *Layers) fetch(ctx context.Context, url string, want Expected) (augment.
 	if size > l.maxSize {
 		return augment.Layer{}, tooLarge(upstream.RedactURL(url), l.maxSize)
 	}
+	if len(strings.Join(body.Via, "")) > maxVia {
+		return augment.Layer{}, augment.Errorf("layer %s: its redirects have URLs of more than %d bytes together", upstream.RedactURL(url), maxVia)
+	}
 	layer, err := l.spool(ctx, body, upstream.RedactURL(url), want, l.Room)
 	layer.Location = upstream.RedactURL(url)
+	layer.Via = body.Via
 	layer.Platform = platformOf(url)
 	return layer, err
 }

@@ -35,6 +35,9 @@ type Layer struct {
 	// Location is the URL the layer was fetched from, for people to read;
 	// empty for layers that came inline.
 	Location string `json:"location,omitempty"`
+	// Via lists where redirects from Location led. An identity that may not read from
+	// there may not have the layer.
+	Via []string `json:"via,omitempty"`
 }
 
 // IsZero reports whether the recipe changes nothing.
@@ -52,7 +55,8 @@ func (r Recipe) Equal(other Recipe) bool {
 
 func (l Layer) equal(other Layer) bool {
 	return l.Digest == other.Digest && l.Size == other.Size && l.DiffID == other.DiffID &&
-		l.Platform == other.Platform && l.Location == other.Location && slices.Equal(l.Roots, other.Roots)
+		l.Platform == other.Platform && l.Location == other.Location && slices.Equal(l.Roots, other.Roots) &&
+		slices.Equal(l.Via, other.Via)
 }
 
 // Validate returns an error for the first value that no image config can hold.

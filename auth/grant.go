@@ -84,7 +84,8 @@ func (g *Grant) Cost() int64 {
 	for _, l := range g.Recipe.Layers {
 		texts(string(l.Digest), string(l.DiffID), l.Platform, l.Location)
 		texts(l.Roots...)
-		cost += int64(cap(l.Roots)) * headerCost
+		texts(l.Via...)
+		cost += int64(cap(l.Roots)+cap(l.Via)) * headerCost
 	}
 	for _, list := range [][]string{g.Recipe.Env, g.Recipe.Entrypoint, g.Recipe.Cmd, g.Platforms} {
 		texts(list...)

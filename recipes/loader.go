@@ -17,11 +17,12 @@ import (
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
 	"github.com/waveproxy/waveproxy/containerconfig"
+	"github.com/waveproxy/waveproxy/upstream"
 )
 
 // Upstream fetches URLs. upstream.Client is one.
 type Upstream interface {
-	Fetch(ctx context.Context, url string) (body io.ReadCloser, size int64, err error)
+	Fetch(ctx context.Context, url string) (body *upstream.Fetched, size int64, err error)
 }
 
 // Layers takes layers in. assemble.Layers is one.

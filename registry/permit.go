@@ -38,8 +38,10 @@ func judge(ctx context.Context, client *upstream.Client, img *image) error {
 			if !webURL.MatchString(layer.Location) {
 				continue // came with a request, or from this machine
 			}
-			if err := client.CheckURL(ctx, layer.Location); err != nil {
-				return err
+			for _, url := range append([]string{layer.Location}, layer.Via...) {
+				if err := client.CheckURL(ctx, url); err != nil {
+					return err
+				}
 			}
 			continue
 		}

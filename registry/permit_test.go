@@ -28,6 +28,7 @@ func TestPolicyAtEveryPull(t *testing.T) {
 		{"another image", "quay.io/team/*", "docker://quay.io/v2/other/tool/blobs/sha256:0", false},
 		{"a layer's registry", "quay.io", "https://quay.io:0443/layer.tar", true},
 		{"a layer's repository", "quay.io/team/*", "https://quay.io/v2/team/tool/blobs/sha256:0", true},
+		{"where a layer's redirect led", "quay.io/team/*", "https://files.example/layer.tar https://quay.io/v2/team/tool/blobs/sha256:0", true},
 		{"a file of the caller's", "quay.io", "", false},
 	} {
 		p, err := auth.ParsePattern(test.deny)
@@ -40,7 +41,10 @@ func TestPolicyAtEveryPull(t *testing.T) {
 		}
 		grant := f.grant
 		layer := f.layer
-		layer.Location = test.location
+		location, via, redirected := strings.Cut(test.location, " ")
+		if layer.Location = location; redirected {
+			layer.Via = []string{via}
+		}
 		grant.Recipe.Layers = []augment.Layer{layer}
 		o := f.server.options
 		o.Upstream, o.Tokens = client, fakeTokens{&grant}

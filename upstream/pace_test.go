@@ -85,7 +85,7 @@ func TestLayersArePaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer layer.Close()
-	for _, body := range []io.ReadCloser{fetched, layer} {
+	for _, body := range []io.ReadCloser{fetched.ReadCloser, layer} {
 		p, ok := body.(*paced)
 		if !ok {
 			t.Fatalf("%T has no minimal rate", body)

@@ -21,6 +21,12 @@ func As(ctx context.Context, identity string) context.Context {
 	return context.WithValue(ctx, identityKey{}, identity)
 }
 
+// Identity returns the identity of As. ok is false if URLs are the administrator's own.
+func Identity(ctx context.Context) (identity string, ok bool) {
+	identity, ok = ctx.Value(identityKey{}).(string)
+	return identity, ok
+}
+
 // CheckURL returns the error with which Fetch fails for the URL itself, before it
 // touches the network.
 func (c *Client) CheckURL(ctx context.Context, rawURL string) error {
