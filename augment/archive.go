@@ -138,7 +138,7 @@ func checkEntries(r io.Reader, limits Limits) (roots []string, err error) {
 		h, err := entries.Next()
 		if errors.Is(err, io.EOF) {
 			slices.Sort(roots)
-			return slices.Compact(roots), nil
+			return roots, nil
 		}
 		if err != nil && n == 0 {
 			return nil, fmt.Errorf("%w: %w", errNoEntry, err)
@@ -158,7 +158,7 @@ func checkEntries(r io.Reader, limits Limits) (roots []string, err error) {
 		if err := checkEntry(h); err != nil {
 			return nil, err
 		}
-		if root := usrMergeRoot(h); root != "" {
+		if root := usrMergeRoot(h); root != "" && !slices.Contains(roots, root) { // one per root, not per entry
 			roots = append(roots, root)
 		}
 		// Whether a sparse file is whole shows only here.

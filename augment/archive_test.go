@@ -237,3 +237,19 @@ func TestPackDirectory(t *testing.T) {
 }
 
 const packedDiffID = "941333affa46e793b9b783a9b9384ffe00156d8edf86e48c73b6589e238eea75"
+
+// TestRootsMemory: a layer with any number of entries below usrmerge roots keeps each
+// root once.
+func TestRootsMemory(t *testing.T) {
+	var files []file
+	for range 10_000 {
+		files = append(files, file{name: "usr/sbin/x"}, file{name: "bin/x"})
+	}
+	roots, err := checkEntries(bytes.NewReader(tarOf(files...)), DefaultLimits)
+	if err != nil || !slices.Equal(roots, []string{"bin", "usr/sbin"}) {
+		t.Fatalf("roots %v, error %v", roots, err)
+	}
+	if cap(roots) > 2*len(UsrMergeRoots) {
+		t.Errorf("room for %d roots was kept", cap(roots))
+	}
+}
