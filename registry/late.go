@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -29,7 +30,10 @@ type late struct {
 	unread map[digest.Digest]unread // manifests that have not been read
 	read   descriptors              // manifests that have been read since, in the store
 	blobs  descriptors              // blobs at the upstream that these manifests name
-	cost   int64                    // of all three, in bytes
+	// rests is until when no unknown blob has a manifest read again, after a final
+	// error. The error is not kept, because its text may be long.
+	rests map[digest.Digest]time.Time
+	cost  int64 // of all four, in bytes
 
 	only only // whose images may be read
 	// grew is called when cost has grown.
@@ -45,13 +49,16 @@ type unread struct {
 const (
 	// maxUnread bounds how many manifests one unknown digest may cause to be read.
 	maxUnread = 64
+	// unreadRest is how long late.rests lasts: blobs are free, and each of them must not
+	// be an upstream request.
+	unreadRest = time.Minute
 	// maxLate bounds the manifests and blobs that an image gets after it was loaded.
 	// Real images have some hundreds.
 	maxLate = 4096
 )
 
 func newLate() *late {
-	return &late{unread: map[digest.Digest]unread{}, read: descriptors{}, blobs: descriptors{}, grew: func() {}}
+	return &late{unread: map[digest.Digest]unread{}, read: descriptors{}, blobs: descriptors{}, rests: map[digest.Digest]time.Time{}, grew: func() {}}
 }
 
 // addEntry adds an entry of an index, and returns what it costs in bytes. Its
@@ -92,11 +99,13 @@ func (l *late) manifest(ctx context.Context, store blobstore.Store, src augment.
 }
 
 // readFor reads the manifests that may name a blob that no known manifest names:
-// all unread manifests that may be read, unless they are too many.
+// all unread manifests that may be read, unless they are too many. A manifest that the
+// upstream refuses, or that is not valid, is an error only if no other one names the
+// blob: mirrors have some platforms only.
 func (l *late) readFor(ctx context.Context, store blobstore.Store, src augment.Source, blob digest.Digest) error {
 	l.mu.Lock()
 	_, isManifest := l.read[blob]
-	entries := maps.Clone(l.unread)
+	entries, rests := maps.Clone(l.unread), maps.Clone(l.rests)
 	l.mu.Unlock()
 	if entry, ok := entries[blob]; ok {
 		entries = map[digest.Digest]unread{blob: entry}
@@ -105,19 +114,41 @@ func (l *late) readFor(ctx context.Context, store blobstore.Store, src augment.S
 	if isManifest || len(entries) > maxUnread {
 		return nil
 	}
+	var failed error
 	for d, entry := range entries {
-		if _, err := l.fetch(ctx, store, src, d, entry); err != nil && !l.isRefused(d) {
-			return err
+		if time.Now().Before(rests[d]) {
+			continue
+		}
+		_, err := l.fetch(ctx, store, src, d, entry)
+		if err == nil || l.passOver(d, err) {
+			continue
+		}
+		failed = err
+		if !isFinal(err) { // the next one would fail, too, maybe after a long wait
+			break
 		}
 	}
-	return nil
+	if _, known := l.blob(blob); known {
+		return nil
+	}
+	return failed
 }
 
-// isRefused reports whether the manifest turned out to be one that is not served.
-func (l *late) isRefused(d digest.Digest) bool {
+// passOver reports whether the manifest turned out to be one that is not served. After
+// any other error unknown blobs do not have it read for a while.
+func (l *late) passOver(d digest.Digest, err error) (refused bool) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.unread[d].refused != nil
+	_, again := l.rests[d]
+	refused = l.unread[d].refused != nil
+	if !refused && isFinal(err) {
+		l.rests[d] = time.Now().Add(unreadRest)
+		if !again {
+			l.cost += slotCost
+		}
+	}
+	l.mu.Unlock()
+	l.grew() // after the mutex is free, because it asks for the cost
+	return refused
 }
 
 // blob returns the descriptor of a blob that a late manifest names.

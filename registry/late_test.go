@@ -85,6 +85,32 @@ func TestLateBound(t *testing.T) {
 	net.WantAnyOrder(t)
 }
 
+// TestLatePartialMirror: entries of an index that the upstream does not have leave the
+// blobs of the others alone, and are not asked for again with each blob.
+func TestLatePartialMirror(t *testing.T) {
+	net, l, repo := lateFixture(t, "")
+	good := net.PushIndex(t, "library/app", "1", "one", "amd64").Images[0]
+	for i := range 20 {
+		desc := good.Manifest.Descriptor()
+		desc.Digest = digest.FromString(fmt.Sprint("absent", i))
+		l.addEntry(desc)
+	}
+	l.addEntry(good.Manifest.Descriptor())
+	if err := l.readFor(t.Context(), net.store, repo, good.Layer.Digest()); err != nil {
+		t.Errorf("a layer of the entry that the mirror has: %v", err)
+	}
+	if _, ok := l.blob(good.Layer.Digest()); !ok {
+		t.Error("the layer is not known")
+	}
+	net.TakeRequests()
+	for range 3 {
+		if err := l.readFor(t.Context(), net.store, repo, digest.FromString("unknown")); err != nil {
+			t.Error(err)
+		}
+	}
+	net.WantAnyOrder(t)
+}
+
 // lateFixture is an index of manifests for several platforms, of which late has all
 // entries.
 func lateFixture(t *testing.T, platforms string, entries ...upstreamtest.Object) (net *network, l *late, repo augment.Source) {
