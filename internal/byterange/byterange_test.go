@@ -110,9 +110,7 @@ func FuzzOf(f *testing.F) {
 		f.Add(header, int64(100))
 	}
 	f.Fuzz(func(t *testing.T, header string, size int64) {
-		if size < 1 {
-			t.Skip()
-		}
+		size = max(size, 1) // an empty blob has no range
 		r := get("GET", "Range", header)
 		part, err := Of(r, size, etag)
 		if err == nil && (part.Offset < 0 || part.Length < 1 || part.Offset > size-part.Length) {
