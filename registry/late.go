@@ -17,6 +17,7 @@ import (
 	"github.com/waveproxy/waveproxy/blobstore"
 	"github.com/waveproxy/waveproxy/budget"
 	"github.com/waveproxy/waveproxy/front"
+	"github.com/waveproxy/waveproxy/upstream"
 )
 
 // late is the part of a token's image that was not read when the image was made.
@@ -30,14 +31,19 @@ type late struct {
 	unread map[digest.Digest]unread // manifests that have not been read
 	read   descriptors              // manifests that have been read since, in the store
 	blobs  descriptors              // blobs at the upstream that these manifests name
-	// rests is until when no unknown blob has a manifest read again, after a final
-	// error. The error is not kept, because its text may be long.
-	rests map[digest.Digest]time.Time
-	cost  int64 // of all four, in bytes
+	rests  map[digest.Digest]rest
+	cost   int64 // of all four, in bytes
 
 	only only // whose images may be read
-	// grew is called when cost has grown.
+	// grew is called when cost has changed.
 	grew func()
+	now  func() time.Time
+}
+
+// rest keeps unknown blobs from having a manifest read again, after an error.
+type rest struct {
+	until time.Time
+	err   error // nil if the upstream has refused: then the blob is not the image's
 }
 
 // unread is an entry of an index.
@@ -49,16 +55,20 @@ type unread struct {
 const (
 	// maxUnread bounds how many manifests one unknown digest may cause to be read.
 	maxUnread = 64
-	// unreadRest is how long late.rests lasts: blobs are free, and each of them must not
-	// be an upstream request.
+	// unreadRest is how long a manifest that was refused rests: blobs are free, and each
+	// of them must not be an upstream request. After a transient failure it is the pause
+	// of failures.
 	unreadRest = time.Minute
+	// lateWait is how long one unknown blob goes on after failures: an upstream that
+	// does not answer costs a time-out for each manifest.
+	lateWait = 30 * time.Second
 	// maxLate bounds the manifests and blobs that an image gets after it was loaded.
 	// Real images have some hundreds.
 	maxLate = 4096
 )
 
 func newLate() *late {
-	return &late{unread: map[digest.Digest]unread{}, read: descriptors{}, blobs: descriptors{}, rests: map[digest.Digest]time.Time{}, grew: func() {}}
+	return &late{unread: map[digest.Digest]unread{}, read: descriptors{}, blobs: descriptors{}, rests: map[digest.Digest]rest{}, grew: func() {}, now: time.Now}
 }
 
 // addEntry adds an entry of an index, and returns what it costs in bytes. Its
@@ -99,9 +109,9 @@ func (l *late) manifest(ctx context.Context, store blobstore.Store, src augment.
 }
 
 // readFor reads the manifests that may name a blob that no known manifest names:
-// all unread manifests that may be read, unless they are too many. A manifest that the
-// upstream refuses, or that is not valid, is an error only if no other one names the
-// blob: mirrors have some platforms only.
+// all unread manifests that may be read, unless they are too many. A manifest that
+// cannot be read is an error only if no other one names the blob: mirrors have some
+// platforms only, and some of their documents may be damaged.
 func (l *late) readFor(ctx context.Context, store blobstore.Store, src augment.Source, blob digest.Digest) error {
 	l.mu.Lock()
 	_, isManifest := l.read[blob]
@@ -115,16 +125,23 @@ func (l *late) readFor(ctx context.Context, store blobstore.Store, src augment.S
 		return nil
 	}
 	var failed error
+	begun := l.now()
 	for d, entry := range entries {
-		if time.Now().Before(rests[d]) {
-			continue
+		err := rests[d].err
+		if !l.now().Before(rests[d].until) {
+			_, err = l.fetch(ctx, store, src, d, entry)
+			if ctx.Err() != nil {
+				return err // says nothing of the upstream
+			}
+			if err == nil || l.passOver(d, err) {
+				continue
+			}
 		}
-		_, err := l.fetch(ctx, store, src, d, entry)
-		if err == nil || l.passOver(d, err) {
-			continue
+		// A failure may hide the blob, a refusal does not.
+		if failed == nil || isFinal(failed) && err != nil && !isFinal(err) {
+			failed = err
 		}
-		failed = err
-		if !isFinal(err) { // the next one would fail, too, maybe after a long wait
+		if failed != nil && l.now().Sub(begun) >= lateWait {
 			break
 		}
 	}
@@ -135,20 +152,38 @@ func (l *late) readFor(ctx context.Context, store blobstore.Store, src augment.S
 }
 
 // passOver reports whether the manifest turned out to be one that is not served. After
-// any other error unknown blobs do not have it read for a while.
+// an error of the upstream, unknown blobs do not have it read for a while.
 func (l *late) passOver(d digest.Digest, err error) (refused bool) {
 	l.mu.Lock()
-	_, again := l.rests[d]
+	old, again := l.rests[d]
 	refused = l.unread[d].refused != nil
-	if !refused && isFinal(err) {
-		l.rests[d] = time.Now().Add(unreadRest)
-		if !again {
-			l.cost += slotCost
-		}
+	next := rest{}
+	switch {
+	case refused:
+	case isFinal(err):
+		next.until = l.now().Add(unreadRest)
+	case upstream.IsTransient(err):
+		next = rest{l.now().Add(pauseAfter(err)), err}
+	}
+	if again {
+		l.cost -= old.cost()
+		delete(l.rests, d)
+	}
+	if !next.until.IsZero() {
+		l.cost += next.cost()
+		l.rests[d] = next
 	}
 	l.mu.Unlock()
 	l.grew() // after the mutex is free, because it asks for the cost
 	return refused
+}
+
+// cost is what a rest costs in memory, in bytes.
+func (r rest) cost() int64 {
+	if r.err == nil {
+		return slotCost
+	}
+	return slotCost + failureCost + 2*textCost(r.err.Error()) // as in failures
 }
 
 // blob returns the descriptor of a blob that a late manifest names.
@@ -217,6 +252,10 @@ func (l *late) add(desc ocispec.Descriptor, refs augment.References) error {
 	defer l.grew() // after the mutex is free, because it asks for the cost
 	defer l.mu.Unlock()
 	delete(l.unread, desc.Digest)
+	if old, ok := l.rests[desc.Digest]; ok {
+		l.cost -= old.cost()
+		delete(l.rests, desc.Digest)
+	}
 	l.cost += l.read.add(desc)
 	for _, child := range refs.Manifests {
 		if _, read := l.read[child.Digest]; !read {

@@ -111,6 +111,82 @@ func TestLatePartialMirror(t *testing.T) {
 	net.WantAnyOrder(t)
 }
 
+// TestLateTransient: an entry that the upstream cannot give now, or gives with wrong
+// bytes, leaves the blobs of the others alone. It is an error of an unknown blob, is not
+// asked for again for a moment, and then is.
+func TestLateTransient(t *testing.T) {
+	net, l, repo := lateFixture(t, "")
+	now := time.Now()
+	l.now = func() time.Time { return now }
+	good := net.PushIndex(t, "library/app", "1", "one", "amd64").Images[0]
+	answers := map[string]http.HandlerFunc{
+		"down":  upstreamtest.Status(http.StatusServiceUnavailable),
+		"wrong": func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"schemaVersion":2}`) },
+		"gone":  upstreamtest.Status(http.StatusNotFound),
+	}
+	last := map[string]upstreamtest.Image{}
+	for name, answer := range answers {
+		for i := range 10 { // maps have no order
+			img := net.PushIndex(t, "library/app", name, fmt.Sprint(name, i), "amd64").Images[0]
+			net.AnswerAt(appManifests+img.Manifest.Digest().String(), answer)
+			l.addEntry(img.Manifest.Descriptor())
+			last[name] = img
+		}
+	}
+	l.addEntry(good.Manifest.Descriptor())
+	if err := l.readFor(t.Context(), net.store, repo, good.Layer.Digest()); err != nil {
+		t.Errorf("a layer of the entry that the upstream has: %v", err)
+	}
+	net.TakeRequests()
+	for range 3 {
+		err := l.readFor(t.Context(), net.store, repo, digest.FromString("unknown"))
+		if err == nil || isFinal(err) {
+			t.Errorf("an unknown blob while entries are not readable: %v", err)
+		}
+	}
+	net.WantAnyOrder(t)
+
+	for name := range last {
+		net.AnswerAt(appManifests+last[name].Manifest.Digest().String(), nil)
+	}
+	now = now.Add(minPause)
+	for name, img := range last {
+		if err := l.readFor(t.Context(), net.store, repo, img.Layer.Digest()); (err == nil) != (name != "gone") {
+			t.Errorf("%s, after a pause: %v", name, err)
+		}
+	}
+	now = now.Add(unreadRest)
+	if err := l.readFor(t.Context(), net.store, repo, last["gone"].Layer.Digest()); err != nil {
+		t.Errorf("gone, after a minute: %v", err)
+	}
+	cost := int64(0)
+	for _, r := range l.rests {
+		cost += r.cost()
+	}
+	if len(l.rests) != 27 || cost > l.size() {
+		t.Errorf("%d entries rest, which cost %d bytes of %d", len(l.rests), cost, l.size())
+	}
+}
+
+// TestLateSilence: an upstream that answers nothing does not keep a request for the
+// time of every entry.
+func TestLateSilence(t *testing.T) {
+	net, l, repo := lateFixture(t, "")
+	now := time.Now()
+	l.now = func() time.Time { now = now.Add(5 * time.Second); return now }
+	net.Answer(upstreamtest.Status(http.StatusServiceUnavailable))
+	for i := range 60 {
+		o := upstreamtest.Object{MediaType: ocispec.MediaTypeImageManifest, Data: []byte(manifestOf(1, func(int) string { return fmt.Sprintf(`,"x":%d`, i) }))}
+		l.addEntry(net.PutManifest("library/app", o).Descriptor())
+	}
+	if err := l.readFor(t.Context(), net.store, repo, digest.FromString("unknown")); err == nil {
+		t.Error("no error")
+	}
+	if n := len(l.rests); n == 0 || n > 6 {
+		t.Errorf("%d entries were tried in %s", n, lateWait)
+	}
+}
+
 // lateFixture is an index of manifests for several platforms, of which late has all
 // entries.
 func lateFixture(t *testing.T, platforms string, entries ...upstreamtest.Object) (net *network, l *late, repo augment.Source) {
