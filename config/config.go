@@ -93,7 +93,8 @@ type HTTP struct {
 	Debug Debug `yaml:"debug"`
 	// Proxies are the addresses (10.0.0.7) and networks (10.0.0.0/8) of reverse
 	// proxies in front of this server. The client's address is taken from their
-	// X-Forwarded-For, and from no other sender's. Default: none.
+	// X-Forwarded-For, and from no other sender's. Everything at these addresses may
+	// claim to be any client. Default: none.
 	Proxies []Network `yaml:"proxies"`
 }
 

@@ -141,10 +141,10 @@ func (v *Verifier) name(claims map[string]json.RawMessage) (string, error) {
 	if err := json.Unmarshal(claims[claim], &name); err != nil || !isName(name) {
 		return "", wrong("the token's claim %q is not a name", claim)
 	}
-	// People can write any address into their account. Some issuers send the
-	// boolean as a string.
-	if verified, given := claims["email_verified"]; claim == "email" && given && strings.Trim(string(verified), `"`) != "true" {
-		return "", wrong("the issuer has not verified the token's email")
+	// People can write any address into their account, so an address of which the
+	// issuer says nothing proves nothing. Some issuers send the boolean as a string.
+	if claim == "email" && strings.Trim(string(claims["email_verified"]), `"`) != "true" {
+		return "", wrong("the issuer has not verified the token's email (email_verified is not true)")
 	}
 	return name, nil
 }

@@ -230,7 +230,7 @@ func TestClaim(t *testing.T) {
 	i := newIssuer(t)
 	v := New(Options{Issuer: i.URL, Audience: "waveproxy", Claim: "email"})
 	good := func(changes map[string]any) string { return sign(t, jose.RS256, i.keys[0], i.claims(changes)) }
-	accepted(t, v, good(map[string]any{"email": "a@example.org"}), "a@example.org")
+	refused(t, v, good(map[string]any{"email": "a@example.org"}), "not verified")
 	accepted(t, v, good(map[string]any{"email": "a@example.org", "email_verified": true}), "a@example.org")
 	accepted(t, v, good(map[string]any{"email": "a@example.org", "email_verified": "true"}), "a@example.org")
 	refused(t, v, good(map[string]any{"email": "a@example.org", "email_verified": false}), "not verified")
