@@ -21,12 +21,13 @@ type Blob struct {
 	desc  ocispec.Descriptor
 	fetch Fetch
 
-	offset int64
-	file   *os.File      // at the offset, unless body is read
-	fill   *fill         // that writes file; nil if the blob was stored
-	leave  func()        // the fill
-	body   io.ReadCloser // from fetch, at the offset, after the disk has failed
-	part   io.LimitedReader
+	offset  int64
+	file    *os.File      // at the offset; nil when the reader goes on by itself
+	content *content      // of file
+	fill    *fill         // that writes file; nil if the blob was stored
+	leave   func()        // the file, and the fill
+	body    io.ReadCloser // from fetch, at the offset, when file is nil
+	part    io.LimitedReader
 }
 
 var _ io.ReadSeekCloser = (*Blob)(nil)
@@ -51,6 +52,9 @@ func (b *Blob) Read(p []byte) (int, error) {
 	if n > 0 || err == nil {
 		return n, nil // the next Read reports an error, if there is one
 	}
+	if b.emptied() {
+		return b.Read(p)
+	}
 	return 0, b.failed(err)
 }
 
@@ -59,12 +63,11 @@ func (b *Blob) Read(p []byte) (int, error) {
 // holds the bare file, because net/http needs it for sendfile.
 func (b *Blob) next(n int64) (io.Reader, error) {
 	avail := b.desc.Size
-	if b.fill != nil && b.body == nil {
+	if b.fill != nil && b.file != nil {
 		var err error
 		avail, err = b.fill.wait(b.ctx, b.offset)
 		if errors.Is(err, ErrUnavailable) {
-			avail = b.desc.Size
-			err = b.continueAlone()
+			avail, err = b.desc.Size, b.leaveFile()
 		}
 		if err != nil {
 			return nil, b.failed(err)
@@ -74,21 +77,37 @@ func (b *Blob) next(n int64) (io.Reader, error) {
 		return nil, io.EOF
 	}
 	b.part = io.LimitedReader{R: b.file, N: min(n, avail-b.offset)}
-	if b.body != nil {
+	if b.file == nil {
+		if b.body == nil {
+			var err error
+			if b.body, err = b.fetch(b.ctx, b.offset); err != nil {
+				b.body = nil
+				return nil, b.failed(err)
+			}
+		}
 		b.part.R = b.body
 	}
 	return &b.part, nil
 }
 
-// continueAlone fetches the rest of the blob from the upstream, if there is any.
-func (b *Blob) continueAlone() error {
-	if b.offset >= b.desc.Size {
+// emptied reports whether the file has ended too early because the cache needed its
+// room. The rest then comes from the upstream.
+func (b *Blob) emptied() bool {
+	if b.file == nil || !b.content.emptied.Load() {
+		return false
+	}
+	b.leaveFile() // for reading only, so closing it says nothing
+	return true
+}
+
+// leaveFile closes the file, so that it takes no room any more.
+func (b *Blob) leaveFile() error {
+	if b.file == nil {
 		return nil
 	}
-	body, err := b.fetch(b.ctx, b.offset)
-	if err == nil {
-		b.body = body
-	}
+	err := b.file.Close()
+	b.file = nil
+	b.leave()
 	return err
 }
 
@@ -110,8 +129,10 @@ func (b *Blob) Seek(offset int64, whence int) (int64, error) {
 	if offset == b.offset {
 		return offset, nil
 	}
-	if _, err := b.file.Seek(offset, io.SeekStart); err != nil {
-		return b.offset, err
+	if b.file != nil {
+		if _, err := b.file.Seek(offset, io.SeekStart); err != nil {
+			return b.offset, err
+		}
 	}
 	b.offset = offset
 	b.dropBody()
@@ -121,11 +142,7 @@ func (b *Blob) Seek(offset int64, whence int) (int64, error) {
 // Close implements io.Closer.
 func (b *Blob) Close() error {
 	b.dropBody()
-	if b.leave != nil {
-		b.leave()
-		b.leave = nil
-	}
-	return b.file.Close()
+	return b.leaveFile()
 }
 
 func (b *Blob) dropBody() {
@@ -161,7 +178,7 @@ func (b *Blob) Serve(w http.ResponseWriter, r *http.Request) error {
 func (b *Blob) copyN(w http.ResponseWriter, n int64) (copied int64, err error) {
 	flush := http.NewResponseController(w).Flush
 	for copied < n {
-		if b.fill != nil {
+		if b.fill != nil && b.file != nil {
 			flush() // before waiting; some writers cannot
 		}
 		part, err := b.next(n - copied)
@@ -171,6 +188,9 @@ func (b *Blob) copyN(w http.ResponseWriter, n int64) (copied int64, err error) {
 		m, err := io.Copy(w, part)
 		copied += m
 		b.offset += m
+		if err == nil && m == 0 && b.emptied() {
+			continue
+		}
 		if err == nil && m == 0 {
 			err = io.ErrUnexpectedEOF
 		}

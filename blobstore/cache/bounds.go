@@ -45,7 +45,7 @@ func (c *Cache) mayBegin(r Reader) error {
 
 // join counts a reader. The caller has locked c.mu.
 func (c *Cache) join(f *fill) {
-	f.readers++
+	c.open(f.content)
 	if f.idle != nil {
 		f.idle.Stop()
 	}
@@ -56,14 +56,14 @@ func (c *Cache) join(f *fill) {
 func (c *Cache) leave(f *fill) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	f.readers--
+	c.close(f.content)
 	c.orphaned(f)
 }
 
 // orphaned starts the wait for a reader if the fill has none. The caller has locked
 // c.mu.
 func (c *Cache) orphaned(f *fill) {
-	if f.readers > 0 || c.fills[f.name] != f {
+	if f.content.readers > 0 || c.fills[f.name] != f {
 		return
 	}
 	f.idle = time.AfterFunc(c.waits.idle, func() { c.endIdle(f, f.available()*2 >= f.size) })
@@ -74,7 +74,7 @@ func (c *Cache) endIdle(f *fill, again bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case f.readers > 0 || c.fills[f.name] != f:
+	case f.content.readers > 0 || c.fills[f.name] != f:
 	case again:
 		f.idle = time.AfterFunc(c.waits.rest, func() { c.endIdle(f, false) })
 	default:
@@ -95,19 +95,4 @@ func (c *Cache) watch(f *fill, before int64) {
 	if c.fills[f.name] == f {
 		f.slow = time.AfterFunc(c.waits.period, func() { c.watch(f, now) })
 	}
-}
-
-// room counts bytes of a fill that have arrived, and evicts blobs for them.
-func (c *Cache) room(f *fill, n int64) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.filling+n > c.max {
-		return errNoRoom
-	}
-	if err := c.evict(c.max - c.filling - n); err != nil {
-		return diskError{err}
-	}
-	f.counted += n
-	c.filling += n
-	return nil
 }

@@ -76,8 +76,10 @@ type Cache struct {
 	recent *list.List               // of *entry, the most recently opened first
 	fills  map[string]*fill         // by the file name that they get
 	// kept and filling are the bytes of stored blobs and the bytes that running
-	// fills have got so far, together never more than max.
+	// fills have got so far. Each is at most max, and so are both together while more
+	// than half of max is stored.
 	kept, filling int64
+	unnamed       int64     // bytes of files that only readers have, at most half of max
 	rest          time.Time // no fill begins before this time
 	waits         waits
 }
@@ -139,21 +141,21 @@ func (c *Cache) Close() error {
 //
 // Reads of the Blob that have to wait end with ctx. The caller closes the Blob.
 func (c *Cache) Open(ctx context.Context, r Reader, d ocispec.Descriptor, fetch Fetch) (*Blob, error) {
-	b, err := c.open(ctx, r, d, fetch)
+	b, err := c.openBlob(ctx, r, d, fetch)
 	if err != nil {
 		return nil, fmt.Errorf("open blob %s: %w", d.Digest, err)
 	}
 	return b, nil
 }
 
-func (c *Cache) open(ctx context.Context, r Reader, d ocispec.Descriptor, fetch Fetch) (*Blob, error) {
+func (c *Cache) openBlob(ctx context.Context, r Reader, d ocispec.Descriptor, fetch Fetch) (*Blob, error) {
 	if err := d.Digest.Validate(); err != nil {
 		return nil, err
 	}
 	if d.Size < 0 {
 		return nil, fmt.Errorf("negative size %d", d.Size)
 	}
-	b := &Blob{ctx: ctx, desc: d, fetch: fetch}
+	b := &Blob{ctx: ctx, desc: d, fetch: fetch, content: &content{}}
 	first, err := c.find(b, r)
 	if err != nil {
 		return nil, err
@@ -181,12 +183,14 @@ func (c *Cache) find(b *Blob, r Reader) (first bool, err error) {
 	}
 	name := nameOf(r.Registry, b.desc.Digest)
 	if err = c.own(); err == nil {
-		b.file, err = c.lookup(name, b.desc.Size, r.Proven)
+		b.file, b.content, err = c.lookup(name, b.desc.Size, r.Proven)
 	}
 	if err != nil {
 		return false, unavailable(err)
 	}
 	if b.file != nil {
+		c.open(b.content)
+		b.leave = func() { c.left(b.content) }
 		return false, nil
 	}
 	f, running := c.fills[name]
@@ -195,10 +199,12 @@ func (c *Cache) find(b *Blob, r Reader) (first bool, err error) {
 		if f, err = c.begin(b.ctx, name, r, b.desc, b.fetch); err != nil {
 			return false, unavailable(err)
 		}
-	case !r.Proven && f.access != r.Access:
-		return false, ErrUnproven
 	case f.size != b.desc.Size:
 		return false, fmt.Errorf("%w: being fetched with a size of %d bytes, not %d", ErrUnavailable, f.size, b.desc.Size)
+	case f.ended:
+		return false, errNoRoom
+	case !r.Proven && f.access != r.Access:
+		return false, ErrUnproven
 	}
 	// Under the lock, a fill in the map still has its temporary name. Every reader
 	// opens the file by itself, because sendfile needs an offset of its own.
@@ -208,7 +214,7 @@ func (c *Cache) find(b *Blob, r Reader) (first bool, err error) {
 		}
 		return false, unavailable(err)
 	}
-	b.fill = f
+	b.fill, b.content = f, f.content
 	b.leave = func() { c.leave(f) }
 	c.join(f)
 	return !running, nil

@@ -37,6 +37,7 @@ type entry struct {
 	name    string
 	size    int64
 	touched time.Time // the modification time of its file
+	content *content
 }
 
 func (c *Cache) path(name string) string { return filepath.Join(c.dir, name) }
@@ -59,7 +60,7 @@ func parseFile(file string) (e entry, ok bool) {
 	if len(parts) != 4 || !registryPattern.MatchString(parts[2]) || !isDigest(parts[0], parts[1]) {
 		return e, false
 	}
-	e.name = file[:i]
+	e.name, e.content = file[:i], &content{}
 	var err error
 	e.size, err = strconv.ParseInt(parts[3], 10, 64)
 	return e, err == nil && e.file() == file
@@ -147,22 +148,22 @@ func (c *Cache) add(e *entry) {
 // the blob because the file was damaged: it has another size than when it was
 // stored. A size that only the reader's descriptor claims drops nothing, because
 // a stranger may have written it.
-func (c *Cache) lookup(name string, size int64, proven bool) (*os.File, error) {
+func (c *Cache) lookup(name string, size int64, proven bool) (*os.File, *content, error) {
 	el, ok := c.blobs[name]
 	if !ok {
-		return nil, nil
+		return nil, nil, nil
 	}
 	e := el.Value.(*entry)
-	if !proven {
-		return nil, ErrUnproven
+	if size != e.size { // also when it is proven, so proving is no use
+		return nil, nil, fmt.Errorf("%w: stored with %d bytes, not %d", ErrUnavailable, e.size, size)
 	}
-	if size != e.size {
-		return nil, fmt.Errorf("%w: stored with %d bytes, not %d", ErrUnavailable, e.size, size)
+	if !proven {
+		return nil, nil, ErrUnproven
 	}
 	path := c.path(e.file())
 	f, err := os.Open(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err // a fault of the process (too many open files) rather than of the blob
+		return nil, nil, err // a fault of the process (too many open files) rather than of the blob
 	}
 	if err == nil {
 		info, err := f.Stat()
@@ -172,18 +173,21 @@ func (c *Cache) lookup(name string, size int64, proven bool) (*os.File, error) {
 				e.touched = now
 				os.Chtimes(path, now, now) // if it fails, a later process evicts the blob too early
 			}
-			return f, nil
+			return f, e.content, nil
 		}
 		f.Close()
 	}
 	c.log.Warn("cached blob is missing or has another size, fetching it again", "blob", name)
-	return nil, c.drop(el)
+	return nil, nil, c.drop(el)
 }
 
 // drop removes a stored blob. A file that cannot be removed still counts.
 func (c *Cache) drop(el *list.Element) error {
 	e := el.Value.(*entry)
-	if err := os.Remove(c.path(e.file())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	err := c.remove(e.content, c.path(e.file()), e.size)
+	if errors.Is(err, fs.ErrNotExist) {
+		c.lose(e.content, nil, e.size)
+	} else if err != nil {
 		return err
 	}
 	c.recent.Remove(el)

@@ -29,8 +29,18 @@
 //
 // Room is made for bytes when they arrive, because a size is what a descriptor
 // claims, and a stranger may have written the descriptor. For the same reason a
-// descriptor with another size deletes nothing. An evicted blob that is being read
-// keeps its disk space until the last reader has closed it.
+// descriptor with another size deletes nothing.
+//
+// Bytes that are not verified yet evict blobs only while more than half of the cache is
+// stored. When there is no room left, a fill ends whose client, or registry, holds more
+// than a quarter of the cache in such bytes, or far more than the client that needs
+// room. So a fill that trickles keeps no other one out. A blob that is larger than the
+// rest of the cache takes half of the cache again, while no other fill has bytes.
+//
+// An evicted blob that is being read keeps its disk space until the last reader has
+// closed it, and so does the file of a fill that failed. These files take at most half
+// of the cache. Any further one is emptied, and its readers go on by themselves. All
+// files together are at most twice as large as the cache.
 //
 // A stored blob whose file has another size than it was stored with is dropped and
 // fetched again. Its bytes are not verified again, because clients do that. To drop
@@ -43,6 +53,6 @@
 // Files: cache.go (opening a blob: a hit, a fill to follow, or a new one),
 // disk.go (the directory: its blobs, room, eviction), fill.go (the one download
 // that all readers of a blob follow), bounds.go (how long and how slow a fill may
-// be), ahead.go (reading the body while earlier bytes are written), blob.go (a
+// be), content.go (the room of files: shares of fills, files without a name), ahead.go (reading the body while earlier bytes are written), blob.go (a
 // reader of one blob, and its answer to an HTTP request).
 package cache

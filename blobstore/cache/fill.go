@@ -33,11 +33,12 @@ type fill struct {
 	digest           digest.Digest
 	size             int64
 	file             *os.File // gets the blob's name when it is complete
+	content          *content // of file
 	cancel           context.CancelCauseFunc
 
 	// The cache's mutex guards these.
-	readers int
-	counted int64       // bytes in Cache.filling
+	counted int64       // bytes in Cache.filling, unless ended
+	ended   bool        // it gives its room to another fill
 	idle    *time.Timer // while there are no readers
 	slow    *time.Timer // until the next look at the rate
 
@@ -114,6 +115,13 @@ func (f *fill) available() int64 {
 	return f.avail
 }
 
+// whole reports whether the fill has all bytes, verified.
+func (f *fill) whole() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.verified
+}
+
 // begin starts to fill a blob for its first reader. Room is made when bytes
 // arrive, because a size is only what a descriptor claims. The caller has locked
 // c.mu.
@@ -127,13 +135,17 @@ func (c *Cache) begin(ctx context.Context, name string, r Reader, d ocispec.Desc
 	if err := c.mayBegin(r); err != nil {
 		return nil, err
 	}
+	f := &fill{name: name, registry: r.Registry, client: r.Client, access: r.Access, digest: d.Digest, size: d.Size, content: &content{}, avail: -1}
+	if c.yielding(f, min(d.Size, smallRing)) == f {
+		return nil, errNoRoom // now, and not after a request to the registry
+	}
 	file, err := os.CreateTemp(c.dir, tempPrefix+"*")
 	if err != nil {
 		c.diskFailed(d.Digest, err)
 		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	f := &fill{name: name, registry: r.Registry, client: r.Client, access: r.Access, digest: d.Digest, size: d.Size, file: file, cancel: cancel, avail: -1}
+	f.file, f.cancel = file, cancel
 	c.fills[name] = f
 	c.fillers.Go(func() { c.run(ctx, f, fetch) })
 	return f, nil
@@ -224,21 +236,28 @@ func (c *Cache) settle(f *fill, err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.fills, f.name)
-	c.filling -= f.counted
+	if !f.ended {
+		c.filling -= f.counted
+	}
 	for _, timer := range []*time.Timer{f.idle, f.slow} {
 		if timer != nil {
 			timer.Stop()
 		}
 	}
 	if err == nil {
-		e := &entry{f.name, f.size, time.Now()}
+		e := &entry{f.name, f.size, time.Now(), f.content}
 		if err = os.Rename(f.file.Name(), c.path(e.file())); err == nil {
 			c.add(e)
+			if err = c.evict(c.keepable(0)); err != nil {
+				c.diskFailed(f.digest, err)
+			}
 			return nil
 		}
 		err = diskError{err}
 	}
-	os.Remove(f.file.Name()) // if that fails too, the next process does it
+	if c.remove(f.content, f.file.Name(), f.counted) != nil { // the next process does it
+		c.lose(f.content, nil, f.counted)
+	}
 	if _, ofDisk := errors.AsType[diskError](err); ofDisk {
 		c.diskFailed(f.digest, err)
 	}
