@@ -79,6 +79,7 @@ type Cache struct {
 	// fills have got so far. Each is at most max, and so are both together while more
 	// than half of max is stored.
 	kept, filling int64
+	whole         int64     // bytes of filling that are verified
 	unnamed       int64     // bytes of files that only readers have, at most half of max
 	rest          time.Time // no fill begins before this time
 	waits         waits

@@ -99,7 +99,18 @@ func (c *Cache) room(f *fill, n int64) error {
 }
 
 // keepable is how many bytes of stored blobs may stay when fills get n bytes more.
-func (c *Cache) keepable(n int64) int64 { return max(c.max-c.filling-n, c.max/2) }
+// Fills whose bytes are verified count as stored.
+func (c *Cache) keepable(n int64) int64 { return max(c.max-c.filling-n, c.max/2-c.whole, 0) }
+
+// keep counts the fill's bytes as verified.
+func (c *Cache) keep(f *fill) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !f.ended {
+		f.whole = true
+		c.whole += f.counted
+	}
+}
 
 // holding is what the fills of the same client and of the same registry hold, in
 // unverified bytes.
@@ -110,13 +121,13 @@ type holding struct{ most, ofClient, own int64 }
 // cache or twice what f's client holds; else f itself. It returns nil if there is
 // room. The caller has locked c.mu.
 func (c *Cache) yielding(f *fill, n int64) *fill {
-	if c.filling+n <= c.max && min(c.kept, c.max/2)+c.filling+n <= c.max {
+	if min(c.kept, c.keepable(n))+c.filling+n <= c.max {
 		return nil
 	}
 	ofClient, ofRegistry := map[string]int64{f.client: n}, map[string]int64{f.registry: n}
 	others := []*fill{}
 	for _, g := range c.fills {
-		if g.ended || g.whole() {
+		if g.ended || g.whole {
 			continue
 		}
 		ofClient[g.client] += g.counted

@@ -70,15 +70,18 @@ func (c *Cache) Check() error {
 	for _, el := range c.blobs {
 		kept += el.Value.(*entry).size
 	}
-	var ended int64 // their files are about to go
+	var whole, ended int64 // their files are about to go
 	for _, f := range c.fills {
+		if f.whole {
+			whole += f.counted
+		}
 		if f.ended {
 			ended += f.counted
 		} else {
 			filling += f.counted
 		}
 	}
-	if kept != c.kept || filling != c.filling || files > kept+filling+ended || max(kept, filling) > c.max || c.unnamed < 0 || c.unnamed > c.max/2 ||
+	if kept != c.kept || whole != c.whole || filling != c.filling || files > kept+filling+ended || max(kept, filling) > c.max || c.unnamed < 0 || c.unnamed > c.max/2 ||
 		temps != len(c.fills) || len(c.blobs) != c.recent.Len() || len(names)-1 != temps+len(c.blobs) {
 		return fmt.Errorf("%d files of %d bytes, %d unfinished; %d blobs of %d bytes, counted %d; %d fills of %d bytes, counted %d; bound %d",
 			len(names)-1, files, temps, len(c.blobs), kept, c.kept, len(c.fills), filling, c.filling, c.max)

@@ -39,6 +39,7 @@ type fill struct {
 	// The cache's mutex guards these.
 	counted int64       // bytes in Cache.filling, unless ended
 	ended   bool        // it gives its room to another fill
+	whole   bool        // all bytes have come, verified, and it counts in Cache.whole
 	idle    *time.Timer // while there are no readers
 	slow    *time.Timer // until the next look at the rate
 
@@ -115,13 +116,6 @@ func (f *fill) available() int64 {
 	return f.avail
 }
 
-// whole reports whether the fill has all bytes, verified.
-func (f *fill) whole() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.verified
-}
-
 // begin starts to fill a blob for its first reader. Room is made when bytes
 // arrive, because a size is only what a descriptor claims. The caller has locked
 // c.mu.
@@ -159,6 +153,7 @@ func (c *Cache) run(ctx context.Context, f *fill, fetch Fetch) {
 	c.watch(f, -1)
 	err := c.download(ctx, f, fetch)
 	if err == nil {
+		c.keep(f)
 		f.end(nil) // readers do not wait for the disk
 		if err = f.file.Sync(); err != nil {
 			err = diskError{err}
@@ -238,6 +233,9 @@ func (c *Cache) settle(f *fill, err error) error {
 	delete(c.fills, f.name)
 	if !f.ended {
 		c.filling -= f.counted
+	}
+	if f.whole {
+		c.whole -= f.counted
 	}
 	for _, timer := range []*time.Timer{f.idle, f.slow} {
 		if timer != nil {
