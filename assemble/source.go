@@ -8,7 +8,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
@@ -27,7 +26,7 @@ type bases struct {
 	client  *upstream.Client
 	tags    *sizedlru.Cache[baseKey, augment.Object]
 	objects *sizedlru.Cache[baseKey, augment.Object]
-	flights singleflight.Group
+	flights flight.Calls
 }
 
 type baseKey struct {

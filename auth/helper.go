@@ -13,7 +13,6 @@ import (
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/waveproxy/waveproxy/budget"
 	"github.com/waveproxy/waveproxy/internal/fairqueue"
@@ -49,7 +48,7 @@ var running = fairqueue.New(fairqueue.Options{
 type helpers struct {
 	now     func() time.Time
 	answers *lru.Cache[string, helperAnswer] // by helper and address
-	flights singleflight.Group
+	flights flight.Calls
 }
 
 type helperAnswer struct {
@@ -91,11 +90,11 @@ func (h *helpers) get(ctx context.Context, helper, address string) (Credential, 
 	})
 }
 
-// mayRun waits until the client may have a process. An error is *budget.Exceeded.
+// mayRun waits until a client that wants the answer may have a process. An error is *budget.Exceeded.
 func mayRun(ctx context.Context) (done func(), err error) {
 	waiting, cancel := context.WithTimeout(ctx, helperPatience)
 	defer cancel()
-	leave, err := running.Enter(waiting, "", budget.Client(ctx), "")
+	leave, err := running.EnterFor(waiting, "", func(joined func(string)) func() { return budget.Watch(ctx, joined) }, "")
 	switch {
 	case errors.Is(err, fairqueue.ErrFull):
 		return nil, &budget.Exceeded{Kind: budget.Processes, Scope: budget.OfClient, Limit: maxHelpersOfClient, RetryAfter: helperPause}

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/waveproxy/waveproxy/budget"
@@ -160,6 +161,43 @@ func TestTooManyHelpers(t *testing.T) {
 	for !running.Idle() { // other tests count helpers, too
 		time.Sleep(10 * time.Millisecond)
 	}
+}
+
+// TestJoinedHelper: a client that wants the same answer as one that has all its
+// helpers running does not wait for those.
+func TestJoinedHelper(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ledger := budget.NewLedger(budget.Limits{})
+		of := func(client string) context.Context { return budget.With(t.Context(), ledger.Open(client)) }
+		for range maxHelpersOfClient {
+			done, err := mayRun(of("greedy"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer done()
+		}
+		ctx, work, end := budget.Share(of("greedy"))
+		defer end()
+		began := make(chan error, 1)
+		go func() {
+			done, err := mayRun(ctx)
+			if err == nil {
+				done()
+			}
+			began <- err
+		}()
+		synctest.Wait()
+		work.Join(of("another"))
+		synctest.Wait()
+		select {
+		case err := <-began:
+			if err != nil {
+				t.Error(err)
+			}
+		default:
+			t.Error("it waits for the other client's helpers")
+		}
+	})
 }
 
 // TestHelperIsKilled: at the deadline a helper ends, with what it has started.

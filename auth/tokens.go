@@ -10,8 +10,8 @@ import (
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
-	"golang.org/x/sync/singleflight"
 
+	"github.com/waveproxy/waveproxy/internal/flight"
 	"github.com/waveproxy/waveproxy/internal/sizedlru"
 )
 
@@ -67,7 +67,7 @@ type Tokens struct {
 	ttl     time.Duration
 	now     func() time.Time
 
-	opening     singleflight.Group // by token
+	opening     flight.Calls // by token
 	grants      *sizedlru.Cache[grantID, *entry]
 	revocations *lru.Cache[Token, revocation]
 }

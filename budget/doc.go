@@ -15,6 +15,9 @@
 // A context without a Budget is charged nothing: that is the command line, and
 // work that the operator ordered.
 //
+// Work that several clients wait for is charged to the one that began it, and queues
+// take it when the first of them has its turn (Share, Watch).
+//
 // Files: account.go (Ledger, accounts of clients), budget.go (Budget, contexts),
-// limits.go (kinds, limits, Exceeded).
+// limits.go (kinds, limits, Exceeded), shared.go (work that several clients want).
 package budget

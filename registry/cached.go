@@ -12,7 +12,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore/cache"
@@ -32,7 +31,7 @@ type cachedBlobs struct {
 	// readable holds the pairs of a target and a blob whose registry recently allowed
 	// the read. A blob's presence in the cache is no permission.
 	readable *sizedlru.Cache[readableKey, struct{}]
-	proofs   *singleflight.Group
+	proofs   *flight.Calls
 }
 
 type readableKey struct {
@@ -63,7 +62,7 @@ func (k readableKey) cost() int64 {
 }
 
 func newCachedBlobs(c *cache.Cache, client *upstream.Client) cachedBlobs {
-	return cachedBlobs{c, client, sizedlru.New[readableKey, struct{}](readablesCost, maxReadables, readableTTL), new(singleflight.Group)}
+	return cachedBlobs{c, client, sizedlru.New[readableKey, struct{}](readablesCost, maxReadables, readableTTL), new(flight.Calls)}
 }
 
 func (b cachedBlobs) serveBlob(w http.ResponseWriter, r *http.Request, img *image, d digest.Digest) error {

@@ -43,9 +43,12 @@ func newFailures(now func() time.Time) *failures {
 }
 
 // noteFailure keeps a transient or final error. Any other is a fault of this server
-// and is not kept, because the next attempt may succeed.
+// and is not kept, because the next attempt may succeed. Nor is the error of a request
+// that waited too long in this server's own queue: another client may have its turn at
+// once.
 func (f *failures) noteFailure(key string, recipe augment.Recipe, err error) {
 	switch {
+	case upstream.IsQueued(err):
 	case upstream.IsTransient(err):
 		f.add(key, failure{err, recipe, f.now().Add(pauseAfter(err))})
 	case isFinal(err):

@@ -162,7 +162,7 @@ func (l *late) passOver(d digest.Digest, err error) (refused bool) {
 	case refused:
 	case isFinal(err):
 		next.until = l.now().Add(unreadRest)
-	case upstream.IsTransient(err):
+	case upstream.IsTransient(err) && !upstream.IsQueued(err):
 		next = rest{l.now().Add(pauseAfter(err)), err}
 	}
 	if again {

@@ -10,7 +10,6 @@ import (
 	"slices"
 
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
@@ -38,7 +37,7 @@ type ledger struct {
 	// Copies of what the records say.
 	images *sizedlru.Cache[ownedDigest, *image]        // by root
 	roots  *sizedlru.Cache[ownedDigest, digest.Digest] // of the images that digests belong to
-	loads  singleflight.Group                          // by namedRepository.memoryKey
+	loads  flight.Calls                                // by namedRepository.memoryKey
 }
 
 // ownedDigest is a digest as one repository under one recipe knows it.

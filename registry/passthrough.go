@@ -8,7 +8,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
@@ -25,7 +24,7 @@ type passThrough struct {
 	resolver Resolver
 	store    blobstore.Store
 	failures *failures
-	fetches  singleflight.Group // by namedRepository.memoryKey
+	fetches  flight.Calls // by namedRepository.memoryKey
 }
 
 // imageByDigest returns the upstream's manifest or index with a digest that was not

@@ -9,7 +9,6 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
@@ -40,7 +39,7 @@ type tagTable struct {
 	now      func() time.Time
 
 	tags    *lru.Cache[string, *namedTag] // by namedRepository.memoryKey
-	lookUps singleflight.Group            // by namedRepository.memoryKey
+	lookUps flight.Calls                  // by namedRepository.memoryKey
 }
 
 // namedTag is the state of a tag when it was last looked up. It is immutable.
@@ -133,7 +132,9 @@ func (t *tagTable) lookUp(ctx context.Context, q namedRepository, tag string) (*
 	case upstream.IsTransient(err) && old != nil && t.now().Sub(old.checked) < maxStale:
 		stale := *old
 		stale.retry = t.now().Add(pauseAfter(err))
-		t.tags.Add(key, &stale)
+		if !upstream.IsQueued(err) { // else the next caller may have its turn at once
+			t.tags.Add(key, &stale)
+		}
 		t.log.WarnContext(ctx, "upstream unavailable, serving the last known tag",
 			"image", q.ref.Name()+":"+tag, "recipe", q.name, "digest", old.root, "confirmed", old.checked, "again", pauseAfter(err), "error", auth.Redact(err.Error()))
 		return &stale, nil

@@ -5,8 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sync/singleflight"
-
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
@@ -19,7 +17,7 @@ type tokenImages struct {
 	tokens Tokens
 	store  blobstore.Store
 	loaded *sizedlru.Cache[auth.Token, *image]
-	loads  singleflight.Group
+	loads  flight.Calls
 	// platforms are those that an identity's policy limits it to; nil for no limits.
 	platforms func(identity string) []string
 }

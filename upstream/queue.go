@@ -31,7 +31,8 @@ const (
 // cannot wait for itself.
 //
 // Waiting requests are served in turns among the clients, so that a client that asks
-// for a thousand names does not hold up another. Those of one client are served in
+// for a thousand names does not hold up another. A request that several clients want
+// (budget.Shared) has the turn of the first of them. Those of one client are served in
 // turns among the targets, and in order of arrival within one target. Waiting costs
 // the waiter's memory and no goroutine; a host without requests costs nothing.
 type queue struct {
@@ -47,7 +48,7 @@ func newQueue(limit int) *queue {
 // first, there is no slot, and the error has errQueued and the context's cause. When
 // too many wait, it is *budget.Exceeded.
 func (q *queue) enter(ctx context.Context, host string, t auth.Target) (leave func(), err error) {
-	leave, err = q.fair.Enter(ctx, host, party(ctx, t), strconv.Quote(t.Identity)+t.Registry+"/"+t.Repository)
+	leave, err = q.fair.EnterFor(ctx, host, parties(ctx, t), strconv.Quote(t.Identity)+t.Registry+"/"+t.Repository)
 	switch {
 	case err == nil:
 		return leave, nil
@@ -59,11 +60,16 @@ func (q *queue) enter(ctx context.Context, host string, t auth.Target) (leave fu
 	return nil, fmt.Errorf("%w: %w", errQueued, err)
 }
 
-// party is whose turn it is: the client's, or without one the identity's, which is
-// then a recipe's or the operator's.
-func party(ctx context.Context, t auth.Target) string {
-	if client := budget.Client(ctx); client != "" {
-		return "client " + client
+// parties are those whose turn it may be: the clients that want the request, or
+// without one the identity, which is then a recipe's or the operator's.
+func parties(ctx context.Context, t auth.Target) fairqueue.Clients {
+	return func(joined func(party string)) (stop func()) {
+		return budget.Watch(ctx, func(client string) {
+			if client == "" {
+				joined("identity " + t.Identity)
+			} else {
+				joined("client " + client)
+			}
+		})
 	}
-	return "identity " + t.Identity
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"golang.org/x/sync/singleflight"
 	"oras.land/oras-go/v2/errdef"
 	orasauth "oras.land/oras-go/v2/registry/remote/auth"
 
@@ -31,7 +30,7 @@ const (
 // share one request. It implements oras' Cache, for calls only.
 type tokenCache struct {
 	logins  *sizedlru.Cache[loginKey, login]
-	flights singleflight.Group
+	flights flight.Calls
 	now     func() time.Time
 }
 

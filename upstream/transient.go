@@ -24,3 +24,8 @@ func IsTransient(err error) bool {
 	}
 	return false
 }
+
+// IsQueued reports whether an error of this package is about a request that waited too
+// long behind others of this server and was never sent. It is transient, but nothing
+// that other requests should be told about the upstream.
+func IsQueued(err error) bool { return errors.Is(err, errQueued) }

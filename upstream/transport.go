@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -113,7 +112,15 @@ func (h *hops) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-var errQueued = errors.New("no free slot in time")
+// errQueued says that a request was not sent, because the requests before it took all
+// the time it had. It says nothing about the host, nor about a client that came to
+// want the same request later, so it is private in the sense of package flight.
+var errQueued error = queuedError{}
+
+type queuedError struct{}
+
+func (queuedError) Error() string { return "no free slot in time" }
+func (queuedError) Private() bool { return true }
 
 // send sends one request when it is its turn, and returns when the headers of
 // the response are here.

@@ -15,9 +15,9 @@ import (
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/go-jose/go-jose/v4"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/internal/flight"
 )
 
 // Options name the issuer, the audience and the claim that names the caller.
@@ -46,7 +46,7 @@ var algorithms = []jose.SignatureAlgorithm{
 type Verifier struct {
 	options Options
 	config  *oidc.Config
-	loads   singleflight.Group
+	loads   flight.Calls
 
 	mu    sync.Mutex
 	state state

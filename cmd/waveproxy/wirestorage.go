@@ -9,8 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/singleflight"
-
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
 	"github.com/waveproxy/waveproxy/config"
@@ -81,7 +79,7 @@ func (s storage) sweep(ctx context.Context, log *slog.Logger) {
 // concurrent use.
 type readiness struct {
 	store  *blobstore.Dir
-	probes singleflight.Group
+	probes flight.Calls
 
 	mu      sync.Mutex
 	last    error

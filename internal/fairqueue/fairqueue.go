@@ -65,7 +65,22 @@ type party struct {
 // key is what one client asks for under one name. It has at least one place.
 type key struct {
 	name   string
-	places list.List // of chan struct{}, each closed when it has the slot
+	places list.List // of *waiter
+}
+
+// waiter is work that waits, in the line of each client that wants it.
+type waiter struct {
+	granted chan struct{} // closed when it has the slot
+	party   *party        // that the slot is counted for, once it is granted
+	places  []place
+	left    bool // it waits no longer, and has no slot
+}
+
+// place is a waiter's place in one client's line.
+type place struct {
+	party   *party
+	name    string
+	element *list.Element // of the key's places
 }
 
 // Idle reports whether no slot of any resource is taken. Nothing waits then either.
@@ -75,49 +90,93 @@ func (q *Queue) Idle() bool {
 	return len(q.lines) == 0
 }
 
+// Clients are the clients that want the same work. Each of them is told to joined,
+// at once or, until stop is called, when it comes to want the work.
+type Clients func(joined func(client string)) (stop func())
+
 // Enter waits for a slot of the resource, which leave must give back; leave may be
 // called more than once. When the context ends first, there is no slot and the
 // error is the context's cause. ErrFull and ErrAllFull come at once.
 func (q *Queue) Enter(ctx context.Context, resource, client, name string) (leave func(), err error) {
-	return q.enter(ctx, resource, client, name, true)
+	return q.enter(ctx, resource, one(client), name, true)
 }
 
-// Again is Enter for work that was begun and had given its slot back, to let others
-// have their turns: it is never refused for want of room to wait.
-func (q *Queue) Again(ctx context.Context, resource, client, name string) (leave func(), err error) {
-	return q.enter(ctx, resource, client, name, false)
+// EnterFor is Enter for work that several clients want: it waits in the line of
+// each, and has the slot when the first of them has its turn. So clients that join
+// the work of another one do not wait behind all that this one has asked for.
+// ErrFull and ErrAllFull come only if no client that is told at once has room.
+func (q *Queue) EnterFor(ctx context.Context, resource string, clients Clients, name string) (leave func(), err error) {
+	return q.enter(ctx, resource, clients, name, true)
 }
 
-func (q *Queue) enter(ctx context.Context, resource, client, name string, bounded bool) (leave func(), err error) {
+// Again is EnterFor for work that was begun and had given its slot back, to let
+// others have their turns: it is never refused for want of room to wait.
+func (q *Queue) Again(ctx context.Context, resource string, clients Clients, name string) (leave func(), err error) {
+	return q.enter(ctx, resource, clients, name, false)
+}
+
+func one(client string) Clients {
+	return func(joined func(string)) func() {
+		joined(client)
+		return func() {}
+	}
+}
+
+func (q *Queue) enter(ctx context.Context, resource string, clients Clients, name string, bounded bool) (leave func(), err error) {
+	w := &waiter{granted: make(chan struct{})}
+	var refused error // guarded by the mutex
+	stop := clients(func(client string) {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		if err := q.add(w, resource, client, name, bounded); refused == nil {
+			refused = err
+		}
+	})
+	defer stop()
 	q.mu.Lock()
+	if w.party == nil && len(w.places) == 0 {
+		defer q.mu.Unlock()
+		w.left = true
+		return nil, refused
+	}
+	q.mu.Unlock()
+	leave = sync.OnceFunc(func() { q.leave(resource, w.party) })
+	select {
+	case <-w.granted:
+		return leave, nil
+	default:
+	}
+	select {
+	case <-w.granted:
+		return leave, nil
+	case <-ctx.Done():
+		q.abandon(resource, w, leave)
+		return nil, context.Cause(ctx)
+	}
+}
+
+// add gives the waiter a slot, or a place in the client's line. It does nothing for
+// a waiter that has its slot or waits no longer.
+func (q *Queue) add(w *waiter, resource, client, name string, bounded bool) error {
+	if w.party != nil || w.left {
+		return nil
+	}
 	l := q.lines[resource]
 	if l == nil {
 		l = &line{parties: map[string]*party{}}
 		q.lines[resource] = l
 	}
 	p := l.party(client)
-	leave = sync.OnceFunc(func() { q.leave(resource, client) })
 	if l.taken < q.options.Slots && p.taken < q.options.PerClient {
-		l.taken++
-		p.taken++
-		q.mu.Unlock()
-		return leave, nil
+		l.grant(w, p)
+		return nil
 	}
 	if err := q.options.room(l, p); bounded && err != nil {
 		l.forget(p)
-		q.mu.Unlock()
-		return nil, err
+		return err
 	}
-	place := l.join(p, name)
-	q.mu.Unlock()
-	granted := place.Value.(chan struct{})
-	select {
-	case <-granted:
-		return leave, nil
-	case <-ctx.Done():
-		q.abandon(l, p, name, place, leave)
-		return nil, context.Cause(ctx)
-	}
+	l.join(w, p, name)
+	return nil
 }
 
 // room tells whether one more request of the party may wait.
@@ -135,25 +194,23 @@ func (o *Options) room(l *line, p *party) error {
 	return nil
 }
 
-// abandon gives up a place, or the slot when that came at the same moment.
-func (q *Queue) abandon(l *line, p *party, name string, place *list.Element, leave func()) {
+// abandon gives up all places, or the slot when that came at the same moment.
+func (q *Queue) abandon(resource string, w *waiter, leave func()) {
 	q.mu.Lock()
-	select {
-	case <-place.Value.(chan struct{}):
+	w.left = true
+	if w.party == nil {
+		q.lines[resource].drop(w)
 		q.mu.Unlock()
-		leave()
-	default:
-		l.remove(p, name, place)
-		l.forget(p)
-		q.mu.Unlock()
+		return
 	}
+	q.mu.Unlock()
+	leave()
 }
 
-func (q *Queue) leave(resource, client string) {
+func (q *Queue) leave(resource string, p *party) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	l := q.lines[resource]
-	p := l.parties[client]
 	l.taken--
 	p.taken--
 	l.forget(p)
@@ -179,7 +236,7 @@ func (l *line) forget(p *party) {
 	}
 }
 
-func (l *line) join(p *party, name string) *list.Element {
+func (l *line) join(w *waiter, p *party, name string) {
 	l.waiting++
 	p.waiting++
 	if p.turn == nil {
@@ -190,16 +247,36 @@ func (l *line) join(p *party, name string) *list.Element {
 		e = p.keys.PushBack(&key{name: name})
 		p.byName[name] = e
 	}
-	return e.Value.(*key).places.PushBack(make(chan struct{}))
+	w.places = append(w.places, place{p, name, e.Value.(*key).places.PushBack(w)})
 }
 
-func (l *line) remove(p *party, name string, place *list.Element) {
-	e := p.byName[name]
+// grant counts a slot for the party and gives it to the waiter, which leaves the
+// lines of all clients.
+func (l *line) grant(w *waiter, p *party) {
+	l.taken++
+	p.taken++
+	w.party = p
+	l.drop(w)
+	close(w.granted)
+}
+
+// drop takes the waiter out of all lines.
+func (l *line) drop(w *waiter) {
+	for _, at := range w.places {
+		l.remove(at)
+		l.forget(at.party)
+	}
+	w.places = nil
+}
+
+func (l *line) remove(at place) {
+	p := at.party
+	e := p.byName[at.name]
 	k := e.Value.(*key)
-	k.places.Remove(place)
+	k.places.Remove(at.element)
 	if k.places.Len() == 0 {
 		p.keys.Remove(e)
-		delete(p.byName, name)
+		delete(p.byName, at.name)
 	}
 	l.waiting--
 	if p.waiting--; p.waiting == 0 {
@@ -211,20 +288,18 @@ func (l *line) remove(p *party, name string, place *list.Element) {
 // next gives a free slot to the first party in turn that may have another one,
 // and moves that party and the key it was served for to the end.
 func (l *line) next(o *Options) {
-	for e := l.turns.Front(); e != nil && l.taken < o.Slots; e = e.Next() {
+	if l.taken >= o.Slots {
+		return
+	}
+	for e := l.turns.Front(); e != nil; e = e.Next() {
 		p := e.Value.(*party)
 		if p.taken >= o.PerClient {
 			continue
 		}
 		front := p.keys.Front()
-		k := front.Value.(*key)
-		place := k.places.Front()
 		l.turns.MoveToBack(e)
 		p.keys.MoveToBack(front)
-		l.remove(p, k.name, place)
-		l.taken++
-		p.taken++
-		close(place.Value.(chan struct{}))
+		l.grant(front.Value.(*key).places.Front().Value.(*waiter), p)
 		return
 	}
 }

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// waiter enters and tells the order in which slots came.
-func waiter(t *testing.T, q *Queue, order *[]string, mu *sync.Mutex, client, name string) {
+// come enters and tells the order in which slots came.
+func come(t *testing.T, q *Queue, order *[]string, mu *sync.Mutex, client, name string) {
 	go func() {
 		leave, err := q.Enter(t.Context(), "host", client, name)
 		if err != nil {
@@ -40,7 +40,7 @@ func TestTurns(t *testing.T) {
 			{"a", "0"}, // takes the slot
 			{"a", "1"}, {"a", "1"}, {"a", "2"}, {"a", "3"}, {"b", "1"}, {"b", "2"}, {"c", "1"},
 		} {
-			waiter(t, q, &order, &mu, w[0], w[1])
+			come(t, q, &order, &mu, w[0], w[1])
 		}
 		time.Sleep(time.Minute)
 		want := []string{"a/0", "a/1", "b/1", "c/1", "a/2", "b/2", "a/3", "a/1"}
@@ -62,7 +62,7 @@ func TestManyNames(t *testing.T) {
 		var order []string
 		var mu sync.Mutex
 		for i := range 1000 {
-			waiter(t, q, &order, &mu, "greedy", fmt.Sprint(i))
+			come(t, q, &order, &mu, "greedy", fmt.Sprint(i))
 		}
 		start := time.Now()
 		leave, err := q.Enter(t.Context(), "host", "honest", "x")
@@ -167,6 +167,9 @@ func TestAllWaiting(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		again := func(ctx context.Context, resource, client, name string) (func(), error) {
+			return q.Again(ctx, resource, one(client), name)
+		}
 		wait := func(enter func(context.Context, string, string, string) (func(), error), client string) chan error {
 			ended := make(chan error, 1)
 			go func() {
@@ -188,7 +191,7 @@ func TestAllWaiting(t *testing.T) {
 			t.Errorf("a ninth request: %v", err)
 		}
 		select {
-		case err := <-wait(q.Again, "d"):
+		case err := <-wait(again, "d"):
 			t.Errorf("work that was begun: %v", err)
 		default:
 		}
@@ -212,23 +215,134 @@ func TestSlotOfAWaiterThatLeaves(t *testing.T) {
 		}
 		l := q.lines["r"]
 		p := l.party("x")
-		place := l.join(p, "")
-		var other chan struct{}
+		w, other := &waiter{granted: make(chan struct{})}, &waiter{granted: make(chan struct{})}
+		l.join(w, p, "")
 		if next {
-			other = l.join(p, "").Value.(chan struct{})
+			l.join(other, p, "")
 		}
 		leave()
-		q.abandon(l, p, "", place, func() { q.leave("r", "x") })
+		q.abandon("r", w, func() { q.leave("r", w.party) })
 		if next {
 			select {
-			case <-other:
+			case <-other.granted:
 			default:
 				t.Fatal("the slot is lost")
 			}
-			q.leave("r", "x")
+			q.leave("r", other.party)
 		}
 		if !q.Idle() {
 			t.Error("idle, and the resource is kept")
 		}
 	}
+}
+
+// several are clients of which more may come.
+type several struct {
+	names   []string
+	joined  func(string)
+	stopped bool
+}
+
+func (s *several) watch(joined func(string)) func() {
+	s.joined = joined
+	for _, name := range s.names {
+		joined(name)
+	}
+	return func() { s.stopped = true }
+}
+
+// TestSharedWork: work that several clients want has the turn of the first one, costs
+// the others no turn, and waits in no line any more. A client that joins later adds its
+// own place.
+func TestSharedWork(t *testing.T) {
+	for _, later := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			q := New(Options{Slots: 1})
+			var order []string
+			var mu sync.Mutex
+			for i := range 100 {
+				come(t, q, &order, &mu, "greedy", fmt.Sprint(i))
+			}
+			work := &several{names: []string{"greedy"}}
+			if !later {
+				work.names = []string{"greedy", "honest", "another"}
+			}
+			go func() {
+				leave, err := q.EnterFor(t.Context(), "host", work.watch, "popular")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				order = append(order, "shared")
+				mu.Unlock()
+				time.Sleep(time.Second)
+				leave()
+			}()
+			synctest.Wait()
+			if later {
+				work.joined("honest")
+				work.joined("another")
+			}
+			come(t, q, &order, &mu, "honest", "own")
+			time.Sleep(time.Hour)
+			mu.Lock()
+			defer mu.Unlock()
+			if at := slices.Index(order, "shared"); at > 2 {
+				t.Errorf("joined later %t: the shared work came as number %d, want 2 at most", later, at)
+			}
+			if at := slices.Index(order, "honest/own"); at > 4 {
+				t.Errorf("joined later %t: the honest client's own work came as number %d", later, at)
+			}
+			work.joined("late") // it has its slot, so this changes nothing
+			if len(order) != 102 || !q.Idle() || !work.stopped {
+				t.Errorf("joined later %t: %d came in, idle %t, stopped %t", later, len(order), q.Idle(), work.stopped)
+			}
+		})
+	}
+}
+
+// TestSharedWorkAtOnce: the slot of one client's share is there for work that another
+// one had to wait with.
+func TestSharedWorkAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := New(Options{Slots: 2, PerClient: 1, Waiting: 1})
+		greedy, err := q.Enter(t.Context(), "r", "greedy", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		work := &several{names: []string{"greedy"}}
+		ctx, cancel := context.WithCancel(t.Context())
+		entered := make(chan func(), 1)
+		go func() {
+			leave, err := q.EnterFor(ctx, "r", work.watch, "")
+			if err != nil {
+				t.Error(err)
+			}
+			entered <- leave
+		}()
+		synctest.Wait()
+		if _, err := q.EnterFor(ctx, "r", one("greedy"), ""); !errors.Is(err, ErrFull) {
+			t.Errorf("a second waiter: %v", err)
+		}
+		work.joined("honest")
+		leave := <-entered
+		full := &several{names: []string{"greedy", "honest"}}
+		left := make(chan error, 1)
+		go func() {
+			_, err := q.EnterFor(ctx, "r", full.watch, "")
+			left <- err
+		}()
+		synctest.Wait()
+		cancel()
+		if err := <-left; !errors.Is(err, context.Canceled) {
+			t.Errorf("a waiter that left: %v", err)
+		}
+		full.joined("third") // it waits no longer
+		leave()
+		greedy()
+		if !q.Idle() {
+			t.Error("idle, and the resource is kept")
+		}
+	})
 }

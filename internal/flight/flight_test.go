@@ -10,13 +10,11 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"golang.org/x/sync/singleflight"
 )
 
 func TestConcurrentCallersShareOneRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var group singleflight.Group
+		var group Calls
 		failed := errors.New("half of it")
 		runs := 0
 		work := func(context.Context) (string, error) {
@@ -45,7 +43,7 @@ func TestConcurrentCallersShareOneRun(t *testing.T) {
 
 func TestOtherKeysRunByThemselves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var group singleflight.Group
+		var group Calls
 		begun := time.Now()
 		var wg sync.WaitGroup
 		for _, key := range []string{"a", "b"} {
@@ -69,7 +67,7 @@ func TestOtherKeysRunByThemselves(t *testing.T) {
 func TestCallerThatLeaves(t *testing.T) {
 	type name struct{}
 	synctest.Test(t, func(t *testing.T) {
-		var group singleflight.Group
+		var group Calls
 		first, leave := context.WithCancel(context.WithValue(t.Context(), name{}, "first"))
 		work := func(ctx context.Context) (string, error) {
 			time.Sleep(time.Second)
@@ -109,7 +107,7 @@ func TestLimit(t *testing.T) {
 	for name, callers := range map[string]time.Duration{"a caller in a hurry": time.Second, "a patient caller": time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var group singleflight.Group
+				var group Calls
 				ctx, cancel := context.WithTimeout(t.Context(), callers)
 				defer cancel()
 				const limit = time.Minute
@@ -131,7 +129,7 @@ func TestLimit(t *testing.T) {
 }
 
 func TestNilInterface(t *testing.T) {
-	var group singleflight.Group
+	var group Calls
 	got, err := Do(t.Context(), &group, "key", time.Minute, func(context.Context) (error, error) { return nil, nil })
 	if got != nil || err != nil {
 		t.Errorf("got %v, %v", got, err)
@@ -140,7 +138,7 @@ func TestNilInterface(t *testing.T) {
 
 func TestStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var group singleflight.Group
+		var group Calls
 		runs := 0
 		work := func(ctx context.Context) (int, error) {
 			runs++
@@ -166,7 +164,7 @@ func TestStart(t *testing.T) {
 func TestPanic(t *testing.T) {
 	if os.Getenv("FLIGHT_TEST_PANIC") != "" {
 		defer func() { _ = recover() }()
-		_, _ = Do(t.Context(), new(singleflight.Group), "key", time.Minute, func(context.Context) (int, error) { panic("in the work") })
+		_, _ = Do(t.Context(), new(Calls), "key", time.Minute, func(context.Context) (int, error) { panic("in the work") })
 		return
 	}
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestPanic$")

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/waveproxy/waveproxy/budget"
 )
 
 // grace is how long a run goes on without a caller, because a client that lost its
@@ -20,6 +22,7 @@ type Group[T any] struct {
 
 // run is one run of a function. The Group's mutex guards callers and idle.
 type run[T any] struct {
+	wanted  *budget.Shared
 	callers int
 	idle    *time.Timer // runs while there is no caller
 	cancel  context.CancelFunc
@@ -33,7 +36,7 @@ type run[T any] struct {
 func (g *Group[T]) Do(ctx context.Context, key string, limit time.Duration, f func(context.Context) (T, error)) (T, error) {
 	for {
 		r, own := g.join(ctx, key, limit, f)
-		value, err := g.wait(ctx, key, r)
+		value, err := g.wait(ctx, key, r, own)
 		if ctx.Err() != nil || !isPrivate(err) || own {
 			return value, err
 		}
@@ -51,13 +54,15 @@ func (g *Group[T]) join(ctx context.Context, key string, limit time.Duration, f 
 		}
 		return r, false
 	}
-	shared, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
-	r = &run[T]{callers: 1, cancel: cancel, done: make(chan struct{})}
+	detached, wanted, end := budget.Share(context.WithoutCancel(ctx))
+	shared, cancel := context.WithTimeout(detached, limit)
+	r = &run[T]{wanted: wanted, callers: 1, cancel: cancel, done: make(chan struct{})}
 	if g.runs == nil {
 		g.runs = map[string]*run[T]{}
 	}
 	g.runs[key] = r
 	go func() {
+		defer end()
 		defer cancel()
 		r.value, r.err = f(shared)
 		g.mu.Lock()
@@ -68,7 +73,10 @@ func (g *Group[T]) join(ctx context.Context, key string, limit time.Duration, f 
 	return r, true
 }
 
-func (g *Group[T]) wait(ctx context.Context, key string, r *run[T]) (T, error) {
+func (g *Group[T]) wait(ctx context.Context, key string, r *run[T], own bool) (T, error) {
+	if !own {
+		defer r.wanted.Join(ctx)()
+	}
 	select {
 	case <-r.done:
 		return r.value, r.err

@@ -8,8 +8,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"golang.org/x/sync/singleflight"
 )
 
 // long is work that takes a minute and counts how it ended.
@@ -141,7 +139,7 @@ func (r refused) Private() bool { return r.private }
 // ways to share work.
 func TestPrivateErrors(t *testing.T) {
 	type name struct{}
-	var single singleflight.Group
+	var single Calls
 	var group Group[string]
 	for way, do := range map[string]func(context.Context, func(context.Context) (string, error)) (string, error){
 		"Do": func(ctx context.Context, f func(context.Context) (string, error)) (string, error) {

@@ -40,19 +40,22 @@ func newPool(slots int) *pool {
 
 // Turn is the right to unpack one archive. It belongs to one goroutine.
 type Turn struct {
-	ctx    context.Context
-	pool   *pool
-	client string
-	leave  func() // nil while the turn is not held
-	since  time.Time
+	ctx   context.Context
+	pool  *pool
+	leave func() // nil while the turn is not held
+	since time.Time
 }
 
-// New returns a Turn in the name of the context's client. It is not held yet.
+// New returns a Turn in the name of the clients that want the context's work. It is
+// not held yet.
 func New(ctx context.Context) *Turn { return newTurn(ctx, processors) }
 
 func newTurn(ctx context.Context, p *pool) *Turn {
-	return &Turn{ctx: ctx, pool: p, client: budget.Client(ctx)}
+	return &Turn{ctx: ctx, pool: p}
 }
+
+// clients tells joined of those that want the work.
+func (t *Turn) clients(joined func(client string)) (stop func()) { return budget.Watch(t.ctx, joined) }
 
 // Enter waits until the archive may be unpacked; Leave must follow. An error is
 // *budget.Exceeded if too many wait or the turn does not come in time, or the
@@ -60,7 +63,7 @@ func newTurn(ctx context.Context, p *pool) *Turn {
 func (t *Turn) Enter() error {
 	ctx, cancel := context.WithTimeout(t.ctx, patience)
 	defer cancel()
-	leave, err := t.pool.queue.Enter(ctx, "", t.client, "")
+	leave, err := t.pool.queue.EnterFor(ctx, "", t.clients, "")
 	switch {
 	case err == nil:
 		t.leave, t.since = leave, time.Now()
@@ -73,10 +76,10 @@ func (t *Turn) Enter() error {
 	return &budget.Exceeded{Kind: budget.Unpacking, Scope: budget.OfAll, Limit: int64(t.pool.slots), RetryAfter: retryAfter}
 }
 
-// Queue waits for a slot of another queue in the name of the same client, which
+// Queue waits for a slot of another queue in the name of the same clients, which
 // must be given back. It is called before Enter.
 func (t *Turn) Queue(q *fairqueue.Queue) (leave func(), err error) {
-	if leave, err = q.Enter(t.ctx, "", t.client, ""); err != nil && t.ctx.Err() != nil {
+	if leave, err = q.EnterFor(t.ctx, "", t.clients, ""); err != nil && t.ctx.Err() != nil {
 		err = t.ctx.Err()
 	}
 	return leave, err
@@ -92,7 +95,7 @@ func (t *Turn) Leave() {
 
 // again waits for a turn that was held before.
 func (t *Turn) again() error {
-	leave, err := t.pool.queue.Again(t.ctx, "", t.client, "")
+	leave, err := t.pool.queue.Again(t.ctx, "", t.clients, "")
 	if err != nil {
 		return t.ctx.Err() // nothing else ends the wait
 	}

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/internal/flight"
@@ -44,7 +43,7 @@ type Login func(ctx context.Context) (c auth.Credential, expires time.Time, err 
 type Cache struct {
 	now     func() time.Time
 	entries *lru.Cache[string, entry] // the plain LRU: lru/expirable keeps a goroutine for ever
-	flights singleflight.Group
+	flights flight.Calls
 }
 
 // entry is the last credential, if there was one, and how the last login ended.
