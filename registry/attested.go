@@ -1,12 +1,23 @@
 package registry
 
 import (
+	"cmp"
+	"context"
+	"errors"
 	"net/http"
+	"runtime"
+	"slices"
+	"time"
+	"unsafe"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/budget"
+	"github.com/waveproxy/waveproxy/front"
+	"github.com/waveproxy/waveproxy/internal/fairqueue"
+	"github.com/waveproxy/waveproxy/internal/sizedlru"
 )
 
 // hasProvenance reports whether we augmented the image and its grant records
@@ -21,29 +32,92 @@ func (img *image) attestationOf(subject digest.Digest) (attestation, bool) {
 	if !ok || !img.hasProvenance() {
 		return attestation{}, false
 	}
-	return attest(*img.grant, desc), true
+	return newAttester(*img.grant).attest(desc), true
 }
 
 // attestationWith returns the provenance whose manifest or statement has the
-// digest. The documents are computed each time, which costs less than keeping
-// them.
-func (img *image) attestationWith(d digest.Digest) (attestation, bool) {
-	subject, ok := img.subjects()[d]
-	if !ok {
-		return attestation{}, false
+// digest. ok is false for any other digest. The error is that of a request that ended,
+// or whose client waits for too many other images.
+func (img *image) attestationWith(ctx context.Context, d digest.Digest) (a attestation, ok bool, err error) {
+	want, isDigest := prefixOf(d)
+	if !isDigest || !img.hasProvenance() || img.names(d) {
+		return attestation{}, false, nil
 	}
-	return img.attestationOf(subject)
-}
-
-// provenanceSubjects computes image.subjects.
-func (img *image) provenanceSubjects() map[digest.Digest]digest.Digest {
-	subjects := map[digest.Digest]digest.Digest{}
-	for subject := range img.manifests {
-		if a, ok := img.attestationOf(subject); ok {
-			subjects[a.manifest.Digest], subjects[a.statement.Digest] = subject, subject
+	known, err := subjectsOf(ctx, img)
+	if err != nil {
+		return attestation{}, false, err
+	}
+	at, _ := slices.BinarySearchFunc(known, want, func(s provenanceOf, want uint64) int { return cmp.Compare(s.prefix, want) })
+	for ; at < len(known) && known[at].prefix == want; at++ {
+		if a, ok = img.attestationOf(known[at].subject); ok && (d == a.manifest.Digest || d == a.statement.Digest) {
+			return a, true, nil
 		}
 	}
-	return subjects
+	return attestation{}, false, nil
+}
+
+// provenanceOf says that provenance whose digest begins with the prefix is of subject.
+type provenanceOf struct {
+	prefix  uint64
+	subject digest.Digest
+}
+
+// subjectsKept has the provenanceOf of images, sorted, by the digest of the image's
+// grant, on which alone they depend. For the largest images they take a second of
+// CPU, and such images are not in memory: so they are kept apart, and computed for few
+// clients at a time, which take turns.
+var (
+	subjectsKept  = sizedlru.New[digest.Digest, []provenanceOf](16<<20, 1<<14, 0)
+	subjectsTurns = fairqueue.New(fairqueue.Options{Slots: max(1, runtime.GOMAXPROCS(0)/2), PerClient: 1, Waiting: 256, AllWaiting: 4096})
+)
+
+// grantDigest computes image.grantKey.
+func grantDigest(img *image) digest.Digest { return digest.FromBytes(mustEncode(img.grant)) }
+
+// subjectsOf returns what provenance the image has. It computes no document. Errors are
+// those of attestationWith.
+func subjectsOf(ctx context.Context, img *image) ([]provenanceOf, error) {
+	if !img.hasProvenance() {
+		return nil, nil
+	}
+	key := img.grantKey()
+	if known, ok := subjectsKept.Get(key); ok {
+		return known, nil
+	}
+	leave, err := subjectsTurns.Enter(ctx, "", budget.Client(ctx), "")
+	if err != nil {
+		return nil, busy(err)
+	}
+	defer leave()
+	if known, ok := subjectsKept.Get(key); ok {
+		return known, nil // computed meanwhile
+	}
+	var known []provenanceOf
+	cost := int64(512)
+	a := newAttester(*img.grant)
+	for subject := range img.manifests {
+		if err := context.Cause(ctx); err != nil {
+			return nil, err
+		}
+		desc, _ := img.manifests.get(subject)
+		manifest, statement := a.digests(desc)
+		cost += textCost(string(subject))
+		for _, d := range []digest.Digest{manifest, statement} {
+			prefix, _ := prefixOf(d)
+			known = append(known, provenanceOf{prefix, subject})
+		}
+	}
+	slices.SortFunc(known, func(a, b provenanceOf) int { return cmp.Compare(a.prefix, b.prefix) })
+	subjectsKept.Add(key, known, cost+int64(cap(known))*int64(unsafe.Sizeof(provenanceOf{})))
+	return known, nil
+}
+
+// busy makes a full queue an answer for clients.
+func busy(err error) error {
+	if errors.Is(err, fairqueue.ErrFull) || errors.Is(err, fairqueue.ErrAllFull) {
+		return front.Limited(time.Second, "too many requests for large images wait: %v", err)
+	}
+	return err
 }
 
 // attestedBlobs serves the blobs that the manifests of provenance name: the
@@ -53,7 +127,10 @@ type attestedBlobs struct{}
 func (attestedBlobs) serveBlob(w http.ResponseWriter, r *http.Request, img *image, d digest.Digest) error {
 	data := ocispec.DescriptorEmptyJSON.Data
 	if d != ocispec.DescriptorEmptyJSON.Digest || !img.hasProvenance() {
-		a, ok := img.attestationWith(d)
+		a, ok, err := img.attestationWith(r.Context(), d)
+		if err != nil {
+			return err
+		}
 		if !ok || d != a.statement.Digest {
 			return errDecline
 		}

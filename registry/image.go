@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"runtime"
 	"slices"
 	"sync"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/waveproxy/waveproxy/blobstore"
 	"github.com/waveproxy/waveproxy/budget"
 	"github.com/waveproxy/waveproxy/front"
+	"github.com/waveproxy/waveproxy/internal/fairqueue"
 )
 
 // image is what a grant gives access to: every digest reachable from its root,
@@ -34,9 +36,8 @@ type image struct {
 	injected  descriptors              // layers in the store
 	upstream  descriptors              // blobs at the upstream
 
-	// subjects maps the digests of provenance to the manifests that it describes.
-	// They are computed by the first call.
-	subjects func() map[digest.Digest]digest.Digest
+	// grantKey returns the digest of the grant, which the first call computes.
+	grantKey func() digest.Digest
 
 	// verdict is what the policy says of the image, once it is judged (permit).
 	judged  sync.Once
@@ -62,11 +63,22 @@ const (
 	maxAllSmall = 512 << 10
 )
 
+// loadTurns lets few images be loaded at a time, half of them for one client, because a
+// large one that is not in memory is loaded for each request and takes a second of CPU.
+var loadTurns = fairqueue.New(fairqueue.Options{
+	Slots: max(4, 2*runtime.GOMAXPROCS(0)), PerClient: max(2, runtime.GOMAXPROCS(0)), Waiting: 4096, AllWaiting: 16384,
+})
+
 // loadImage walks the grant's image through the store, starting at its root.
 // The result does not depend on how the image was computed, so images outlive
 // restarts and upgrades. platforms are those of which a digest may lead to an
 // image; none means all.
 func loadImage(ctx context.Context, store blobstore.Store, grant *auth.Grant, platforms only) (*image, error) {
+	leave, err := loadTurns.Enter(ctx, "", budget.Client(ctx), "")
+	if err != nil {
+		return nil, busy(err)
+	}
+	defer leave()
 	domain, path := splitName(grant.Image)
 	img := &image{
 		grant:     grant,
@@ -79,7 +91,7 @@ func loadImage(ctx context.Context, store blobstore.Store, grant *auth.Grant, pl
 		late:      newLate(),
 		cost:      imageCost + grant.Cost(),
 	}
-	img.subjects = sync.OnceValue(img.provenanceSubjects)
+	img.grantKey = sync.OnceValue(func() digest.Digest { return grantDigest(img) })
 	img.late.only = platforms
 	l := loader{store: store, image: img}
 	defer l.release()
@@ -229,14 +241,26 @@ func (img *image) digests() []digest.Digest {
 	return all
 }
 
-// advertisedBy returns all digests that the image leads to: digests, and the digests
-// of its provenance.
-func advertisedBy(img *image) []digest.Digest {
-	all := img.digests()
-	if img.hasProvenance() {
-		all = append(slices.AppendSeq(all, maps.Keys(img.subjects())), ocispec.DescriptorEmptyJSON.Digest)
+// names reports whether the digest is of a manifest or blob that the image names, late
+// ones included, rather than of its provenance.
+func (img *image) names(d digest.Digest) bool {
+	for _, known := range []descriptors{img.manifests, img.configs, img.injected, img.upstream} {
+		if _, ok := known[d]; ok {
+			return true
+		}
 	}
-	return all
+	_, ok := img.late.blob(d)
+	return ok
+}
+
+// leadsTo reports whether a client can learn the digest from the image or from its
+// provenance.
+func leadsTo(ctx context.Context, img *image, d digest.Digest) (bool, error) {
+	if img.names(d) || d == ocispec.DescriptorEmptyJSON.Digest && img.hasProvenance() {
+		return true, nil
+	}
+	_, ok, err := img.attestationWith(ctx, d)
+	return ok, err
 }
 
 // pullName returns the part of the image name after the token.

@@ -77,7 +77,9 @@ func TestImageCost(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				img.subjects()
+				if _, err := subjectsOf(t.Context(), img); err != nil {
+					t.Fatal(err)
+				}
 				images = append(images, img)
 			}
 			used, said := (heap()-before)/n, images[0].totalCost()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/waveproxy/waveproxy/internal/sizedlru"
 )
@@ -155,10 +156,22 @@ func (x *imageIndex) read(ctx context.Context, q namedRepository, name string) (
 	return digests, nil
 }
 
-// indexOf returns the index of an image, for its record.
-func indexOf(img *image) []byte {
+// indexOf returns the index of an image, for its record: of all digests that a client
+// can learn from the image or from its provenance.
+func indexOf(ctx context.Context, img *image) ([]byte, error) {
 	var digests imageDigests
-	for _, d := range advertisedBy(img) {
+	known := img.digests()
+	if img.hasProvenance() {
+		provenance, err := subjectsOf(ctx, img)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range provenance {
+			digests = append(digests, p.prefix)
+		}
+		known = append(known, ocispec.DescriptorEmptyJSON.Digest)
+	}
+	for _, d := range known {
 		if prefix, ok := prefixOf(d); ok {
 			digests = append(digests, prefix)
 		}
@@ -168,7 +181,7 @@ func indexOf(img *image) []byte {
 	for _, prefix := range slices.Compact(digests) {
 		data = binary.BigEndian.AppendUint64(data, prefix)
 	}
-	return data
+	return data, nil
 }
 
 // prefixOf returns the first bytes of a digest.

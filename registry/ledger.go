@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"net/http"
 	"reflect"
-	"slices"
 
 	"github.com/opencontainers/go-digest"
 
@@ -107,11 +106,15 @@ func (l *ledger) fromRecords(ctx context.Context, q namedRepository, d digest.Di
 	roots, failed := l.index.find(ctx, q, d)
 	for _, root := range roots {
 		img, err := l.rootedAt(ctx, q, root)
+		found := false
+		if err == nil && img != nil {
+			found, err = leadsTo(ctx, img, d)
+		}
 		if err != nil {
 			failed = err
 			continue
 		}
-		if img != nil && slices.Contains(advertisedBy(img), d) {
+		if found {
 			l.addRoot(q, d, root)
 			return img, nil
 		}
@@ -252,7 +255,11 @@ func (l *ledger) record(ctx context.Context, q namedRepository, img *image) (*im
 				return nil, err
 			}
 		}
-		if err := l.grants.PutIndexed(ctx, name, *img.grant, indexOf(img)); err != nil {
+		index, err := indexOf(ctx, img)
+		if err != nil {
+			return nil, err
+		}
+		if err := l.grants.PutIndexed(ctx, name, *img.grant, index); err != nil {
 			return nil, err
 		}
 	}

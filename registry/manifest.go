@@ -37,7 +37,11 @@ func (s *Server) serveManifest(w http.ResponseWriter, r *http.Request, img *imag
 		}
 	}
 	if !ok {
-		if a, isOurs := img.attestationWith(want); isOurs && want == a.manifest.Digest {
+		a, isOurs, err := img.attestationWith(r.Context(), want)
+		if err != nil {
+			return err
+		}
+		if isOurs && want == a.manifest.Digest {
 			return blobstore.ServeBytes(w, r, a.manifest.Data, a.manifest.Descriptor())
 		}
 		return front.Refuse(http.StatusNotFound, front.ManifestUnknown, "the image %s has no manifest %s", img.pullName(), want)

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"encoding/json"
 	"maps"
 	"net/url"
@@ -89,15 +90,24 @@ type attestation struct {
 	statement augment.Object // the manifest's one layer
 }
 
-// attest returns the provenance of subject: how it was made, as far as the grant
-// tells. It depends on nothing else, and augmentationType fixes the members and
-// their order.
-func attest(g auth.Grant, subject ocispec.Descriptor) attestation {
+// attester makes the provenance of an image's manifests. Statements of one grant
+// differ only in their subjects.
+type attester struct {
+	image      string
+	head, tail []byte // of a statement, around its subject
+}
+
+// noSubject is the subject of a statement that has none.
+const noSubject = `"subject":null`
+
+// newAttester returns the attester of a grant. What it makes depends on nothing else,
+// and augmentationType fixes the members and their order.
+func newAttester(g auth.Grant) attester {
 	name := g.Image + "@" + g.Base.String()
 	if g.Tag != "" {
 		name = g.Image + ":" + g.Tag
 	}
-	s := statement{Type: statementType, PredicateType: provenanceType, Subject: []resource{{Name: g.Image, Digest: digestSet(subject.Digest)}}}
+	s := statement{Type: statementType, PredicateType: provenanceType}
 	build := &s.Predicate.BuildDefinition
 	build.BuildType = augmentationType
 	build.ExternalParameters = parameters{Image: name, Platforms: g.Platforms, Recipe: recipeParameters{
@@ -116,22 +126,51 @@ func attest(g auth.Grant, subject ocispec.Descriptor) attestation {
 	}
 	s.Predicate.RunDetails.Builder.ID = g.Builder.ID
 	s.Predicate.RunDetails.Builder.Version = map[string]string{"waveproxy": g.Builder.Version}
-	text := augment.NewObject(inTotoType, mustEncode(s))
+	// The first one is the member: only a constant comes before it.
+	head, tail, _ := bytes.Cut(mustEncode(s), []byte(noSubject))
+	return attester{g.Image, head, tail}
+}
 
+// attest returns the provenance of a manifest or index: how it was made, as far as
+// the grant tells.
+func (a attester) attest(subject ocispec.Descriptor) attestation {
+	text := slices.Concat(a.head, []byte(`"subject":`), mustEncode([]resource{{Name: a.image, Digest: digestSet(subject.Digest)}}), a.tail)
+	return attestationOf(subject, augment.NewObject(inTotoType, text))
+}
+
+// digests returns the digests of attest's result. It is attest without a copy of the
+// statement.
+func (a attester) digests(subject ocispec.Descriptor) (manifest, statement digest.Digest) {
+	member := mustEncode([]resource{{Name: a.image, Digest: digestSet(subject.Digest)}})
+	hash := digest.Canonical.Digester()
+	size := 0
+	for _, part := range [][]byte{a.head, []byte(`"subject":`), member, a.tail} {
+		hash.Hash().Write(part)
+		size += len(part)
+	}
+	text := ocispec.Descriptor{MediaType: inTotoType, Digest: hash.Digest(), Size: int64(size)}
+	return digest.FromBytes(attestationManifest(subject, text)), text.Digest
+}
+
+func attestationOf(subject ocispec.Descriptor, text augment.Object) attestation {
+	return attestation{statement: text, manifest: augment.NewObject(ocispec.MediaTypeImageManifest, attestationManifest(subject, text.Descriptor()))}
+}
+
+// attestationManifest returns the manifest whose one layer is the statement.
+func attestationManifest(subject, text ocispec.Descriptor) []byte {
 	annotations := map[string]string{predicateAnnotation: provenanceType}
-	layer := text.Descriptor()
-	layer.Annotations = annotations
+	text.Annotations = annotations
 	empty := ocispec.DescriptorEmptyJSON
 	empty.Data = nil
-	return attestation{statement: text, manifest: augment.NewObject(ocispec.MediaTypeImageManifest, mustEncode(ocispec.Manifest{
+	return mustEncode(ocispec.Manifest{
 		Versioned:    specs.Versioned{SchemaVersion: 2},
 		MediaType:    ocispec.MediaTypeImageManifest,
 		ArtifactType: inTotoType,
 		Config:       empty,
-		Layers:       []ocispec.Descriptor{layer},
+		Layers:       []ocispec.Descriptor{text},
 		Subject:      &ocispec.Descriptor{MediaType: subject.MediaType, Digest: subject.Digest, Size: subject.Size},
 		Annotations:  annotations,
-	}))}
+	})
 }
 
 // descriptor is how lists of referrers show the attestation (OCI distribution

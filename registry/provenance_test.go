@@ -41,7 +41,7 @@ func attested() auth.Grant {
 // TestAttest holds provenance to exact bytes, because its digests were advertised.
 func TestAttest(t *testing.T) {
 	subject := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageIndex, Digest: digest.Digest("sha256:" + strings.Repeat("b", 64)), Size: 1234}
-	a := attest(attested(), subject)
+	a := newAttester(attested()).attest(subject)
 	x := func(c string) string { return strings.Repeat(c, 64) }
 	want := `{"_type":"https://in-toto.io/Statement/v1","subject":[{"name":"quay.io/biocontainers/samtools","digest":{"sha256":"` + x("b") + `"}}],` +
 		`"predicateType":"https://slsa.dev/provenance/v1","predicate":{"buildDefinition":{"buildType":"https://github.com/waveproxy/waveproxy/augmentation/v1",` +
@@ -62,12 +62,12 @@ func TestAttest(t *testing.T) {
 	if diff := cmp.Diff(want, string(a.manifest.Data)); diff != "" {
 		t.Errorf("manifest (-want +got):\n%s", diff)
 	}
-	if again := attest(attested(), subject); again.manifest.Digest != a.manifest.Digest {
+	if again := newAttester(attested()).attest(subject); again.manifest.Digest != a.manifest.Digest {
 		t.Error("the same grant has other provenance")
 	}
 	pinned := attested()
 	pinned.Tag = ""
-	if s := string(attest(pinned, subject).statement.Data); !strings.Contains(s, `"image":"quay.io/biocontainers/samtools@sha256:`+x("a")+`"`) || strings.Contains(s, "tag=") {
+	if s := string(newAttester(pinned).attest(subject).statement.Data); !strings.Contains(s, `"image":"quay.io/biocontainers/samtools@sha256:`+x("a")+`"`) || strings.Contains(s, "tag=") {
 		t.Errorf("an image that is named by digest: %s", s)
 	}
 }
