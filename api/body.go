@@ -12,11 +12,10 @@ import (
 )
 
 const (
-	// bodyTimeout bounds how long a body may take to arrive.
-	bodyTimeout = 5 * time.Minute
-	// A body may pause for bodyGrace. Then bodyRate bytes a second on average must
-	// arrive, so that a slow sender does not hold memory for minutes.
-	bodyGrace = 10 * time.Second
+	// A body may take bodyGrace to begin, and bodyRate bytes a second on average must
+	// arrive from then on, so that a sender holds memory only as long as it sends.
+	// There is no other limit: the largest body is slower than any fixed time allows.
+	bodyGrace = 3 * time.Second
 	bodyRate  = 16 << 10
 
 	// window is how much of a body is read to find its sender's token there.
@@ -98,7 +97,7 @@ func (b *body) next(p []byte) (int, error) {
 		b.ended = true
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return n, front.Refuse(http.StatusRequestTimeout, front.Unsupported,
-			"the request body arrived too slowly: send at least %d KiB a second, and all of it within %v", bodyRate>>10, bodyTimeout)
+			"the request body arrived too slowly: begin within %v and send at least %d KiB a second", bodyGrace, bodyRate>>10)
 	case err != nil:
 		return n, front.Refuse(http.StatusBadRequest, front.Unsupported, "the request body could not be read: %v", err)
 	}
@@ -114,10 +113,16 @@ func (b *body) grow(n int64) error {
 		size = b.length
 	}
 	size = min(size, n)
-	release, err := b.budget.Hold(budget.Memory, size)
+	part, err := b.budget.Hold(budget.Bodies, size)
 	if err != nil {
 		return err
 	}
+	whole, err := b.budget.Hold(budget.Memory, size)
+	if err != nil {
+		part()
+		return err
+	}
+	release := func() { part(); whole() }
 	b.data = append(make([]byte, 0, size), b.data...)
 	b.release()
 	b.release = release
@@ -127,7 +132,7 @@ func (b *body) grow(n int64) error {
 // allowed returns how long the server waits, in all, for the next byte of a body
 // whose first n bytes have arrived.
 func allowed(n int64) time.Duration {
-	return min(bodyTimeout, max(bodyGrace, time.Duration(n)*time.Second/bodyRate))
+	return bodyGrace + time.Duration(n)*time.Second/bodyRate
 }
 
 func tooLarge(limit int64) error {

@@ -171,6 +171,45 @@ func TestShareOfBodies(t *testing.T) {
 	}
 }
 
+// TestBodiesLeaveMemory: bodies of many clients that do not come leave the memory that
+// pulls need.
+func TestBodiesLeaveMemory(t *testing.T) {
+	const size = 1 << 20
+	ledger := budget.NewLedger(budget.Limits{budget.Memory: {All: 8 * size}, budget.Bodies: {All: 4 * size}})
+	_, h := newAPI()
+	release := make(chan struct{})
+	begun, done := make(chan struct{}, 9), make(chan int, 9)
+	for i := range 9 {
+		go func() {
+			r := httptest.NewRequest("POST", container, readerFunc(func([]byte) (int, error) {
+				begun <- struct{}{}
+				<-release
+				return 0, io.ErrUnexpectedEOF
+			}))
+			r.ContentLength = size
+			done <- withBudget(h, ledger.Open(strings.Repeat("a", i+1)), r).Code
+		}()
+	}
+	for range 4 {
+		<-begun
+	}
+	for range 5 {
+		if status := <-done; status != http.StatusServiceUnavailable {
+			t.Errorf("a body beyond the part of bodies: %d", status)
+		}
+	}
+	if _, err := ledger.Open("pull").Hold(budget.Memory, 4*size); err != nil {
+		t.Errorf("a pull beside the bodies: %v", err)
+	}
+	close(release)
+	for range 4 {
+		<-done
+	}
+	if held := ledger.Held(budget.Bodies); held != 0 {
+		t.Errorf("%d bytes of bodies are held in the end", held)
+	}
+}
+
 type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
@@ -209,8 +248,8 @@ func TestHeldWhileWorking(t *testing.T) {
 
 func TestAllowed(t *testing.T) {
 	for n, want := range map[int64]time.Duration{
-		0: 10 * time.Second, 160 << 10: 10 * time.Second, 320 << 10: 20 * time.Second,
-		4 << 20: 256 * time.Second, 32 << 20: 5 * time.Minute,
+		0: 3 * time.Second, 160 << 10: 13 * time.Second, 4 << 20: 259 * time.Second,
+		24 << 20: 1539 * time.Second, 32 << 20: 2051 * time.Second, // 64 KiB/s take 512
 	} {
 		if got := allowed(n); got != want {
 			t.Errorf("with %d bytes the next may take %v in all, want %v", n, got, want)

@@ -19,12 +19,13 @@ type Ledger struct {
 	now    func() time.Time
 
 	mu       sync.Mutex
-	accounts map[string]*account
+	accounts map[string]*account // of clients
+	groups   map[string]*account
 	all      account
 	swept    time.Time
 }
 
-// account is what a client, or all of them, hold and have spent.
+// account is what a client, a group of them, or all hold and have spent.
 type account struct {
 	held  [heldKinds]int64
 	spent [kinds]float64
@@ -33,7 +34,7 @@ type account struct {
 
 // NewLedger returns a Ledger with these limits.
 func NewLedger(limits Limits) *Ledger {
-	return &Ledger{limits: limits, now: time.Now, accounts: map[string]*account{}}
+	return &Ledger{limits: limits, now: time.Now, accounts: map[string]*account{}, groups: map[string]*account{}}
 }
 
 // Held returns what all requests together hold of a kind, for metrics.
@@ -46,19 +47,36 @@ func (l *Ledger) Held(k Kind) int64 {
 // Limits returns the limits, for metrics and messages.
 func (l *Ledger) Limits() Limits { return l.limits }
 
-func (l *Ledger) account(client string) *account {
-	a, ok := l.accounts[client]
+// account returns the account of the name, from the clients or the groups.
+func (l *Ledger) account(of map[string]*account, name string) *account {
+	a, ok := of[name]
 	if !ok {
 		a = &account{at: l.now()}
-		l.accounts[client] = a
+		of[name] = a
 	}
 	return a
 }
 
-// hold charges the client and all. held is what the request holds already. The
+// ofGroup is the scope of a group's account. Clients are told of it as of their own.
+const ofGroup = OfAll + 1
+
+// limit is what an account of the scope may have.
+func (l Limit) limit(scope Scope) int64 {
+	switch scope {
+	case OfRequest:
+		return l.Request
+	case OfClient:
+		return l.Client
+	case ofGroup:
+		return l.All / 2
+	}
+	return l.All
+}
+
+// hold charges the client, its group and all. held is what the request holds already. The
 // last quarter of all is for clients that have no other request which holds
 // anything.
-func (l *Ledger) hold(client string, k Kind, n, held int64) error {
+func (l *Ledger) hold(client, group string, k Kind, n, held int64) error {
 	limit := l.limits[k]
 	if limit.Request > 0 && held+n > limit.Request {
 		return &Exceeded{Kind: k, Scope: OfRequest, Limit: limit.Request}
@@ -66,9 +84,15 @@ func (l *Ledger) hold(client string, k Kind, n, held int64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sweep()
-	a := l.account(client)
+	a, g := l.account(l.accounts, client), &account{}
 	if limit.Client > 0 && a.held[k]+n > limit.Client {
 		return &Exceeded{Kind: k, Scope: OfClient, Limit: limit.Client, RetryAfter: busyRetry}
+	}
+	if group != "" {
+		g = l.account(l.groups, group)
+	}
+	if most := limit.limit(ofGroup); group != "" && most > 0 && g.held[k]+n > most {
+		return &Exceeded{Kind: k, Scope: OfClient, Limit: most, RetryAfter: busyRetry}
 	}
 	if limit.All > 0 {
 		free := limit.All - l.all.held[k]
@@ -81,20 +105,24 @@ func (l *Ledger) hold(client string, k Kind, n, held int64) error {
 		}
 	}
 	a.held[k] += n
+	g.held[k] += n
 	l.all.held[k] += n
 	return nil
 }
 
-func (l *Ledger) release(client string, k Kind, n int64) {
+func (l *Ledger) release(client, group string, k Kind, n int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.account(client).held[k] -= n
+	l.account(l.accounts, client).held[k] -= n
+	if group != "" {
+		l.account(l.groups, group).held[k] -= n
+	}
 	l.all.held[k] -= n
 }
 
-// spend charges the client and all with what does not come back. spent is what
+// spend charges the client, its group and all with what does not come back. spent is what
 // the request has spent already.
-func (l *Ledger) spend(client string, k Kind, n, spent int64) error {
+func (l *Ledger) spend(client, group string, k Kind, n, spent int64) error {
 	limit := l.limits[k]
 	if limit.Request > 0 && spent+n > limit.Request {
 		return &Exceeded{Kind: k, Scope: OfRequest, Limit: limit.Request}
@@ -102,19 +130,26 @@ func (l *Ledger) spend(client string, k Kind, n, spent int64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sweep()
-	a := l.account(client)
+	a, g := l.account(l.accounts, client), &account{}
+	if group != "" {
+		g = l.account(l.groups, group)
+	}
 	for _, of := range []struct {
 		*account
-		scope Scope
-		limit int64
-	}{{a, OfClient, limit.Client}, {&l.all, OfAll, limit.All}} {
+		scope, told Scope
+	}{{a, OfClient, OfClient}, {g, ofGroup, OfClient}, {&l.all, OfAll, OfAll}} {
+		if of.scope == ofGroup && group == "" {
+			continue
+		}
 		of.forgive(l.now(), &l.limits, of.scope)
-		if over := of.spent[k] + float64(n) - float64(of.limit); of.limit > 0 && over > 0 {
-			wait := time.Duration(math.Ceil(over / float64(of.limit) * float64(window)))
-			return &Exceeded{Kind: k, Scope: of.scope, Limit: of.limit, RetryAfter: min(wait, window)}
+		most := limit.limit(of.scope)
+		if over := of.spent[k] + float64(n) - float64(most); most > 0 && over > 0 {
+			wait := time.Duration(math.Ceil(over / float64(most) * float64(window)))
+			return &Exceeded{Kind: k, Scope: of.told, Limit: most, RetryAfter: min(wait, window)}
 		}
 	}
 	a.spent[k] += float64(n)
+	g.spent[k] += float64(n)
 	l.all.spent[k] += float64(n)
 	return nil
 }
@@ -127,11 +162,7 @@ func (a *account) forgive(now time.Time, limits *Limits, scope Scope) {
 	}
 	a.at = now
 	for k := range kinds {
-		limit := limits[k].Client
-		if scope == OfAll {
-			limit = limits[k].All
-		}
-		a.spent[k] = max(0, a.spent[k]-float64(limit)*passed.Seconds()/window.Seconds())
+		a.spent[k] = max(0, a.spent[k]-float64(limits[k].limit(scope))*passed.Seconds()/window.Seconds())
 	}
 }
 
@@ -143,18 +174,20 @@ func (l *Ledger) sweep() {
 		return
 	}
 	l.swept = now
-	for client, a := range l.accounts {
-		a.forgive(now, &l.limits, OfClient)
-		if a.held == [heldKinds]int64{} && a.idle(&l.limits) {
-			delete(l.accounts, client)
+	for scope, accounts := range map[Scope]map[string]*account{OfClient: l.accounts, ofGroup: l.groups} {
+		for name, a := range accounts {
+			a.forgive(now, &l.limits, scope)
+			if a.held == [heldKinds]int64{} && a.idle(&l.limits, scope) {
+				delete(accounts, name)
+			}
 		}
 	}
 }
 
 // idle reports whether everything that counts is forgiven.
-func (a *account) idle(limits *Limits) bool {
+func (a *account) idle(limits *Limits, scope Scope) bool {
 	for k := range kinds {
-		if limits[k].Client > 0 && a.spent[k] > 0 {
+		if limits[k].limit(scope) > 0 && a.spent[k] > 0 {
 			return false
 		}
 	}

@@ -13,22 +13,30 @@ type Budget struct {
 
 	mu     sync.Mutex
 	client string
+	group  string // "": none
 	held   [heldKinds]int64
 	spent  [kinds]int64
 }
 
-// Open returns the Budget of a request of the client.
-func (l *Ledger) Open(client string) *Budget { return &Budget{ledger: l, client: client} }
+// Open returns the Budget of a request of the client, which is in no group.
+func (l *Ledger) Open(client string) *Budget { return l.OpenIn(client, "") }
 
-// SetClient names the client anew, once a login has told who sent the request.
-// What the request holds already stays with the name under which it was charged.
-func (b *Budget) SetClient(client string) {
+// OpenIn returns the Budget of a request of a client in a group, such as the network
+// of its address. All clients of a group together have half of what all have; ""
+// is no group.
+func (l *Ledger) OpenIn(client, group string) *Budget {
+	return &Budget{ledger: l, client: client, group: group}
+}
+
+// SetClient names the client and its group anew, once the login is known. What the
+// request holds already stays with the names under which it was charged.
+func (b *Budget) SetClient(client, group string) {
 	if b == nil {
 		return
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.client = client
+	b.client, b.group = client, group
 }
 
 // Client is the client's name, for queues that take clients in turns.
@@ -49,8 +57,8 @@ func (b *Budget) Hold(k Kind, n int64) (release func(), err error) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	client := b.client
-	if err := b.ledger.hold(client, k, n, b.held[k]); err != nil {
+	client, group := b.client, b.group
+	if err := b.ledger.hold(client, group, k, n, b.held[k]); err != nil {
 		return nil, err
 	}
 	b.held[k] += n
@@ -58,7 +66,7 @@ func (b *Budget) Hold(k Kind, n int64) (release func(), err error) {
 		b.mu.Lock()
 		b.held[k] -= n
 		b.mu.Unlock()
-		b.ledger.release(client, k, n)
+		b.ledger.release(client, group, k, n)
 	}), nil
 }
 
@@ -70,7 +78,7 @@ func (b *Budget) Spend(k Kind, n int64) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	err := b.ledger.spend(b.client, k, n, b.spent[k])
+	err := b.ledger.spend(b.client, b.group, k, n, b.spent[k])
 	if err == nil {
 		b.spent[k] += n
 	}

@@ -105,13 +105,54 @@ func TestSpend(t *testing.T) {
 	}
 }
 
+// TestGroups: the clients of one group have half of all together, and what they do
+// refuses no other client.
+func TestGroups(t *testing.T) {
+	l := NewLedger(Limits{Memory: {Client: 25, All: 100}, Files: {Client: 25, All: 100}})
+	held, spent := int64(0), int64(0)
+	var last error
+	var releases []func()
+	for i := range 100 {
+		b := l.OpenIn(fmt.Sprint("address ", i), "network")
+		release, err := b.Hold(Memory, 5)
+		if last = err; err == nil {
+			held += 5
+			releases = append(releases, release)
+		}
+		if b.Spend(Files, 5) == nil {
+			spent += 5
+		}
+	}
+	if e := refusal(t, last); held != 50 || spent != 50 || e.Scope != OfClient || e.Limit != 50 {
+		t.Errorf("a group holds %d and spent %d of 100; it is told %+v", held, spent, e)
+	}
+	if _, err := l.OpenIn("other", "other network").Hold(Memory, 25); err != nil {
+		t.Error(err)
+	}
+	for _, release := range releases {
+		release()
+	}
+	b := l.Open("ann's address")
+	b.SetClient("ann here", "ann")
+	if _, err := b.Hold(Memory, 25); err != nil {
+		t.Error(err)
+	}
+	elsewhere := l.OpenIn("ann elsewhere", "ann")
+	if _, err := elsewhere.Hold(Memory, 25); err != nil {
+		t.Errorf("another address of the same user: %v", err)
+	}
+	if _, err := l.OpenIn("ann anywhere", "ann").Hold(Memory, 1); refusal(t, err).Scope != OfClient {
+		t.Errorf("a user as a whole: %v", err)
+	}
+}
+
 // TestForgotten: clients that hold and owe nothing cost no memory.
 func TestForgotten(t *testing.T) {
-	l := NewLedger(Limits{Files: {Client: 10}, Memory: {All: 1 << 30}})
+	l := NewLedger(Limits{Files: {Client: 10, All: 1 << 20}, Memory: {All: 1 << 30}})
 	now := time.Unix(1e9, 0)
 	l.now = func() time.Time { return now }
 	for i := range 1000 {
-		b := l.Open(fmt.Sprint(i))
+		b := l.OpenIn(fmt.Sprint(i), fmt.Sprint(i%10))
 		if err := b.Spend(Files, 1); err != nil {
 			t.Fatal(err)
 		}
@@ -124,8 +165,8 @@ func TestForgotten(t *testing.T) {
 	_, _ = l.Open("held").Hold(Memory, 1)
 	now = now.Add(2 * window)
 	_ = l.Open("new").Spend(Files, 1)
-	if len(l.accounts) != 2 {
-		t.Errorf("%d accounts are kept, want 2", len(l.accounts))
+	if len(l.accounts) != 2 || len(l.groups) != 0 {
+		t.Errorf("%d accounts are kept, want 2, and %d groups", len(l.accounts), len(l.groups))
 	}
 }
 
@@ -145,7 +186,7 @@ func TestNone(t *testing.T) {
 	if From(With(t.Context(), b)) != b || b.Client() != "a" {
 		t.Error("the context has lost its budget")
 	}
-	b.SetClient("user ann")
+	b.SetClient("user ann", "")
 	if b.Client() != "user ann" {
 		t.Error("the client keeps its old name")
 	}

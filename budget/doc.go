@@ -10,7 +10,8 @@
 //
 // Shares: a client holds at most the client's limit, a quarter of all by default,
 // and the last quarter of all is only for clients that hold nothing yet. So the
-// use of one client, or of three, never refuses another client's first request.
+// use of one client, or of three, never refuses another client's first request. The
+// clients of one group (a user's addresses, a network) have half of all together.
 //
 // A context without a Budget is charged nothing: that is the command line, and
 // work that the operator ordered.

@@ -11,6 +11,7 @@ type Kind int
 // The kinds. Memory, Fetches and Processes are held, the others spent.
 const (
 	Memory      Kind = iota // bytes of bodies and documents, until the request has ended
+	Bodies                  // the part of Memory that bodies have while they arrive
 	Fetches                 // downloads that run
 	Processes               // programs that run, such as credential helpers
 	Unpacked                // bytes out of decompressors
@@ -27,6 +28,7 @@ const heldKinds = Processes + 1
 
 var names = [kinds]struct{ key, unit string }{
 	Memory:      {"limits.memory", "bytes of memory"},
+	Bodies:      {"limits.memory", "bytes of request bodies"},
 	Fetches:     {"limits.fetches", "downloads at a time"},
 	Processes:   {"limits.processes", "credential helpers at a time"},
 	Unpacked:    {"limits.unpacked", "unpacked bytes"},

@@ -8,7 +8,9 @@ import (
 )
 
 // Limits are counted for each user that logs in, and for each address (IPv6:
-// each /64) otherwise. A client above one gets 429 with Retry-After. 600/m lets
+// each /64) otherwise; from memory on, for each user at each address, and all
+// addresses of a user or of an IPv6 /48 have half. A client above one gets 429 with
+// Retry-After. 600/m lets
 // 600 pass at once, and ten more each second; 0 is no limit.
 //
 // From memory on, the limits are for all clients together. One client may have a
@@ -39,7 +41,8 @@ type Limits struct {
 	// Elements is how many JSON elements the body of a request may have, at least
 	// 1024: each costs memory when it is decoded, whatever its size. Default: 32768.
 	Elements int `yaml:"elements"`
-	// Memory is what all requests together may hold in bodies and documents. Below
+	// Memory is what all requests together may hold in bodies and documents; bodies
+	// that arrive have half of it at most. Below
 	// 8 times api.max_body it counts as that. One request may hold 2 times
 	// api.max_body and 32MiB, if that is less than the quarter of its client.
 	// Default: 256MiB.
@@ -126,6 +129,9 @@ func (c *Config) Budgets() budget.Limits {
 	if memory := &all[budget.Memory]; memory.All > 0 {
 		memory.All = max(memory.All, shares*twice)
 	}
+	// Bodies leave half of the memory to pulls, whose clients do not hold it open. A
+	// quarter of the other half is still the largest body.
+	all[budget.Bodies].All = all[budget.Memory].All / 2
 	for k := range all {
 		all[k].Client = all[k].All / shares
 		all[k].Request = all[k].Client

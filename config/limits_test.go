@@ -15,6 +15,7 @@ func TestBudgets(t *testing.T) {
 		want budget.Limit
 	}{
 		{budget.Memory, budget.Limit{Request: 64 << 20, Client: 64 << 20, All: 256 << 20}},
+		{budget.Bodies, budget.Limit{Request: 32 << 20, Client: 32 << 20, All: 128 << 20}},
 		{budget.Fetches, budget.Limit{Request: 64, Client: 64, All: 256}},
 		{budget.Files, budget.Limit{Request: 1 << 14, Client: 1 << 14, All: 1 << 16}},
 	} {
@@ -35,6 +36,9 @@ func TestBudgets(t *testing.T) {
 		t.Errorf("without a limit %+v", got)
 	}
 	c.API.MaxBody = 100 << 20
+	if got := c.Budgets()[budget.Bodies]; got != (budget.Limit{Request: 100 << 20, Client: 100 << 20, All: 400 << 20}) {
+		t.Errorf("with large bodies, for bodies %+v", got)
+	}
 	if got := c.Budgets()[budget.Memory]; got != (budget.Limit{Request: 200 << 20, Client: 200 << 20, All: 800 << 20}) {
 		t.Errorf("with large bodies %+v", got)
 	}

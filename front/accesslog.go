@@ -50,17 +50,24 @@ func (f Front) Handler(next http.Handler) http.Handler {
 		ctx := &requestContext{Context: r.Context(), record: Record{client: f.Proxies.Client(r), Kind: "api"}}
 		rec := &ctx.record
 		if f.Ledger != nil {
-			ctx.budget = f.Ledger.Open(ratelimit.AddressKey(rec.client))
+			ctx.budget = f.Ledger.OpenIn(ratelimit.AddressKey(rec.client), ratelimit.NetworkKey(rec.client))
 		}
 		r = r.WithContext(ctx)
 		counted := &response{ResponseWriter: w, status: http.StatusOK, stall: f.Stall}
 		counted.extend()
+		finished := false
 		if r.ContentLength != 0 {
 			// A handler that reads the body gives it more time. A body that is not read
 			// must not hold the connection.
 			_ = http.NewResponseController(w).SetReadDeadline(start.Add(unreadTimeout))
+			body := &incoming{ReadCloser: r.Body, left: r.ContentLength}
+			r.Body = body
+			defer func() { // after the request is logged
+				if finished {
+					body.finish(counted, r, counted.status)
+				}
+			}()
 		}
-		finished := false
 		defer func() {
 			level := slog.LevelInfo
 			if isFailure(rec.Err) {

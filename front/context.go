@@ -37,9 +37,11 @@ func RecordOf(ctx context.Context) *Record {
 }
 
 // SetUser adds the user that sent the request to its log line, and charges what
-// the request costs from now on to that user instead of the client's address. So
-// users behind one address do not share its limits.
+// the request costs from now on to that user at the client's address. So users behind
+// one address do not share its limits, nor do the addresses of one user, which may be
+// the pull secret of a whole cluster; all addresses of a user are one group.
 func SetUser(ctx context.Context, user string) {
 	RecordOf(ctx).User = user
-	budget.From(ctx).SetClient("user " + user)
+	name := "user " + user
+	budget.From(ctx).SetClient(name+" at "+ClientOf(ctx), name)
 }

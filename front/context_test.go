@@ -33,7 +33,7 @@ func TestBudgetOfRequest(t *testing.T) {
 		t.Error("the ledger's limits do not hold")
 	}
 	SetUser(in, "ann")
-	if b.Client() != "user ann" || RecordOf(in).User != "ann" {
+	if b.Client() != "user ann at 192.0.2.7" || RecordOf(in).User != "ann" {
 		t.Errorf("after the login charged to %q, logged as %q", b.Client(), RecordOf(in).User)
 	}
 }

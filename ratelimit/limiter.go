@@ -161,3 +161,13 @@ func AddressKey(a netip.Addr) string {
 	}
 	return a.String()
 }
+
+// NetworkKey returns the name of the /48 around an IPv6 address, because a site that
+// has one of them has 65,536 clients. For any other address it is "".
+func NetworkKey(a netip.Addr) string {
+	if a = a.Unmap().WithZone(""); !a.Is6() {
+		return ""
+	}
+	prefix, _ := a.Prefix(48) // fails for lengths over 128 only
+	return prefix.String()
+}

@@ -152,6 +152,20 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
+func TestNetworkKey(t *testing.T) {
+	for text, want := range map[string]string{
+		"2001:db8:1:2:3::4": "2001:db8:1::/48", "2001:db8:1:ffff::": "2001:db8:1::/48", "fe80::1%eth0": "fe80::/48",
+		"192.0.2.1": "", "::ffff:192.0.2.1": "",
+	} {
+		if got := NetworkKey(netip.MustParseAddr(text)); got != want {
+			t.Errorf("%s is in %q, want %q", text, got, want)
+		}
+	}
+	if got := NetworkKey(netip.Addr{}); got != "" {
+		t.Errorf("no address is in %q", got)
+	}
+}
+
 func TestAddressKey(t *testing.T) {
 	for text, want := range map[string]string{
 		"192.0.2.1": "192.0.2.1", "::ffff:192.0.2.1": "192.0.2.1",
