@@ -144,10 +144,14 @@ func (s server) takeLayers(ctx context.Context, staged blobstore.Store, sub *sub
 		}
 		sub.recipe.Layers = append(sub.recipe.Layers, layer)
 	}
+	included := 0
 	for i, ref := range sub.includes {
 		layers, err := s.Resolver.IncludedLayers(ctx, sub.identity, ref, sub.platforms)
 		if err != nil {
 			return inElement("containerIncludes", i, err)
+		}
+		if included += len(layers); included > assemble.MaxIncluded {
+			return front.Refuse(http.StatusBadRequest, front.Unsupported, "containerIncludes: the images have %d layers together, and at most %d are taken", included, assemble.MaxIncluded)
 		}
 		sub.recipe.Layers = append(sub.recipe.Layers, layers...)
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -91,4 +92,17 @@ func zlibBomb(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return base64.StdEncoding.EncodeToString(b.Bytes())
+}
+
+// TestManyIncluded: the number of layers that included images have together is
+// bounded.
+func TestManyIncluded(t *testing.T) {
+	for each, status := range map[int]int{2048: 200, 2049: 400} {
+		f, h := newAPI()
+		f.more = each - 1
+		w := call(h, "POST", container, `{"containerImage":"a","containerIncludes":["b","c"]}`)
+		if w.Code != status || status == 400 && !strings.Contains(w.Body.String(), "at most 4096") {
+			t.Errorf("%d layers each: %d %s", each, w.Code, w.Body)
+		}
+	}
 }

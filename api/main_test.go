@@ -38,6 +38,7 @@ type fakes struct {
 	err         error // of everything
 	ready       error
 	longest     time.Duration // with which a token was minted last
+	more        int           // layers that an included image has beside one
 }
 
 func (f *fakes) called(words ...string) error {
@@ -56,7 +57,7 @@ func (f *fakes) IncludedLayers(_ context.Context, identity string, ref reference
 	for _, p := range platforms {
 		words = append(words, augment.FormatPlatform(p))
 	}
-	return []augment.Layer{{Digest: digest.FromString(ref.String())}}, f.called(words...)
+	return append(make([]augment.Layer, f.more), augment.Layer{Digest: digest.FromString(ref.String())}), f.called(words...)
 }
 
 func (f *fakes) Inspect(_ context.Context, identity string, ref reference.Named, platforms []ocispec.Platform) (assemble.Inspection, error) {

@@ -14,10 +14,15 @@ import (
 	"github.com/waveproxy/waveproxy/budget"
 )
 
+// MaxIncluded bounds the layers of an included image, all its platforms together: 20
+// platforms of 125 layers fit. Each layer costs a request memory until it has ended.
+const MaxIncluded = 4096
+
 // IncludedLayers returns the layers of an image that is to be laid over
 // another, checked and stored like every injected layer. They are bound to
 // the platform of the image they come from: of an index, those are the
-// wanted ones, or all when none is wanted.
+// wanted ones, or all when none is wanted. An image of more than MaxIncluded layers
+// is an *augment.Error.
 func (r *Resolver) IncludedLayers(ctx context.Context, identity string, ref reference.Named, platforms []ocispec.Platform) ([]augment.Layer, error) {
 	target, want, _ := r.locate(identity, ref)
 	// The zero recipe reads what would be augmented, with all its checks.
@@ -39,6 +44,9 @@ func (r *Resolver) IncludedLayers(ctx context.Context, identity string, ref refe
 		refs, err := o.References()
 		if err != nil {
 			return nil, fmt.Errorf("include %s: %w", ref, err)
+		}
+		if n := len(layers) + len(refs.Layers); n > MaxIncluded {
+			return nil, augment.Errorf("include %s: the image has %d layers or more in all its platforms, and at most %d are taken: name the platforms that are needed", ref, n, MaxIncluded)
 		}
 		found, err := r.layersOf(ctx, target, refs, objects[refs.Config.Digest])
 		if err != nil {
@@ -105,6 +113,10 @@ func (l *Layers) blob(ctx context.Context, target auth.Target, want Expected) (a
 	}
 	name := fmt.Sprintf("docker://%s/v2/%s %s", target.Registry, target.Repository, target.Identity)
 	return l.once(ctx, layerRecord(name, want.Digest), want, func(ctx context.Context) (augment.Layer, error) {
+		blob := target.Registry + "/" + target.Repository + "@" + want.Digest.String()
+		if want.Size > l.maxSize { // known before a byte has come
+			return augment.Layer{}, tooLarge(blob, l.maxSize)
+		}
 		done, err := budget.From(ctx).Hold(budget.Fetches, 1)
 		if err != nil {
 			return augment.Layer{}, err
@@ -115,7 +127,7 @@ func (l *Layers) blob(ctx context.Context, target auth.Target, want Expected) (a
 			return augment.Layer{}, err
 		}
 		defer body.Close()
-		layer, err := l.spool(ctx, body, target.Registry+"/"+target.Repository+"@"+want.Digest.String(), want, l.Room)
+		layer, err := l.spool(ctx, body, blob, want, l.Room)
 		layer.Location = fmt.Sprintf("docker://%s/v2/%s/blobs/%s", target.Registry, target.Repository, want.Digest)
 		return layer, err
 	})
