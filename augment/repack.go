@@ -9,6 +9,7 @@ import (
 	"io"
 	"path"
 	"strings"
+	"sync"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/opencontainers/go-digest"
@@ -82,7 +83,9 @@ func unpackFrom(ctx context.Context, r io.Reader) (io.ReadCloser, error) {
 
 // putArchive stores the archive that produce writes, and returns it as a Layer. It
 // calls produce twice, the first time only to learn the digest. That needs no
-// memory and no temporary file, but produce must write the same bytes each time.
+// memory and no temporary file, but produce must write the same bytes each time. The
+// second call comes when the archives read the first byte: until then they may verify
+// an archive that they have, and that must not wait for the turn of the producer.
 func putArchive(ctx context.Context, archives Archives, produce func(ctx context.Context, compressed, plain io.Writer) error) (Layer, error) {
 	compressed, plain := digest.Canonical.Digester(), digest.Canonical.Digester()
 	counted := &countingWriter{w: compressed.Hash()}
@@ -91,18 +94,30 @@ func putArchive(ctx context.Context, archives Archives, produce func(ctx context
 	}
 	l := Layer{Digest: compressed.Digest(), Size: counted.n, DiffID: plain.Digest()}
 	pr, pw := io.Pipe()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		pw.CloseWithError(produce(ctx, pw, io.Discard))
-	}()
-	err := archives.Put(ctx, l.Digest, pr)
+	var producer sync.WaitGroup
+	err := archives.Put(ctx, l.Digest, &begun{Reader: pr, begin: func() {
+		producer.Go(func() { pw.CloseWithError(produce(ctx, pw, io.Discard)) })
+	}})
 	pr.Close() // ends produce when Put stopped early
-	<-done
+	producer.Wait()
 	if err != nil {
 		return Layer{}, fmt.Errorf("store layer: %w", err)
 	}
 	return l, nil
+}
+
+// begun calls begin before its first read.
+type begun struct {
+	io.Reader
+	begin func() // nil once it was called
+}
+
+func (b *begun) Read(p []byte) (int, error) {
+	if b.begin != nil {
+		b.begin()
+		b.begin = nil
+	}
+	return b.Reader.Read(p)
 }
 
 // repackPlan holds which entries of which layers go into the result.

@@ -6,10 +6,14 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/waveproxy/waveproxy/budget"
 	"github.com/waveproxy/waveproxy/internal/unpack"
@@ -150,4 +154,32 @@ func TestLinksHoldNoTurn(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// verifying is an Archives that takes all turns of the client before it reads what it
+// is given, as a store does that verifies what it has.
+type verifying struct{ *memory }
+
+func (v verifying) Put(ctx context.Context, d digest.Digest, r io.Reader) error {
+	synctest.Wait() // for a producer
+	for range max(1, runtime.GOMAXPROCS(0)/2) {
+		turn := unpack.New(ctx)
+		if err := turn.Enter(); err != nil {
+			return err
+		}
+		defer turn.Leave()
+	}
+	return nil
+}
+
+// TestPutWaitsForNoProducer: while the archives verify what they have, the archive that
+// is being stored is not unpacked, so that neither waits for the other's turn.
+func TestPutWaitsForNoProducer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		l := m.layer(archive(file{name: "bin/x", text: incompressible(1 << 20)}))
+		if _, err := repack(t.Context(), verifying{m}, []Layer{l}, map[string]string{"bin": "usr/bin"}); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/waveproxy/waveproxy/internal/unpack"
 )
 
 const (
@@ -20,6 +22,8 @@ const (
 	maxVerifiedOpen = 4 << 20
 	// maxSound is of how many blobs a process remembers that they are sound.
 	maxSound = 1 << 14
+	// verifyTimeout bounds reading one blob, which waits for its turns.
+	verifyTimeout = 10 * time.Minute
 )
 
 // fileState tells whether a file has changed since it was verified. Bytes that
@@ -32,7 +36,8 @@ func (s fileState) equal(info os.FileInfo) bool {
 	return s.info.Size() == info.Size() && s.info.ModTime().Equal(info.ModTime()) && os.SameFile(s.info, info)
 }
 
-// Verify implements Store.
+// Verify implements Store. Concurrent calls share the reading of a large blob, which
+// takes turns with the unpacking of archives: an error may be *budget.Exceeded.
 func (d *Dir) Verify(ctx context.Context, dgst digest.Digest) error {
 	if err := checkDigest(dgst); err != nil {
 		return err
@@ -49,23 +54,54 @@ func (d *Dir) Verify(ctx context.Context, dgst digest.Digest) error {
 }
 
 // verify returns ErrDamaged, or another error, and closes f if the bytes have another
-// digest. A file of more than limit bytes passes. f stays at its start.
+// digest. A file of more than limit bytes passes. f stays at its start. The caller
+// holds no turn of package unpack.
 func (d *Dir) verify(ctx context.Context, f *os.File, dgst digest.Digest, limit int64) error {
 	info, err := f.Stat()
-	if err == nil && info.Size() > limit {
+	switch {
+	case err != nil:
+	case info.Size() > limit || d.isSound(dgst, info):
 		return nil
+	case info.Size() > maxVerifiedOpen:
+		_, err = d.verifying.Do(ctx, dgst.String(), verifyTimeout, func(ctx context.Context) (struct{}, error) {
+			return struct{}{}, d.verifyLarge(ctx, dgst)
+		})
+	default:
+		err = d.readSound(ctx, io.NewSectionReader(f, 0, info.Size()), dgst, info)
 	}
-	if err == nil {
-		if known, ok := d.sound.Get(dgst); ok && known.equal(info) {
-			return nil
-		}
-		err = copyVerified(ctx, io.Discard, io.NewSectionReader(f, 0, info.Size()), dgst)
+	if err != nil {
+		f.Close()
 	}
+	return err
+}
+
+// verifyLarge verifies the file of the digest. It opens the file itself, because it may
+// outlast the call that began it.
+func (d *Dir) verifyLarge(ctx context.Context, dgst digest.Digest) error {
+	f, err := open(ctx, d.blobPath(dgst))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || d.isSound(dgst, info) { // a run has ended since we looked
+		return err
+	}
+	turn := unpack.New(ctx)
+	if err := turn.Enter(); err != nil {
+		return err
+	}
+	defer turn.Leave()
+	return d.readSound(ctx, turn.Inside(io.NewSectionReader(f, 0, info.Size())), dgst, info)
+}
+
+// readSound remembers a file whose bytes r has as sound if they have the digest, and
+// returns ErrDamaged if they have another one.
+func (d *Dir) readSound(ctx context.Context, r io.Reader, dgst digest.Digest, info os.FileInfo) error {
+	err := copyVerified(ctx, io.Discard, r, dgst)
 	if err == nil {
 		d.sound.Add(dgst, fileState{info})
-		return nil
 	}
-	f.Close()
 	if !errors.Is(err, ErrMismatch) {
 		return err
 	}
@@ -73,6 +109,12 @@ func (d *Dir) verify(ctx context.Context, f *os.File, dgst digest.Digest, limit 
 		d.Log.Error("stored blob is damaged, it is missing until a request stores it again", "digest", dgst, "size", info.Size())
 	}
 	return ErrDamaged
+}
+
+// isSound reports whether the file was verified and has not changed since.
+func (d *Dir) isSound(dgst digest.Digest, info os.FileInfo) bool {
+	known, ok := d.sound.Get(dgst)
+	return ok && known.equal(info)
 }
 
 // setAside gives a damaged file a second name, for people who look for the cause.

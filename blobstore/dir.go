@@ -16,6 +16,8 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/waveproxy/waveproxy/internal/flight"
 )
 
 // Dir is a Store in a directory, with records. Any number of processes may
@@ -39,9 +41,10 @@ type Dir struct {
 	// Log gets a line for each damaged blob. nil: none.
 	Log *slog.Logger
 
-	path   string
-	synced sync.Map // directories whose name in their parent this process knows to be durable
-	sound  *lru.Cache[digest.Digest, fileState]
+	path      string
+	synced    sync.Map // directories whose name in their parent this process knows to be durable
+	sound     *lru.Cache[digest.Digest, fileState]
+	verifying flight.Group[struct{}] // by digest
 }
 
 var _ Store = (*Dir)(nil)
