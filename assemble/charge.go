@@ -11,11 +11,12 @@ import (
 )
 
 // documentCost is how many bytes of memory a byte of a document costs at most while
-// an image is made of it: the document, its members and what is rewritten.
+// an image is made of it: the document and its members. Documents that are made are
+// charged beside it, because a short one may get a long environment.
 const documentCost = 4
 
-// chargedSource is a Source whose documents are charged to the request until it is
-// released. It is safe for concurrent use.
+// chargedSource is a Source whose documents, and the documents made of them, are charged to
+// the request until it is released. It is safe for concurrent use.
 type chargedSource struct {
 	augment.Source
 
@@ -29,7 +30,7 @@ func (s *chargedSource) Manifest(ctx context.Context, ref string) (augment.Objec
 	if err != nil {
 		return o, err
 	}
-	return o, s.hold(ctx, o)
+	return o, s.hold(ctx, documentCost*int64(len(o.Data)))
 }
 
 // Blob is Source.Blob. Errors may be *budget.Exceeded.
@@ -38,11 +39,12 @@ func (s *chargedSource) Blob(ctx context.Context, d ocispec.Descriptor) (augment
 	if err != nil {
 		return o, err
 	}
-	return o, s.hold(ctx, o)
+	return o, s.hold(ctx, documentCost*int64(len(o.Data)))
 }
 
-func (s *chargedSource) hold(ctx context.Context, o augment.Object) error {
-	release, err := budget.From(ctx).Hold(budget.Memory, documentCost*int64(len(o.Data)))
+// hold charges bytes of memory. An error is *budget.Exceeded.
+func (s *chargedSource) hold(ctx context.Context, bytes int64) error {
+	release, err := budget.From(ctx).Hold(budget.Memory, bytes)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/budget"
 	"github.com/waveproxy/waveproxy/upstream/upstreamtest"
@@ -44,6 +45,28 @@ func TestDocumentsCharged(t *testing.T) {
 		}
 		if held := ledger.Held(budget.Memory); held != 0 {
 			t.Errorf("%s: %d bytes are held in the end", name, held)
+		}
+	}
+}
+
+// TestMadeCharged: a request holds the memory of the documents that it makes, however
+// small the base image's are, until they are stored.
+func TestMadeCharged(t *testing.T) {
+	f := newFixture(t)
+	var architectures []string
+	for i := range 40 {
+		architectures = append(architectures, fmt.Sprint("a", i))
+	}
+	f.registry.PushIndex(t, "library/base", "many", "text", architectures...)
+	recipe := augment.Recipe{Env: []string{"X=" + strings.Repeat("x", 200<<10)}}
+	for limit, refused := range map[int64]bool{6 << 20: true, 64 << 20: false} {
+		ledger := budget.NewLedger(budget.Limits{budget.Memory: {Request: limit, All: 256 << 20}})
+		_, err := f.resolver.Resolve(budget.With(t.Context(), ledger.Open("a")), ImageRequest{Ref: parse(t, "base:many"), Recipe: recipe, Staged: f.store})
+		if e, ok := errors.AsType[*budget.Exceeded](err); ok != refused || ok && e.Kind != budget.Memory || !ok && err != nil {
+			t.Errorf("8 MiB of documents, where %d MiB may be held: %v", limit>>20, err)
+		}
+		if held := ledger.Held(budget.Memory); held != 0 {
+			t.Errorf("%d bytes are held in the end", held)
 		}
 	}
 }

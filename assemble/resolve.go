@@ -80,7 +80,7 @@ func (r *Resolver) Resolve(ctx context.Context, req ImageRequest) (auth.Grant, e
 	defer src.release()
 	image, err := r.augmenter.Apply(ctx, src, augment.Request{
 		Name: name, Reference: want, Recipe: req.Recipe, Platforms: req.Platforms, Access: req.Identity,
-		Archives: layered{staged: req.Staged, Store: r.store},
+		Archives: layered{staged: req.Staged, Store: r.store}, Made: src.hold,
 	})
 	if err != nil {
 		return auth.Grant{}, fmt.Errorf("augment %s: %w", name, err)

@@ -44,6 +44,9 @@ type Request struct {
 	// Archives holds the recipe's layers. A layer that must be changed to fit the
 	// base image is stored there in its new form.
 	Archives Archives
+	// Made is told of each document that was made, and the bytes of memory that it has,
+	// before the document is kept. Its error ends Apply. nil: it takes all.
+	Made func(ctx context.Context, bytes int64) error
 }
 
 // Image is an augmented image.
@@ -213,7 +216,7 @@ func (w *walk) visitIndex(ctx context.Context, o Object, m members, depth int) (
 			return nil, err
 		}
 	}
-	return &o, w.add(o)
+	return &o, w.add(ctx, o)
 }
 
 // wanted reports, from an index entry alone, whether to read the manifest.
@@ -286,10 +289,10 @@ func (w *walk) visitManifest(ctx context.Context, o Object, m members, declared 
 		}
 	}
 	w.addLayers(layers)
-	if err := w.add(config); err != nil {
+	if err := w.add(ctx, config); err != nil {
 		return nil, err
 	}
-	return &o, w.add(o)
+	return &o, w.add(ctx, o)
 }
 
 func (p parts) configType() string {
@@ -299,13 +302,18 @@ func (p parts) configType() string {
 	return fmt.Sprintf("%.100s", p.Config.MediaType)
 }
 
-func (w *walk) add(o Object) error {
+func (w *walk) add(ctx context.Context, o Object) error {
 	if len(o.Data) > maxObject {
 		return Errorf("%s: the augmented document is %d bytes; registries and engines take %d", w.Name, len(o.Data), maxObject)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.seen[o.Digest] {
+		if w.Made != nil && !w.Recipe.IsZero() {
+			if err := w.Made(ctx, int64(cap(o.Data))); err != nil {
+				return err
+			}
+		}
 		w.seen[o.Digest] = true
 		w.image.Objects = append(w.image.Objects, o)
 		w.size += len(o.Data)
