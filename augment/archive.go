@@ -3,7 +3,6 @@ package augment
 import (
 	"archive/tar"
 	"bufio"
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -13,12 +12,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/waveproxy/waveproxy/budget"
-	"github.com/waveproxy/waveproxy/internal/fairqueue"
 	"github.com/waveproxy/waveproxy/internal/unpack"
 )
 
@@ -86,7 +82,7 @@ func Inspect(ctx context.Context, r io.Reader, limits Limits) (Archive, error) {
 		found.Compression = compression
 		bounded := &boundedReader{r: out, left: limits.Bytes}
 		tarBytes := io.TeeReader(bounded, plain.Hash())
-		found.Roots, err = checkEntries(tarBytes, limits)
+		found.Roots, err = checkEntries(turn, tarBytes, limits)
 		if errors.Is(err, errNoEntry) && compression == None {
 			return Errorf("layer is not a tar archive, plain or compressed with gzip or zstd")
 		}
@@ -131,8 +127,10 @@ func asRefusal(what string, err error) error {
 // often the bytes are no archive at all.
 var errNoEntry = errors.New("no entry")
 
-func checkEntries(r io.Reader, limits Limits) (roots []string, err error) {
-	entries := tar.NewReader(r)
+func checkEntries(turn *unpack.Turn, r io.Reader, limits Limits) (roots []string, err error) {
+	in := &countingReader{r: r}
+	entries := tar.NewReader(in)
+	files := turn.Files(entries, in.count, nil)
 	left := limits.Bytes
 	for n := 0; ; n++ {
 		h, err := entries.Next()
@@ -162,7 +160,7 @@ func checkEntries(r io.Reader, limits Limits) (roots []string, err error) {
 			roots = append(roots, root)
 		}
 		// Whether a sparse file is whole shows only here.
-		if _, err := io.Copy(io.Discard, entries); err != nil {
+		if _, err := io.Copy(io.Discard, files); err != nil {
 			return nil, err
 		}
 	}
@@ -212,129 +210,3 @@ func checkName(name string) error {
 // cleanName returns an entry's path without "./" and trailing slashes; "." is
 // the root itself.
 func cleanName(name string) string { return path.Clean(name) }
-
-// decompress returns a reader of the uncompressed bytes, and the compression,
-// which it tells from the first bytes. It holds the turn until the reader is
-// closed. packed is the measure of what the stream may unpack to, nil for none.
-// zstd streams with a larger window than window bytes are refused, because the
-// window is what a decoder costs in memory. With maxWindow, decoders wait for each
-// other in a queue.
-func decompress(turn *unpack.Turn, r *bufio.Reader, window uint64, packed func() int64) (io.ReadCloser, Compression, error) {
-	magic, err := r.Peek(4)
-	if len(magic) == 0 {
-		if err == nil || errors.Is(err, io.EOF) {
-			err = Errorf("layer is empty")
-		}
-		return nil, "", err
-	}
-	a := &unpacking{turn: turn, closes: []func(){turn.Leave}}
-	compression := None
-	if bytes.HasPrefix(magic, []byte{0x1f, 0x8b}) {
-		compression = Gzip
-	} else if bytes.Equal(magic, zstdMagic) {
-		compression = Zstd
-		if window == maxWindow {
-			// Before the turn: what has a turn must not wait for a window, or all that
-			// have windows could wait for turns.
-			leave, err := turn.Queue(windows)
-			if err != nil {
-				return nil, "", err
-			}
-			a.closes = append(a.closes, leave)
-		}
-	}
-	if err = turn.Enter(); err == nil {
-		err = a.open(r, compression, window, packed)
-	}
-	if err != nil {
-		a.Close()
-		return nil, "", err
-	}
-	return a, compression, nil
-}
-
-// unpacking is an archive that is being unpacked.
-type unpacking struct {
-	io.Reader
-	turn   *unpack.Turn
-	closes []func()
-}
-
-func (a *unpacking) open(r io.Reader, compression Compression, window uint64, packed func() int64) error {
-	switch compression {
-	case Gzip:
-		z, err := gzip.NewReader(r)
-		if err != nil {
-			return err
-		}
-		r = z
-	case Zstd:
-		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(window), zstd.WithDecoderLowmem(true))
-		if err != nil {
-			return err
-		}
-		a.closes = append([]func(){z.Close}, a.closes...)
-		r = z
-	}
-	a.Reader = a.turn.Reader(r, packed)
-	return nil
-}
-
-func (a *unpacking) Close() error {
-	for _, f := range a.closes {
-		f()
-	}
-	a.closes = nil
-	return nil
-}
-
-var zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
-
-// maxWindow is the largest window that zstd uses unless told otherwise, in bytes.
-// windows bounds how many of them are in memory at a time, because a few bytes
-// can ask for one. The holder of a window must not wait for another one, nor for
-// the network.
-const maxWindow = 128 << 20
-
-var windows = fairqueue.New(fairqueue.Options{Slots: 2, PerClient: 1})
-
-// source counts what is read and remembers the first real error, so that a
-// broken connection is not reported as a broken archive. It fails once its
-// context has ended, because unpacking can take minutes.
-type source struct {
-	ctx context.Context
-	r   io.Reader
-	n   int64
-	err error
-}
-
-func (s *source) Read(p []byte) (int, error) {
-	if s.err == nil {
-		s.err = s.ctx.Err()
-	}
-	if s.err != nil {
-		return 0, s.err
-	}
-	n, err := s.r.Read(p)
-	s.n += int64(n)
-	if err != nil && !errors.Is(err, io.EOF) && s.err == nil {
-		s.err = err
-	}
-	return n, err
-}
-
-var errTooLarge = Errorf("layer unpacks to more than the limit")
-
-// boundedReader fails with errTooLarge when r yields more than left bytes.
-type boundedReader struct {
-	r    io.Reader
-	left int64
-}
-
-func (b *boundedReader) Read(p []byte) (int, error) {
-	n, err := b.r.Read(p)
-	if b.left -= int64(n); b.left < 0 {
-		return 0, errTooLarge
-	}
-	return n, err
-}

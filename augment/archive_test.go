@@ -19,6 +19,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/waveproxy/waveproxy/internal/unpack"
 )
 
 func zstdOf(t *testing.T, data []byte) []byte {
@@ -245,7 +247,7 @@ func TestRootsMemory(t *testing.T) {
 	for range 10_000 {
 		files = append(files, file{name: "usr/sbin/x"}, file{name: "bin/x"})
 	}
-	roots, err := checkEntries(bytes.NewReader(tarOf(files...)), DefaultLimits)
+	roots, err := checkEntries(unpack.New(t.Context()), bytes.NewReader(tarOf(files...)), DefaultLimits)
 	if err != nil || !slices.Equal(roots, []string{"bin", "usr/sbin"}) {
 		t.Fatalf("roots %v, error %v", roots, err)
 	}

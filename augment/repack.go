@@ -2,7 +2,6 @@ package augment
 
 import (
 	"archive/tar"
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +27,10 @@ type Archives interface {
 const (
 	whiteout       = ".wh."
 	whiteoutOpaque = ".wh..wh..opq"
+
+	// maxHoles bounds the bytes of holes in sparse files of layers that are rewritten or
+	// merged, because the result has them as zeros: a few bytes would become gigabytes.
+	maxHoles = 64 << 20
 )
 
 // repack stores one archive made of several, later ones over earlier ones, and
@@ -59,7 +62,7 @@ func Keep(ctx context.Context, archives Archives, r io.ReadSeeker, found Archive
 		if _, err := r.Seek(0, io.SeekStart); err != nil {
 			return fmt.Errorf("read layer: %w", err)
 		}
-		in, err := unpackFrom(ctx, r)
+		in, err := unpackFrom(ctx, unpack.New(ctx), r)
 		if err != nil {
 			return fmt.Errorf("read layer: %w", err)
 		}
@@ -72,13 +75,6 @@ func Keep(ctx context.Context, archives Archives, r io.ReadSeeker, found Archive
 	})
 	l.Roots = found.Roots
 	return l, err
-}
-
-// unpackFrom returns what a layer that is stored or has passed Inspect unpacks to.
-func unpackFrom(ctx context.Context, r io.Reader) (io.ReadCloser, error) {
-	turn := unpack.New(ctx)
-	in, _, err := decompress(turn, bufio.NewReaderSize(&source{ctx: ctx, r: turn.Inside(r)}, 64<<10), maxWindow, nil)
-	return in, err
 }
 
 // putArchive stores the archive that produce writes, and returns it as a Layer. It
@@ -126,16 +122,17 @@ type repackPlan struct {
 	layers   []Layer
 	links    map[string]string
 	keep     map[position]bool
+	limit    int64 // of the result, in bytes of the plain tar
 }
 
 // position identifies an entry by the index of its layer and its index there.
 type position struct{ layer, entry int }
 
 func planRepack(ctx context.Context, archives Archives, layers []Layer, links map[string]string) (*repackPlan, error) {
-	p := &repackPlan{archives: archives, layers: layers, links: links}
+	p := &repackPlan{archives: archives, layers: layers, links: links, limit: DefaultLimits.Bytes}
 	o := newOverlay()
 	for i := range layers {
-		err := p.each(ctx, i, func(n int, h *tar.Header, _ io.Reader) error {
+		err := p.each(ctx, i, nil, func(n int, h *tar.Header, _ io.Reader) error {
 			return o.place(h, position{i, n})
 		})
 		if err != nil {
@@ -152,20 +149,24 @@ func planRepack(ctx context.Context, archives Archives, layers []Layer, links ma
 }
 
 // each calls fn with the entries of one layer, their names already cleaned and
-// moved. Directories that the base has as links are left out.
-func (p *repackPlan) each(ctx context.Context, layer int, fn func(n int, h *tar.Header, body io.Reader) error) error {
+// moved. Directories that the base has as links are left out. *holes goes down by the
+// bytes of holes that fn reads, unless holes is nil.
+func (p *repackPlan) each(ctx context.Context, layer int, holes *int64, fn func(n int, h *tar.Header, body io.Reader) error) error {
 	l := p.layers[layer]
 	f, err := p.archives.Open(ctx, l.Digest)
 	if err != nil {
 		return fmt.Errorf("open layer %s: %w", l.Digest, err)
 	}
 	defer f.Close()
-	in, err := unpackFrom(ctx, f)
+	turn := unpack.New(ctx)
+	in, err := unpackFrom(ctx, turn, f)
 	if err != nil {
 		return fmt.Errorf("read layer %s: %w", l.Digest, err)
 	}
 	defer in.Close()
-	entries := tar.NewReader(in)
+	counted := &countingReader{r: in}
+	entries := tar.NewReader(counted)
+	files := turn.Files(entries, counted.count, holes)
 	for n := 0; ; n++ {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -180,7 +181,7 @@ func (p *repackPlan) each(ctx context.Context, layer int, fn func(n int, h *tar.
 		if h.Typeflag == tar.TypeXGlobalHeader || !p.move(h) {
 			continue
 		}
-		if err := fn(n, h, entries); err != nil {
+		if err := fn(n, h, files); err != nil {
 			return err
 		}
 	}
@@ -236,12 +237,14 @@ func (p *repackPlan) follow(name string) (moved string, isRoot bool) {
 	return name, false
 }
 
-// write produces the archive: gzip to compressed, the plain tar to plain.
+// write produces the archive: gzip to compressed, the plain tar to plain. An *Error
+// says that it would be larger than a layer may be, or full of holes.
 func (p *repackPlan) write(ctx context.Context, compressed, plain io.Writer) error {
 	z := gzip.NewWriter(compressed)
-	out := tar.NewWriter(io.MultiWriter(z, plain))
+	out := tar.NewWriter(&boundedWriter{w: io.MultiWriter(z, plain), left: p.limit})
+	holes := int64(maxHoles)
 	for i := range p.layers {
-		err := p.each(ctx, i, func(n int, h *tar.Header, body io.Reader) error {
+		err := p.each(ctx, i, &holes, func(n int, h *tar.Header, body io.Reader) error {
 			if !p.keep[position{i, n}] {
 				return nil
 			}
@@ -256,7 +259,9 @@ func (p *repackPlan) write(ctx context.Context, compressed, plain io.Writer) err
 				// The header is at fault, not the writer: the first pass only computes digests.
 				return Errorf("layer entry %q cannot be rewritten: %v", h.Name, err)
 			}
-			if _, err := io.Copy(out, body); err != nil {
+			if _, err := io.Copy(out, body); errors.Is(err, unpack.ErrHoles) {
+				return Errorf("layers cannot be rewritten: the holes of their sparse files, such as %.100q, have more than %d bytes", h.Name, maxHoles)
+			} else if err != nil {
 				return fmt.Errorf("repack %q: %w", h.Name, err)
 			}
 			return nil
@@ -269,6 +274,19 @@ func (p *repackPlan) write(ctx context.Context, compressed, plain io.Writer) err
 		return fmt.Errorf("repack: %w", err)
 	}
 	return z.Close()
+}
+
+// boundedWriter fails with an *Error instead of passing more than left bytes to w.
+type boundedWriter struct {
+	w    io.Writer
+	left int64
+}
+
+func (b *boundedWriter) Write(p []byte) (int, error) {
+	if b.left -= int64(len(p)); b.left < 0 {
+		return 0, Errorf("layers cannot be merged: together they unpack to more than one layer may")
+	}
+	return b.w.Write(p)
 }
 
 type countingWriter struct {

@@ -7,7 +7,8 @@
 // network is waited for.
 //
 // A Reader charges the budget of the request with the bytes that come out, and ends
-// streams that unpack to far more than they are.
+// streams that unpack to far more than they are. Files does both for the holes of
+// sparse files, which are in no stream.
 //
-// Files: turn.go (Turn), reader.go (Reader).
+// Files: turn.go (Turn), reader.go (Reader), holes.go (Files).
 package unpack

@@ -1,0 +1,161 @@
+package augment
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/waveproxy/waveproxy/internal/fairqueue"
+	"github.com/waveproxy/waveproxy/internal/unpack"
+)
+
+// unpackFrom returns what a layer that is stored or has passed Inspect unpacks to.
+func unpackFrom(ctx context.Context, turn *unpack.Turn, r io.Reader) (io.ReadCloser, error) {
+	in, _, err := decompress(turn, bufio.NewReaderSize(&source{ctx: ctx, r: turn.Inside(r)}, 64<<10), maxWindow, nil)
+	return in, err
+}
+
+// decompress returns a reader of the uncompressed bytes, and the compression,
+// which it tells from the first bytes. It holds the turn until the reader is
+// closed. packed is the measure of what the stream may unpack to, nil for none.
+// zstd streams with a larger window than window bytes are refused, because the
+// window is what a decoder costs in memory. With maxWindow, decoders wait for each
+// other in a queue.
+func decompress(turn *unpack.Turn, r *bufio.Reader, window uint64, packed func() int64) (io.ReadCloser, Compression, error) {
+	magic, err := r.Peek(4)
+	if len(magic) == 0 {
+		if err == nil || errors.Is(err, io.EOF) {
+			err = Errorf("layer is empty")
+		}
+		return nil, "", err
+	}
+	a := &unpacking{turn: turn, closes: []func(){turn.Leave}}
+	compression := None
+	if bytes.HasPrefix(magic, []byte{0x1f, 0x8b}) {
+		compression = Gzip
+	} else if bytes.Equal(magic, zstdMagic) {
+		compression = Zstd
+		if window == maxWindow {
+			// Before the turn: what has a turn must not wait for a window, or all that
+			// have windows could wait for turns.
+			leave, err := turn.Queue(windows)
+			if err != nil {
+				return nil, "", err
+			}
+			a.closes = append(a.closes, leave)
+		}
+	}
+	if err = turn.Enter(); err == nil {
+		err = a.open(r, compression, window, packed)
+	}
+	if err != nil {
+		a.Close()
+		return nil, "", err
+	}
+	return a, compression, nil
+}
+
+// unpacking is an archive that is being unpacked.
+type unpacking struct {
+	io.Reader
+	turn   *unpack.Turn
+	closes []func()
+}
+
+func (a *unpacking) open(r io.Reader, compression Compression, window uint64, packed func() int64) error {
+	switch compression {
+	case Gzip:
+		z, err := gzip.NewReader(r)
+		if err != nil {
+			return err
+		}
+		r = z
+	case Zstd:
+		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(window), zstd.WithDecoderLowmem(true))
+		if err != nil {
+			return err
+		}
+		a.closes = append([]func(){z.Close}, a.closes...)
+		r = z
+	}
+	a.Reader = a.turn.Reader(r, packed)
+	return nil
+}
+
+func (a *unpacking) Close() error {
+	for _, f := range a.closes {
+		f()
+	}
+	a.closes = nil
+	return nil
+}
+
+var zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
+
+// maxWindow is the largest window that zstd uses unless told otherwise, in bytes.
+// windows bounds how many of them are in memory at a time, because a few bytes
+// can ask for one. The holder of a window must not wait for another one, nor for
+// the network.
+const maxWindow = 128 << 20
+
+var windows = fairqueue.New(fairqueue.Options{Slots: 2, PerClient: 1})
+
+// source counts what is read and remembers the first real error, so that a
+// broken connection is not reported as a broken archive. It fails once its
+// context has ended, because unpacking can take minutes.
+type source struct {
+	ctx context.Context
+	r   io.Reader
+	n   int64
+	err error
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	if s.err == nil {
+		s.err = s.ctx.Err()
+	}
+	if s.err != nil {
+		return 0, s.err
+	}
+	n, err := s.r.Read(p)
+	s.n += int64(n)
+	if err != nil && !errors.Is(err, io.EOF) && s.err == nil {
+		s.err = err
+	}
+	return n, err
+}
+
+var errTooLarge = Errorf("layer unpacks to more than the limit")
+
+// boundedReader fails with errTooLarge when r yields more than left bytes.
+type boundedReader struct {
+	r    io.Reader
+	left int64
+}
+
+func (b *boundedReader) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		return 0, errTooLarge
+	}
+	return n, err
+}
+
+// countingReader counts the bytes of r that were read.
+type countingReader struct {
+	r io.Reader
+	n int64
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+func (c *countingReader) count() int64 { return c.n }
