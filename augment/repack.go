@@ -2,6 +2,7 @@ package augment
 
 import (
 	"archive/tar"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,6 +43,7 @@ func repack(ctx context.Context, archives Archives, layers []Layer, links map[st
 	if err != nil {
 		return Layer{}, err
 	}
+	defer plan.overlay.drop()
 	return putArchive(ctx, archives, plan.write)
 }
 
@@ -121,28 +123,28 @@ type repackPlan struct {
 	archives Archives
 	layers   []Layer
 	links    map[string]string
-	keep     map[position]bool
+	overlay  *overlay
 	limit    int64 // of the result, in bytes of the plain tar
 }
 
 // position identifies an entry by the index of its layer and its index there.
 type position struct{ layer, entry int }
 
+func (p position) compare(q position) int {
+	return cmp.Or(cmp.Compare(p.layer, q.layer), cmp.Compare(p.entry, q.entry))
+}
+
+// planRepack returns the plan, whose overlay must be dropped.
 func planRepack(ctx context.Context, archives Archives, layers []Layer, links map[string]string) (*repackPlan, error) {
-	p := &repackPlan{archives: archives, layers: layers, links: links, limit: DefaultLimits.Bytes}
-	o := newOverlay()
+	o := newOverlay(ctx)
+	p := &repackPlan{archives: archives, layers: layers, links: links, overlay: o, limit: DefaultLimits.Bytes}
 	for i := range layers {
 		err := p.each(ctx, i, nil, func(n int, h *tar.Header, _ io.Reader) error {
 			return o.place(h, position{i, n})
 		})
 		if err != nil {
+			o.drop()
 			return nil, err
-		}
-	}
-	p.keep = o.visible()
-	for _, l := range o.links {
-		if p.keep[l.from] && !p.keep[l.to] {
-			return nil, Errorf("layers cannot be rewritten: %q is a hard link to a file that is removed or replaced later", l.name)
 		}
 	}
 	return p, nil
@@ -245,8 +247,8 @@ func (p *repackPlan) write(ctx context.Context, compressed, plain io.Writer) err
 	holes := int64(maxHoles)
 	for i := range p.layers {
 		err := p.each(ctx, i, &holes, func(n int, h *tar.Header, body io.Reader) error {
-			if !p.keep[position{i, n}] {
-				return nil
+			if counts, err := p.overlay.counts(h, position{i, n}); !counts {
+				return err
 			}
 			h.Format = tar.FormatUnknown // the moved name may need another format
 			if h.Typeflag == tar.TypeGNUSparse {
