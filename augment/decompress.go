@@ -25,7 +25,8 @@ func unpackFrom(ctx context.Context, turn *unpack.Turn, r io.Reader) (io.ReadClo
 // closed. packed is the measure of what the stream may unpack to, nil for none.
 // zstd streams with a larger window than window bytes are refused, because the
 // window is what a decoder costs in memory. With maxWindow, decoders wait for each
-// other in a queue.
+// other in a queue. With less, r may come from the network: the window is charged, and
+// the beginning of the stream is read before there is a decoder.
 func decompress(turn *unpack.Turn, r *bufio.Reader, window uint64, packed func() int64) (io.ReadCloser, Compression, error) {
 	magic, err := r.Peek(4)
 	if len(magic) == 0 {
@@ -34,7 +35,7 @@ func decompress(turn *unpack.Turn, r *bufio.Reader, window uint64, packed func()
 		}
 		return nil, "", err
 	}
-	a := &unpacking{turn: turn, closes: []func(){turn.Leave}}
+	a := &unpacking{Reader: r, turn: turn, closes: []func(){turn.Leave}}
 	compression := None
 	if bytes.HasPrefix(magic, []byte{0x1f, 0x8b}) {
 		compression = Gzip
@@ -48,10 +49,12 @@ func decompress(turn *unpack.Turn, r *bufio.Reader, window uint64, packed func()
 				return nil, "", err
 			}
 			a.closes = append(a.closes, leave)
+		} else if err := a.stage(window); err != nil {
+			return nil, "", err
 		}
 	}
 	if err = turn.Enter(); err == nil {
-		err = a.open(r, compression, window, packed)
+		err = a.open(compression, window, packed)
 	}
 	if err != nil {
 		a.Close()
@@ -62,12 +65,31 @@ func decompress(turn *unpack.Turn, r *bufio.Reader, window uint64, packed func()
 
 // unpacking is an archive that is being unpacked.
 type unpacking struct {
-	io.Reader
-	turn   *unpack.Turn
-	closes []func()
+	io.Reader // of the packed bytes until open
+	turn      *unpack.Turn
+	closes    []func()
 }
 
-func (a *unpacking) open(r io.Reader, compression Compression, window uint64, packed func() int64) error {
+// stagedBytes is how much of a base layer is read before there is a decoder. The links
+// of most distributions are in it, so that no window is held while a registry is silent.
+const stagedBytes = 256 << 10
+
+// stage reads the beginning of a zstd stream, and has windows of up to max bytes charged.
+func (a *unpacking) stage(max uint64) error {
+	release, err := a.turn.Hold(stagedBytes)
+	if err != nil {
+		return err
+	}
+	staged := bufio.NewReaderSize(a.Reader, stagedBytes)
+	_, _ = staged.Peek(stagedBytes) // an error comes again when the bytes before it are read
+	holder := &windowHolder{r: staged, turn: a.turn, max: max}
+	a.Reader = holder
+	a.closes = append(a.closes, holder.release, release)
+	return nil
+}
+
+func (a *unpacking) open(compression Compression, window uint64, packed func() int64) error {
+	r := a.Reader
 	switch compression {
 	case Gzip:
 		z, err := gzip.NewReader(r)

@@ -85,6 +85,12 @@ func (t *Turn) Queue(q *fairqueue.Queue) (leave func(), err error) {
 	return leave, err
 }
 
+// Hold charges the request with n bytes of memory, which release gives back. An error is
+// *budget.Exceeded.
+func (t *Turn) Hold(n int64) (release func(), err error) {
+	return budget.From(t.ctx).Hold(budget.Memory, n)
+}
+
 // Leave gives the turn back, if it is held.
 func (t *Turn) Leave() {
 	if t.leave != nil {
