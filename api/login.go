@@ -61,7 +61,7 @@ func (s server) checkLogin(r *http.Request, req LoginRequest, caller auth.Caller
 	if err := caller.Policy.CheckRegistry(host); err != nil {
 		return nil, err
 	}
-	err = s.RegistryGuesses.Try(r.Context(), host+" "+req.UserName, req.Password, func() error {
+	err = s.RegistryGuesses.TryAt(r.Context(), host, req.UserName, req.Password, func() error {
 		accepted, err := s.Registries.CheckLogin(r.Context(), host, req.UserName, req.Password)
 		if err == nil && !accepted {
 			err = auth.ErrWrongLogin

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -36,6 +37,9 @@ type Passwords struct {
 	// is slow on purpose, and guessing must neither take the processors away from
 	// pulls nor make other clients wait.
 	turns *fairqueue.Queue
+	// alike lets one of several equal logins of a client have its turn. The others
+	// then find it remembered.
+	alike *fairqueue.Queue
 	// good remembers logins by a keyed hash, so that a pull of a hundred requests
 	// costs one comparison.
 	good *lru.Cache[[sha256.Size]byte, time.Time]
@@ -54,7 +58,8 @@ const (
 	maxPassword  = 72 // bytes; bcrypt looks at no more
 	rememberGood = 5 * time.Minute
 	maxGood      = 4096
-	maxWaiting   = 256         // logins of one client
+	maxWaiting   = 256         // different logins of one client
+	maxAlike     = 4096        // requests of one client
 	maxWait      = time.Minute // until the comparison begins
 )
 
@@ -71,7 +76,11 @@ func NewPasswords(hashes map[string]string) (*Passwords, error) {
 }
 
 func newPasswords(u *users) *Passwords {
-	p := &Passwords{turns: fairqueue.New(fairqueue.Options{Slots: 1, Waiting: maxWaiting}), now: time.Now, compare: bcrypt.CompareHashAndPassword, OnReloadError: func(error) {}}
+	p := &Passwords{
+		turns: fairqueue.New(fairqueue.Options{Slots: 1, Waiting: maxWaiting}),
+		alike: fairqueue.New(fairqueue.Options{Slots: math.MaxInt, PerClient: 1, AllWaiting: maxAlike}),
+		now:   time.Now, compare: bcrypt.CompareHashAndPassword, OnReloadError: func(error) {},
+	}
 	p.users.Store(u)
 	p.good, _ = lru.New[[sha256.Size]byte, time.Time](maxGood) // fails for sizes below 1 only
 	key := make([]byte, 32)
@@ -130,19 +139,31 @@ func (p *Passwords) Has(user string) bool {
 	return p.users.Load().hashes[user] != nil
 }
 
-// enter waits for the turn of a login. One that was right before does not wait for
-// its neighbours at the same address.
+// enter waits for the turn of a login, or until it was compared meanwhile. One that was
+// right before does not wait for its neighbours at the same address.
 func (p *Passwords) enter(ctx context.Context, login [sha256.Size]byte) (leave func(), err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	party := "client " + budget.From(ctx).Client()
+	client := budget.Client(ctx)
+	party := "client " + client
 	if p.good.Contains(login) {
 		party = "login " + string(login[:])
 	}
 	waiting, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
-	leave, err = p.turns.Enter(waiting, "", party, "")
+	next, err := p.alike.Enter(waiting, client, string(login[:]), "")
+	if err == nil {
+		leave = next
+		if !p.remembered(login) {
+			var end func()
+			if end, err = p.turns.Enter(waiting, "", party, ""); err == nil {
+				leave = func() { end(); next() }
+			} else {
+				next()
+			}
+		}
+	}
 	switch {
 	case err == nil && ctx.Err() == nil:
 		return leave, nil

@@ -111,6 +111,32 @@ func TestPullCostsOneComparison(t *testing.T) {
 	})
 }
 
+// TestClusterComesBack: a thousand nodes whose login was right before cost one
+// comparison, and none is refused.
+func TestClusterComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, err := NewPasswords(map[string]string{"ann": hashOf(t, "hunter2")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantLogin(t, p, "ann", "hunter2", nil)
+		var compared atomic.Int64
+		p.compare = func(hash, password []byte) error {
+			compared.Add(1)
+			time.Sleep(time.Second)
+			return bcrypt.CompareHashAndPassword(hash, password)
+		}
+		time.Sleep(rememberGood)
+		var wg sync.WaitGroup
+		for range 1000 {
+			wg.Go(func() { wantLogin(t, p, "ann", "hunter2", nil) })
+		}
+		if wg.Wait(); compared.Load() != 1 {
+			t.Errorf("%d comparisons, want 1", compared.Load())
+		}
+	})
+}
+
 // TestWrongLoginsAreNotKept: otherwise a client that guesses could push the good
 // logins out of memory.
 func TestWrongLoginsAreNotKept(t *testing.T) {

@@ -28,7 +28,8 @@ type Limits struct {
 	// Pulls is how many images may be pulled. All requests for the manifests of one
 	// image count once in a minute; blobs are free. Default: 6000/m.
 	Pulls ratelimit.Rate `yaml:"pulls"`
-	// WrongLogins is how many wrong logins an address may send as one user, to the
+	// WrongLogins is how many wrong logins an address may send as one user, how often
+	// it may send one wrong token, and how many different wrong tokens, to the
 	// API and for pulls, before that user's logins are refused there without being
 	// checked; four times as many as all users together. A login that was right in
 	// the last day is always checked. Default: 30/m.

@@ -161,7 +161,7 @@ func (p parts) apiOptions(host string) (o api.Options, err error) {
 		Policies:        newPolicies(p.cfg),
 		Submits:         ratelimit.New(p.cfg.Limits.Submits),
 		Guesses:         p.guesses,
-		RegistryGuesses: front.NewGuesses(p.cfg.Limits.WrongLogins),
+		RegistryGuesses: front.NewRegistryGuesses(p.cfg.Limits.WrongLogins),
 		Forward:         p.cfg.API.Builds.Forward.Parsed(),
 		// Not the client for registries: the administrator named this host, so it
 		// may be at a private address.
