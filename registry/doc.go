@@ -149,5 +149,6 @@
 // provenance.go (its documents). With the name of a recipe: named.go (serveNamed,
 // Recipes), namedpath.go (paths.parse), tagtable.go (tagTable), tagrecord.go (its
 // records), tagsource.go (asking about tags), failures.go (failures), ledger.go
-// (ledger), imageindex.go (imageIndex), passthrough.go (passThrough).
+// (ledger), imageindex.go (imageIndex), groupindex.go (groupIndex), passthrough.go
+// (passThrough).
 package registry

@@ -8,49 +8,45 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/waveproxy/waveproxy/internal/sizedlru"
+	"github.com/waveproxy/waveproxy/budget"
+	"github.com/waveproxy/waveproxy/internal/fairqueue"
 )
 
 // imageIndex finds the images of a repository under a recipe that have a digest. It
-// knows the names of the records and the index in each of them, and looks at the
-// directory again where it knows of no image. It is safe for concurrent use.
+// keeps one index of all records of the repository, and looks at the directory again
+// where it knows of no image. It is safe for concurrent use.
 type imageIndex struct {
 	grants  Grants
 	records Records
+	turns   *fairqueue.Queue // for each group: one reads its records at a time
+	settled time.Duration    // mtimeSettled
 
-	settled  time.Duration                           // mtimeSettled
-	listings *sizedlru.Cache[string, *listing]       // by group
-	indexes  *sizedlru.Cache[indexKey, imageDigests] // what is not there is read again
+	// What all indexes cost at most, in bytes, and what one may cost.
+	max, maxOne int64
+	chunk       int // recordsAtATime
+
+	mu     sync.Mutex
+	groups *simplelru.LRU[string, *groupIndex]
+	cost   int64
 }
-
-// listing is what a directory of records had when it was last read. It is
-// immutable.
-type listing struct {
-	modified time.Time // of the directory
-	seen     time.Time // when modified had been seen first
-	read     time.Time // when the last look began
-	names    []string  // of the records, sorted
-}
-
-type indexKey struct{ group, name string }
-
-// imageDigests is the index of one image: the first bytes of its digests, sorted. The
-// image itself tells whether a digest is really its own. It is nil for a record that
-// cannot be read.
-type imageDigests []uint64
 
 const (
-	// listingsCost and indexesCost bound what the index keeps, in bytes.
-	listingsCost = 32 << 20
-	indexesCost  = 24 << 20
-	maxListings  = 1 << 14
-	maxIndexes   = 1 << 17
-	entryCost    = 200 // beside strings and slices
+	// indexesCost and indexCost bound the indexes in memory. An image of ten layers
+	// costs 300 bytes, so a repository of 90,000 images fits.
+	indexesCost = 64 << 20
+	indexCost   = 40 << 20
+	maxGroups   = 1 << 14
+
+	// recordsAtATime are read before the index is kept, so that a reader that runs out
+	// of time leaves its work to the next one.
+	recordsAtATime = 1 << 13
 
 	// mtimeSettled is how long after a modification time was first seen a directory
 	// is read for the last time. File systems count such times in steps of up to two
@@ -60,106 +56,173 @@ const (
 )
 
 func newImageIndex(grants Grants, records Records) *imageIndex {
-	return &imageIndex{
-		grants: grants, records: records, settled: mtimeSettled,
-		listings: sizedlru.New[string, *listing](listingsCost, maxListings, 0),
-		indexes:  sizedlru.New[indexKey, imageDigests](indexesCost, maxIndexes, 0),
+	x := &imageIndex{
+		grants: grants, records: records, settled: mtimeSettled, max: indexesCost, maxOne: indexCost, chunk: recordsAtATime,
+		turns: fairqueue.New(fairqueue.Options{Slots: 1, Waiting: 4096, AllWaiting: 1 << 14}),
 	}
+	// It fails for sizes below 1 only. The callback runs with the lock held.
+	x.groups, _ = simplelru.NewLRU(maxGroups, func(group string, g *groupIndex) { x.cost -= g.cost(group) })
+	return x
 }
 
 // find returns the roots of the images that may have the digest, the image whose
 // root it is first. It reads only records that it does not know, and nothing but the
 // directory's modification time if no record was written since.
 func (x *imageIndex) find(ctx context.Context, q namedRepository, d digest.Digest) ([]digest.Digest, error) {
-	old, known := x.listings.Get(q.group)
-	if known {
-		if roots, err := x.match(ctx, q, old.names, d); err != nil || len(roots) > 0 {
-			return roots, err
-		}
-	}
-	now, changed, err := x.list(ctx, q, old)
-	if err != nil || !changed {
-		return nil, err
-	}
-	return x.match(ctx, q, now.names, d)
-}
-
-// list reads the directory, unless it is certain that nothing was written since old,
-// which may be nil, was read.
-func (x *imageIndex) list(ctx context.Context, q namedRepository, old *listing) (now *listing, changed bool, err error) {
-	var since time.Time
-	if old != nil && old.read.Sub(old.seen) >= x.settled {
-		since = old.modified
-	}
-	begun := time.Now()
-	names, modified, err := x.records.Records(ctx, q.imagesDir(), since)
-	if err != nil || modified.IsZero() || modified.Equal(since) {
-		return old, false, err
-	}
-	slices.Sort(names)
-	now = &listing{modified: modified, seen: time.Now(), read: begun, names: names}
-	if old != nil && old.modified.Equal(modified) {
-		now.seen = old.seen
-	}
-	cost := int64(entryCost + len(q.group))
-	for _, name := range names {
-		cost += int64(len(name)) + 32
-		// A record that could not be read may have been written anew.
-		key := indexKey{q.group, name}
-		if digests, ok := x.indexes.Peek(key); ok && digests == nil {
-			x.indexes.Remove(key)
-		}
-	}
-	x.listings.Add(q.group, now, cost)
-	return now, true, nil
-}
-
-// match returns the roots of the records whose index has the digest.
-func (x *imageIndex) match(ctx context.Context, q namedRepository, names []string, d digest.Digest) (roots []digest.Digest, err error) {
 	want, ok := prefixOf(d)
 	if !ok {
 		return nil, nil
 	}
-	for _, name := range names {
-		digests, err := x.read(ctx, q, name)
+	if roots := x.get(q.group).match(want, d); len(roots) > 0 {
+		return roots, nil
+	}
+	// One after the other, and not all with the result of one: a record may have been
+	// written since another caller has read the directory.
+	leave, err := x.turns.Enter(ctx, q.group, budget.Client(ctx), "")
+	if err != nil {
+		return nil, busy(err)
+	}
+	defer leave()
+	old := x.get(q.group)
+	if roots := old.match(want, d); len(roots) > 0 {
+		return roots, nil
+	}
+	now, names, err := x.list(ctx, q, old, d)
+	if err != nil || now == nil {
+		return nil, err
+	}
+	held := int64(len(names))*nameCost + int64(min(len(names), x.chunk))*recordCost + now.cost(q.group)
+	release, err := budget.From(ctx).Hold(budget.Memory, held)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	if now.tooLarge {
+		return x.scan(ctx, q, now, names, want, d)
+	}
+	return x.update(ctx, q, now, names, want, d)
+}
+
+// list reads the directory, unless it is certain that nothing was written since old
+// was read, and that old would have the digest. It returns old's index with the new
+// times, and the names; nil if there is nothing that old does not have.
+func (x *imageIndex) list(ctx context.Context, q namedRepository, old *groupIndex, d digest.Digest) (now *groupIndex, names []string, err error) {
+	var since time.Time
+	if old.read.Sub(old.seen) >= x.settled {
+		since = old.modified
+	}
+	next := *old
+	next.read = time.Now()
+	names, modified, err := x.records.Records(ctx, q.imagesDir(), since)
+	if err == nil && !modified.IsZero() && modified.Equal(since) && old.tooLarge && !old.lacks(d) {
+		names, modified, err = x.records.Records(ctx, q.imagesDir(), time.Time{})
+	}
+	if err != nil || modified.IsZero() || modified.Equal(since) && len(names) == 0 {
+		return nil, nil, err
+	}
+	if !modified.Equal(since) {
+		next.absent = nil
+	}
+	if !modified.Equal(old.modified) {
+		next.modified, next.seen = modified, time.Now()
+	}
+	return &next, names, nil
+}
+
+// update reads the records that the index does not have, adds them, and returns the
+// roots that match.
+func (x *imageIndex) update(ctx context.Context, q namedRepository, g *groupIndex, names []string, want uint64, d digest.Digest) ([]digest.Digest, error) {
+	listed := *g
+	names = slices.DeleteFunc(names, g.has)
+	for len(names) > 0 {
+		part := names[:min(len(names), x.chunk)]
+		names = names[len(part):]
+		more, err := x.readAll(ctx, q, part)
+		g = g.with(more)
+		if err != nil || len(names) > 0 {
+			g.read, g.modified = time.Time{}, time.Time{} // not all of the directory
+		} else {
+			g.read, g.seen, g.modified = listed.read, listed.seen, listed.modified
+		}
+		if g.cost(q.group) > x.maxOne {
+			g = &groupIndex{tooLarge: true, read: listed.read, seen: listed.seen, modified: listed.modified}
+			x.put(q.group, g)
+			all, _, err := x.records.Records(ctx, q.imagesDir(), time.Time{})
+			if err != nil {
+				return nil, err
+			}
+			return x.scan(ctx, q, g, all, want, d)
+		}
+		x.put(q.group, g)
 		if err != nil {
 			return nil, err
 		}
-		if _, found := slices.BinarySearch(digests, want); !found {
-			continue
-		}
-		algorithm, encoded, _ := strings.Cut(name, "-")
-		root := digest.NewDigestFromEncoded(digest.Algorithm(algorithm), encoded)
-		roots = append(roots, root)
-		if root == d {
-			roots[0], roots[len(roots)-1] = roots[len(roots)-1], roots[0]
-		}
 	}
-	return roots, nil
+	x.put(q.group, g)
+	return g.match(want, d), nil
 }
 
-// read returns the index in a record.
-func (x *imageIndex) read(ctx context.Context, q namedRepository, name string) (imageDigests, error) {
-	key := indexKey{q.group, name}
-	if digests, ok := x.indexes.Get(key); ok {
-		return digests, nil
+// scan reads all records of an index that is too large to be kept, and remembers that
+// none has the digest.
+func (x *imageIndex) scan(ctx context.Context, q namedRepository, g *groupIndex, names []string, want uint64, d digest.Digest) ([]digest.Digest, error) {
+	for len(names) > 0 {
+		part := names[:min(len(names), x.chunk)]
+		names = names[len(part):]
+		more, err := x.readAll(ctx, q, part)
+		if roots := (&groupIndex{}).with(more).match(want, d); len(roots) > 0 || err != nil {
+			return roots, err
+		}
 	}
-	data, err := x.grants.Index(ctx, q.imagesDir()+"/"+name)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+	x.put(q.group, g.without(d))
+	return nil, nil
+}
+
+// readAll returns the indexes in records. A record that cannot be read is left out. With
+// an error it returns what was read before.
+func (x *imageIndex) readAll(ctx context.Context, q namedRepository, names []string) (read []recordIndex, err error) {
+	for _, name := range names {
+		algorithm, encoded, _ := strings.Cut(name, "-")
+		root := digest.NewDigestFromEncoded(digest.Algorithm(algorithm), encoded)
+		data, err := x.grants.Index(ctx, q.imagesDir()+"/"+name)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && root.Validate() != nil {
+			continue
+		}
+		if err == nil {
+			err = context.Cause(ctx)
+		}
+		if err != nil {
+			return read, err
+		}
+		read = append(read, recordIndex{root, data})
 	}
-	var digests imageDigests
-	for ; len(data) >= 8; data = data[8:] {
-		digests = append(digests, binary.BigEndian.Uint64(data))
+	return read, nil
+}
+
+// get returns the index of a group, an empty one if there is none.
+func (x *imageIndex) get(group string) *groupIndex {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if g, ok := x.groups.Get(group); ok {
+		return g
 	}
-	x.indexes.Add(key, digests, int64(entryCost+len(q.group)+len(name)+8*cap(digests)))
-	return digests, nil
+	return &groupIndex{}
+}
+
+// put keeps the index in place of the group's previous one.
+func (x *imageIndex) put(group string, g *groupIndex) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.groups.Remove(group)
+	x.groups.Add(group, g)
+	for x.cost += g.cost(group); x.cost > x.max; {
+		x.groups.RemoveOldest()
+	}
 }
 
 // indexOf returns the index of an image, for its record: of all digests that a client
 // can learn from the image or from its provenance.
 func indexOf(ctx context.Context, img *image) ([]byte, error) {
-	var digests imageDigests
+	var digests []uint64
 	known := img.digests()
 	if img.hasProvenance() {
 		provenance, err := subjectsOf(ctx, img)

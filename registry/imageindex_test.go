@@ -14,7 +14,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/waveproxy/waveproxy/blobstore"
-	"github.com/waveproxy/waveproxy/internal/sizedlru"
 	"github.com/waveproxy/waveproxy/upstream/upstreamtest"
 )
 
@@ -145,18 +144,17 @@ func TestIndexMemory(t *testing.T) {
 		net.PushIndex(t, "library/app", fmt.Sprint(i), fmt.Sprint(i), "amd64")
 		all = append(all, pull(t, "tools/library/app", fmt.Sprint(i), writer)...)
 	}
-	for name, cost := range map[string]int64{"few": 16 << 10, "none": 16} {
+	for name, cost := range map[string]int64{"all": 16 << 10, "none that large": 1 << 10, "none": 16} {
 		reader := net.start()
 		x := reader.server.named.ledger.index
-		x.indexes = sizedlru.New[indexKey, imageDigests](cost, 2, 0)
-		x.listings = sizedlru.New[string, *listing](cost, 1, 0)
+		x.max, x.maxOne, x.chunk = cost, cost, 2
 		for _, d := range all {
 			if reader.do("HEAD", toolsApp+d.String()).status != 200 && reader.do("HEAD", appBlobs+d.String()).status != 200 {
 				t.Errorf("%s: %s is missing", name, d)
 			}
 		}
-		if x.indexes.Cost() > cost || x.listings.Cost() > cost {
-			t.Errorf("%s: the index costs %d and %d bytes", name, x.indexes.Cost(), x.listings.Cost())
+		if x.cost > cost {
+			t.Errorf("%s: the index costs %d bytes", name, x.cost)
 		}
 	}
 }

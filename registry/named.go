@@ -99,6 +99,9 @@ func (s *Server) serveNamed(w http.ResponseWriter, r *http.Request, rt route, us
 	if err == nil && img != nil {
 		err = permit(ctx, s.options.Upstream, img)
 	}
+	if err == nil && img == nil {
+		err = s.countPull(ctx, user, q.memoryKey(rt.digest.String())) // a digest that is unknown is not free
+	}
 	if err != nil {
 		return err
 	}

@@ -128,8 +128,8 @@ func TestNamedHostile(t *testing.T) {
 	}
 }
 
-// TestNamedUnknownDigests: an unknown blob costs one look for a record. An unknown
-// manifest costs one upstream request, which counts as a pull.
+// TestNamedUnknownDigests: an unknown blob costs one look for a record, an unknown
+// manifest one upstream request. Both count as a pull.
 func TestNamedUnknownDigests(t *testing.T) {
 	net := newNetwork(t)
 	s := net.start(limited(5))
@@ -138,9 +138,16 @@ func TestNamedUnknownDigests(t *testing.T) {
 	net.TakeRequests()
 	net.records.written()
 	unknown := func(i int) string { return digest.FromString(fmt.Sprint("unknown", i)).String() }
+	blobs := net.start(limited(5))
 	for i := range 50 {
-		if a := s.do("GET", "tools/library/app/blobs/"+unknown(i)); a.status != 404 || !strings.Contains(string(a.body), "BLOB_UNKNOWN") {
-			t.Fatalf("status %d, %s", a.status, a.body)
+		status, code := 404, "BLOB_UNKNOWN"
+		if i >= 5 {
+			status, code = 429, "TOOMANYREQUESTS"
+		}
+		for range 2 {
+			if a := blobs.do("GET", "tools/library/app/blobs/"+unknown(i)); a.status != status || !strings.Contains(string(a.body), code) {
+				t.Fatalf("blob %d: status %d, %s", i, a.status, a.body)
+			}
 		}
 	}
 	net.WantAnyOrder(t)
