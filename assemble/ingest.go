@@ -148,7 +148,8 @@ func layerRecord(url string, d digest.Digest) string {
 }
 
 // known returns a layer that was fetched before, if it is still in the store. A
-// damaged record or layer is as good as none. A layer that came through a redirect
+// damaged record or layer is as good as none, and so is a record of an older version,
+// which does not say where redirects led. A layer that came through a redirect
 // to where the caller may not read is as good as none, too: the caller's own fetch
 // finds out where the URL leads now, and is refused there.
 func (l *Layers) known(ctx context.Context, name string, want Expected) (augment.Layer, error) {
@@ -156,9 +157,14 @@ func (l *Layers) known(ctx context.Context, name string, want Expected) (augment
 	if err != nil {
 		return augment.Layer{}, err
 	}
-	layer, err := decodeLayer(data)
+	layer, redirects, err := decodeLayer(data)
 	if err != nil {
 		return augment.Layer{}, fmt.Errorf("read record %s: %w", name, err)
+	}
+	// The administrator's own URLs may lead anywhere, and blobs of repositories are
+	// recorded for one identity.
+	if _, asCaller := upstream.Identity(ctx); asCaller && !redirects && !blobLocation.MatchString(layer.Location) {
+		return augment.Layer{}, fmt.Errorf("read record %s: it does not say where redirects led, so %w", name, fs.ErrNotExist)
 	}
 	for _, url := range layer.Via {
 		if err := l.upstream.CheckURL(ctx, url); err != nil {

@@ -16,6 +16,9 @@ import (
 type layerRecordForm struct {
 	augment.Layer
 	Sum digest.Digest `json:"sum,omitempty"` // empty in records of older versions
+	// Redirects says that Layer.Via is known. Older versions did not look where
+	// redirects led.
+	Redirects bool `json:"redirects,omitempty"`
 }
 
 // encodeLayer returns the record of a layer.
@@ -24,22 +27,22 @@ func encodeLayer(layer augment.Layer) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode layer: %w", err)
 	}
-	return json.Marshal(layerRecordForm{layer, digest.FromBytes(data)})
+	return json.Marshal(layerRecordForm{layer, digest.FromBytes(data), true})
 }
 
-// decodeLayer returns the layer of a record. A damaged record is fs.ErrNotExist,
-// because the layer can be fetched again.
-func decodeLayer(record []byte) (augment.Layer, error) {
+// decodeLayer returns the layer of a record, and whether it is known where redirects
+// led. A damaged record is fs.ErrNotExist, because the layer can be fetched again.
+func decodeLayer(record []byte) (layer augment.Layer, redirects bool, err error) {
 	var r layerRecordForm
 	if err := json.Unmarshal(record, &r); err != nil {
-		return augment.Layer{}, fmt.Errorf("damaged (%w), so %w", err, fs.ErrNotExist)
+		return augment.Layer{}, false, fmt.Errorf("damaged (%w), so %w", err, fs.ErrNotExist)
 	}
 	data, err := json.Marshal(r.Layer)
 	if err != nil {
-		return augment.Layer{}, err
+		return augment.Layer{}, false, err
 	}
 	if r.Sum != "" && r.Sum != digest.FromBytes(data) || r.Digest.Validate() != nil || r.DiffID.Validate() != nil {
-		return augment.Layer{}, fmt.Errorf("damaged, so %w", fs.ErrNotExist)
+		return augment.Layer{}, false, fmt.Errorf("damaged, so %w", fs.ErrNotExist)
 	}
-	return r.Layer, nil
+	return r.Layer, r.Redirects, nil
 }

@@ -1,6 +1,7 @@
 package assemble
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
 	"strings"
@@ -89,5 +90,60 @@ func TestRedirectedLayersArePrivate(t *testing.T) {
 	close(release)
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestOldLayerRecords: a record that does not say where redirects led is no record for a
+// caller: the layer is fetched once more. The administrator's own URLs are not fetched
+// again.
+func TestOldLayerRecords(t *testing.T) {
+	reg, files := upstreamtest.New(t), upstreamtest.New(t)
+	data, want := archive(t, "secret")
+	reg.PutBlob("team-a/app", upstreamtest.Object{MediaType: ocispec.MediaTypeImageLayerGzip, Data: data})
+	files.Answer(http.RedirectHandler(reg.URL+upstreamtest.BlobPath("team-a/app", want.Digest), http.StatusFound).ServeHTTP)
+	denied := errors.New("not for bob")
+	client, err := upstream.New(upstream.Options{
+		Wait:       new(upstreamtest.Pauses).Wait,
+		Registries: map[string]upstream.Registry{reg.Host(): {PlainHTTP: true}, files.Host(): {PlainHTTP: true, Files: true}},
+		Permit: func(target auth.Target) error {
+			if target.Identity == "bob" && strings.HasPrefix(target.Repository, "team-a/") {
+				return denied
+			}
+			return nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.CloseIdleConnections)
+	store := blobstore.NewMem()
+	l := NewLayers(store, store, client, t.TempDir(), maxLayer)
+	url := files.URL + "/tools.tar.gz"
+	layer, err := l.Remote(t.Context(), url, want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer.Via = nil
+	old, err := json.Marshal(layer) // as older versions wrote it
+	if err == nil {
+		err = store.PutRecord(t.Context(), layerRecord(url, want.Digest), old)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Remote(upstream.As(t.Context(), "bob"), url, want); err == nil || !strings.Contains(err.Error(), denied.Error()) {
+		t.Errorf("BREACH: bob got the layer of an old record: %v", err)
+	}
+	reg.TakeRequests()
+	if _, err := l.Remote(t.Context(), url, want); err != nil || len(reg.TakeRequests()) != 0 {
+		t.Errorf("the administrator's own URL: %v", err)
+	}
+	for range 2 {
+		if again, err := l.Remote(upstream.As(t.Context(), "ann"), url, want); err != nil || len(again.Via) != 1 {
+			t.Errorf("ann: %+v, %v", again, err)
+		}
+	}
+	if n := len(reg.TakeRequests()); n != 1 {
+		t.Errorf("%d requests for a layer that is fetched once more", n)
 	}
 }
