@@ -174,8 +174,10 @@ func (g *Guesses) wait(ctx context.Context, a attempt, host string) (leave func(
 		next()
 	}
 	switch {
-	case errors.Is(err, fairqueue.ErrFull), errors.Is(err, fairqueue.ErrAllFull):
+	case errors.Is(err, fairqueue.ErrFull):
 		return nil, Limited(unheardRetry, "too many logins from %s at once, at most %d may wait to be checked: try again", a.client, maxUnheard)
+	case errors.Is(err, fairqueue.ErrAllFull):
+		return nil, Limited(unheardRetry, "too many requests with logins from %s at once, at most %d may wait: try again", a.client, maxAlike)
 	case ctx.Err() == nil:
 		return nil, Busy(unheardRetry, "too many logins from %s wait to be checked: try again", a.client)
 	}
