@@ -9,6 +9,6 @@
 //
 // Files: accesslog.go (Front, Record), client.go (client addresses), codes.go
 // (error codes), context.go (a request's context, with record and budget),
-// errors.go (errors into answers), rest.go (bodies that are not wanted), login.go
-// (logins), guesses.go (limits of wrong ones).
+// errors.go (errors into answers), rest.go (bodies that are not wanted), host.go (the
+// server's names, and browsers), login.go (logins), guesses.go (limits of wrong ones).
 package front

@@ -68,6 +68,13 @@ const tagCacheControl = "private, no-cache, no-transform"
 // serveNamed is serve for an image that is pulled through a named recipe.
 func (s *Server) serveNamed(w http.ResponseWriter, r *http.Request, rt route, user string) error {
 	ctx := r.Context()
+	// The name of a recipe is no secret, and its credentials may read what is private.
+	// Container engines may use any name, because a mirror or a proxy may have one that
+	// the configuration does not tell.
+	if s.options.Passwords == nil && front.FromBrowser(r) && !front.KnownHost(r, s.options.Names...) {
+		return front.Refuse(http.StatusMisdirectedRequest, front.Denied,
+			"this server is not known as %.100q: browsers read images of recipes at its address, localhost or the host of http.host", r.Host)
+	}
 	q, err := s.named.paths.parse(rt, r.URL.Query().Get("ns"))
 	if err != nil {
 		return err

@@ -2,6 +2,9 @@ package registry
 
 import (
 	"bytes"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -202,6 +205,35 @@ func TestNamedReload(t *testing.T) {
 	for _, path := range []string{toolsApp + "1", toolsApp + old.String(), "tools/library/app/blobs/" + net.layer.Digest.String(), "tools/library/app/referrers/" + old.String()} {
 		if a := s.do("GET", path); a.status != 403 || !strings.Contains(string(a.body), "recipes.tools.images") {
 			t.Errorf("%s: status %d, %s", path, a.status, a.body)
+		}
+	}
+}
+
+// TestNamedRebinding: a web page whose name leads to this server's address reads no
+// image of a recipe. Container engines do, whatever their mirror is called.
+func TestNamedRebinding(t *testing.T) {
+	net := newNetwork(t)
+	net.PushIndex(t, "library/app", "1", "one", "amd64")
+	s := net.start(func(o *Options) { o.Names = []string{"proxy.example.org:9090"} })
+	for _, tt := range []struct {
+		host, header, value string
+		status              int
+	}{
+		{"evil.example", "Accept-Language", "en", 421},
+		{"evil.example:9090", "Accept-Language", "", 421},
+		{"evil.example", "Sec-Fetch-Mode", "cors", 421},
+		{"mirror.example.com", "User-Agent", "containerd/2.0", 200},
+		{"proxy.example.org", "Accept-Language", "en", 200},
+		{"127.0.0.1:5000", "Accept-Language", "en", 200},
+		{"localhost", "Accept-Language", "en", 200},
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/v2/wt/tools/library/app/manifests/1", nil)
+		r.Host = tt.host
+		r.Header[tt.header] = []string{tt.value}
+		w := httptest.NewRecorder()
+		front.Front{Log: slog.New(slog.DiscardHandler)}.Handler(s.server).ServeHTTP(w, r)
+		if w.Code != tt.status {
+			t.Errorf("%s with %s: status %d, %s", tt.host, tt.header, w.Code, w.Body)
 		}
 	}
 }

@@ -55,6 +55,9 @@ type Options struct {
 	// name of a registry with a port needs one, because the path of a repository
 	// cannot hold a colon.
 	Aliases map[string]string
+	// Names are the names of this server besides addresses and those that are not public.
+	// Without logins, a browser reads recipes under them only.
+	Names []string
 	// Passwords checks the login that every request needs besides the token or the
 	// recipe in the image's name; nil asks for no login.
 	Passwords front.Passwords

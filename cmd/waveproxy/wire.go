@@ -70,6 +70,7 @@ func newService(ctx context.Context, cfg *config.Config, base config.URL, log *s
 	if err != nil {
 		return s, err
 	}
+	pulls.Names = append(names(cfg), base.Host)
 	if pulls.Cache != nil {
 		s.close = func() {
 			if err := pulls.Cache.Close(); err != nil {
