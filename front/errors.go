@@ -49,7 +49,9 @@ func Refuse(status int, code Code, format string, args ...any) *Refusal {
 
 // ProblemOf maps every error to what the client may know of it. It is the one
 // place that decides statuses: 404 only for what an upstream or this server knows not
-// to exist, 403 for what the person must act on, 502 and 504 for upstreams that fail.
+// to exist, 403 for what the person must act on, 502 and 504 for upstreams whose trouble
+// may pass by itself: the wave command, Nextflow and podman repeat a request after 502, 503
+// and 504, and hide the reason meanwhile.
 // Any other error is 500 without its text.
 func ProblemOf(err error) Problem {
 	if p, ok := errors.AsType[*Refusal](err); ok {
@@ -113,7 +115,10 @@ func upstreamProblem(u *upstream.Error) Problem {
 	case upstream.Timeout:
 		p.Status, p.Code = http.StatusGatewayTimeout, code(Unavailable)
 	default:
-		p.Status, p.Code = http.StatusBadGateway, code(Unavailable)
+		p.Status, p.Code = http.StatusForbidden, code(Denied)
+		if upstream.MayPass(u) {
+			p.Status, p.Code = http.StatusBadGateway, code(Unavailable)
+		}
 	}
 	return p
 }

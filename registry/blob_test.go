@@ -101,7 +101,7 @@ func TestBlobFailures(t *testing.T) {
 		"absent":       {upstreamtest.Status(404), 404, "UNKNOWN"},
 		"unauthorized": {upstreamtest.Status(401, "Www-Authenticate", `Basic realm="x"`), 403, "DENIED"},
 		"forbidden":    {upstreamtest.Status(403), 403, "DENIED"},
-		"wrong length": {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(f.blob[:100]) }, 502, "UNAVAILABLE"},
+		"wrong length": {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(f.blob[:100]) }, 403, "DENIED"},
 		"redirect to private address": {func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "http://127.0.0.1:1/blob", http.StatusTemporaryRedirect)
 		}, 403, "DENIED"},

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/textproto"
 	"regexp"
 	"strings"
 	"syscall"
@@ -93,7 +94,7 @@ func (c *call) failed(ctx context.Context, err error) error {
 		e.Kind = Forbidden
 		e.detail = fmt.Sprintf("refusing to go where %s leads: %s", e.Host, oras)
 	case isKeychain:
-		e.Err = keychain
+		e.Err, e.passing = keychain, true
 		e.detail = "the look-up of a credential for " + c.target.Registry + " failed on this server; check its credential helpers and cloud logins"
 	case errors.Is(err, ErrForbiddenAddress):
 		e.Kind = Forbidden
@@ -104,7 +105,7 @@ func (c *call) failed(ctx context.Context, err error) error {
 			e.detail += "list it and " + c.host + ", which leads there, under registries to allow it"
 		}
 	case e.Err != nil:
-		e.Kind = kindOf(e.Err)
+		e.setKind()
 	case errors.Is(err, context.DeadlineExceeded):
 		e.Kind, e.Err = Timeout, context.DeadlineExceeded
 	default:
@@ -132,7 +133,7 @@ func orasRefusal(err error) string {
 func (c *call) broken(ctx context.Context, host string, err error) error {
 	err = c.failed(ctx, &hopError{host, err})
 	if e, ok := errors.AsType[*Error](err); ok && e.Kind == Unreachable {
-		e.Kind, e.detail = Invalid, host+" cut the answer off before its end; try again"
+		e.Kind, e.passing, e.detail = Invalid, true, host+" cut the answer off before its end; try again"
 	}
 	return err
 }
@@ -143,6 +144,24 @@ func (c *call) invalid(format string, args ...any) error {
 	e := c.newError(Invalid)
 	e.detail = c.host + " " + fmt.Sprintf(format, args...)
 	return e
+}
+
+// cutOff returns the error for an answer that ended before its end.
+func (c *call) cutOff() error {
+	e := c.newError(Invalid)
+	e.passing, e.detail = true, c.host+" cut the answer off before its end; try again"
+	return e
+}
+
+// setKind sets the kind of a call whose last hop got no answer, from the cause.
+func (e *Error) setKind() {
+	e.Kind = kindOf(e.Err)
+	switch e.Kind {
+	case Invalid:
+		e.detail = e.Host + " sent no answer of HTTP that this server takes; check the host and its port"
+	case Untrusted:
+		e.passing = isPassingAlert(e.Err)
+	}
 }
 
 // kindOf returns the kind of an error of http.Transport. An unknown error is a
@@ -159,15 +178,54 @@ func kindOf(err error) Kind {
 		return Untrusted
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return Timeout
+	case isNoHTTP(err):
+		return Invalid
 	}
 	return Unreachable
+}
+
+// isNoHTTP reports whether the host answered what no HTTP server sends, or more
+// headers than are taken. The errors of net/http have no types, so it compares their
+// texts; tests fail when a text changes.
+func isNoHTTP(err error) bool {
+	_, tooMany := errors.AsType[*headersError](err)
+	_, malformed := errors.AsType[textproto.ProtocolError](err)
+	if tooMany || malformed {
+		return true
+	}
+	for _, text := range []string{"malformed HTTP ", "server response headers exceeded ", "too many 1xx informational responses"} {
+		if strings.Contains(err.Error(), text) {
+			return true
+		}
+	}
+	return false
 }
 
 func isTLS(err error) bool {
 	_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
 	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
 	op, _ := errors.AsType[*net.OpError](err)
-	return certificate || noTLS || op != nil && isAlert(op)
+	return certificate || noTLS || op != nil && isAlert(op) || isHandshake(err)
+}
+
+// isHandshake recognises errors about what a host offers in TLS, such as an old
+// version or a certificate that cannot be parsed, by the text of their cause. They
+// have no types.
+func isHandshake(err error) bool {
+	if err == nil {
+		return false
+	}
+	for cause := errors.Unwrap(err); cause != nil; cause = errors.Unwrap(err) {
+		err = cause
+	}
+	return strings.HasPrefix(err.Error(), "tls: ") || strings.HasPrefix(err.Error(), "x509: ")
+}
+
+// isPassingAlert reports whether a host ended TLS with an alert about its own state,
+// or because bytes were damaged on their way.
+func isPassingAlert(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && isAlert(op) && (op.Err.Error() == "tls: internal error" || op.Err.Error() == "tls: bad record MAC")
 }
 
 // isAlert recognises crypto/tls's alerts by their operation, because their type
@@ -185,6 +243,9 @@ func because(err error) string {
 	}
 	if e, ok := errors.AsType[*net.OpError](err); ok && isAlert(e) {
 		return " (" + e.Err.Error() + ")"
+	}
+	if isHandshake(err) {
+		return " (it offers TLS that this server does not take)"
 	}
 	if e, ok := errors.AsType[*net.DNSError](err); ok {
 		return " (" + e.Err + ")"

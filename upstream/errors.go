@@ -42,6 +42,7 @@ type Error struct {
 	Err        error         // the cause; nil if the other members say everything
 
 	loggedIn bool   // a login service took the credential
+	passing  bool   // the trouble may pass by itself, which MayPass cannot see otherwise
 	detail   string // says more than the kind does
 }
 

@@ -13,6 +13,13 @@ import (
 // nameServer answers every A query with the addresses, one query after the
 // other, and NXDOMAIN when there are none.
 func nameServer(t *testing.T, addresses ...[4]byte) *net.Resolver {
+	t.Helper()
+	return resolver(t, func(query []byte) []byte { return answer(query, addresses) })
+}
+
+// resolver is a DNS server on loopback that answers with what the function returns.
+func resolver(t *testing.T, answer func(query []byte) []byte) *net.Resolver {
+	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -27,7 +34,7 @@ func nameServer(t *testing.T, addresses ...[4]byte) *net.Resolver {
 			if err != nil {
 				return
 			}
-			_, _ = conn.WriteTo(answer(buf[:n], addresses), from)
+			_, _ = conn.WriteTo(answer(buf[:n]), from)
 		}
 	}()
 	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {

@@ -92,7 +92,7 @@ func (s *stream) Read(p []byte) (int, error) {
 		if err != nil && s.next < s.end {
 			s.broken = err
 			if err == io.EOF {
-				s.broken = s.call().invalid("cut the answer off before its end; try again")
+				s.broken = s.call().cutOff()
 			}
 		}
 		if n > 0 || s.next == s.end {
@@ -235,7 +235,7 @@ func (s *stream) skip(cl *call, resp *http.Response) error {
 	if _, err := io.CopyN(io.Discard, resp.Body, s.next); err != nil {
 		resp.Body.Close()
 		if err == io.EOF {
-			err = cl.invalid("cut the answer off before its end; try again")
+			err = cl.cutOff()
 		}
 		return err
 	}

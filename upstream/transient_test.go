@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"testing"
 )
 
@@ -14,6 +15,7 @@ func TestIsTransient(t *testing.T) {
 	}{
 		{&Error{Kind: RateLimited, Status: 429}, true},
 		{&Error{Kind: Unresolvable}, true},
+		{&Error{Kind: Unresolvable, Err: &net.DNSError{IsNotFound: true}}, true}, // a known tag outlives its name
 		{&Error{Kind: Unreachable}, true},
 		{&Error{Kind: Timeout}, true},
 		{&Error{Kind: Untrusted}, true},

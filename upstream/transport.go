@@ -134,7 +134,7 @@ func (h *hops) send(transport http.RoundTripper, req *http.Request) (*http.Respo
 	resp, err := transport.RoundTrip(req)
 	if err == nil && len(resp.Header) > maxHeaders {
 		resp.Body.Close()
-		return nil, fmt.Errorf("an answer with %d headers, at most %d are taken", len(resp.Header), maxHeaders)
+		return nil, &headersError{len(resp.Header)}
 	}
 	return resp, err
 }
@@ -142,6 +142,13 @@ func (h *hops) send(transport http.RoundTripper, req *http.Request) (*http.Respo
 // maxHeaders bounds the headers of an answer. Each costs some twenty times its
 // shortest form as long as the body is read.
 const maxHeaders = 256
+
+// headersError is an answer with too many headers.
+type headersError struct{ n int }
+
+func (e *headersError) Error() string {
+	return fmt.Sprintf("an answer with %d headers, at most %d are taken", e.n, maxHeaders)
+}
 
 // transport returns a transport whose dialer cannot reach listed hosts when the call began at
 // an unlisted one. Otherwise a hostile registry could redirect us to any path of an

@@ -67,46 +67,46 @@ func TestAttackEndless(t *testing.T) {
 	}
 	attacks := map[string]attack{}
 	for name, test := range map[string]attack{
-		"manifest": {ok, 502, 1, document},
+		"manifest": {ok, 403, 1, document},
 		"JSON of a manifest": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", manifestType)
 			endless(w, `{"schemaVersion":2,"x":"`, "x")
-		}, 502, 1, document},
-		"manifest of a terabyte": {status(http.StatusOK, "Content-Type", manifestType, "Content-Length", strconv.Itoa(1<<40)), 502, 1, document},
-		"config":                 {only("/blobs/", ok), 502, 2, document},
-		"config of a terabyte":   {only("/blobs/", status(http.StatusOK, "Content-Length", strconv.Itoa(1<<40))), 502, 2, document},
+		}, 403, 1, document},
+		"manifest of a terabyte": {status(http.StatusOK, "Content-Type", manifestType, "Content-Length", strconv.Itoa(1<<40)), 403, 1, document},
+		"config":                 {only("/blobs/", ok), 403, 2, document},
+		"config of a terabyte":   {only("/blobs/", status(http.StatusOK, "Content-Length", strconv.Itoa(1<<40))), 403, 2, document},
 		"not found":              {status(404), 404, 1, document},
 		"forbidden":              {status(403), 403, 1, document},
-		"bad request":            {status(400), 502, 1, document},
-		"teapot":                 {status(418), 502, 1, document},
+		"bad request":            {status(400), 403, 1, document},
+		"teapot":                 {status(418), 403, 1, document},
 		"no challenge":           {status(401), 403, 1, document},
 		"basic challenge":        {status(401, "Www-Authenticate", `Basic realm="x"`), 403, 1, document},
 		"bearer challenge":       {status(401, "Www-Authenticate", realm("good")), 403, 3, 2 * document},
 		"failure":                {status(500), 502, 4, 4 * document},
 		"too many requests":      {status(429, "Retry-After", "1000000"), 429, 1, document},
-		"partial content":        {status(206), 502, 1, document},
-		"token":                  {tokens("token", func(w http.ResponseWriter, _ *http.Request) { endless(w, `{"token": "`, "x") }), 502, 2, document},
-		"spaces before a token":  {tokens("spaces-before-a-token", func(w http.ResponseWriter, _ *http.Request) { endless(w, "", " ") }), 502, 2, document},
+		"partial content":        {status(206), 403, 1, document},
+		"token":                  {tokens("token", func(w http.ResponseWriter, _ *http.Request) { endless(w, `{"token": "`, "x") }), 403, 2, document},
+		"spaces before a token":  {tokens("spaces-before-a-token", func(w http.ResponseWriter, _ *http.Request) { endless(w, "", " ") }), 403, 2, document},
 		"refusal of a token":     {tokens("refusal-of-a-token", status(403)), 403, 2, document},
 		"error of a token": {tokens("error-of-a-token", func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(401)
 			endless(w, `{"errors":[`, `{"code":"X"},`)
 		}), 403, 2, document},
 		"tokens, each refused": {tokens("tokens-each-refused", h.tinyImage.ServeHTTP), 403, 3, document},
-		"circle":               {redirect(func(r *http.Request) string { return r.URL.Path }), 502, 11, 11 * document},
-		"ever longer way":      {redirect(func(r *http.Request) string { return r.URL.Path + "x" }), 502, 11, 11 * document},
-		"way of a mebibyte":    {redirect(func(r *http.Request) string { return r.URL.Path + strings.Repeat("x", harness.MiB) }), 502, 4, 4 * document},
-		"headers":              {hijacked(t, func(w io.Writer) { endless(w, "HTTP/1.1 200 OK\r\n", "X-Header: and another\r\n") }), 502, 4, 4 * document},
-		"header":               {hijacked(t, func(w io.Writer) { endless(w, "HTTP/1.1 200 OK\r\nX-Header: ", "x") }), 502, 4, 4 * document},
-		"status line":          {hijacked(t, func(w io.Writer) { endless(w, "HTTP/1.1 200 ", "O") }), 502, 4, 4 * document},
-		"early hints":          {hijacked(t, func(w io.Writer) { endless(w, "", "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n") }), 502, 4, 4 * document},
+		"circle":               {redirect(func(r *http.Request) string { return r.URL.Path }), 403, 11, 11 * document},
+		"ever longer way":      {redirect(func(r *http.Request) string { return r.URL.Path + "x" }), 403, 11, 11 * document},
+		"way of a mebibyte":    {redirect(func(r *http.Request) string { return r.URL.Path + strings.Repeat("x", harness.MiB) }), 403, 1, document},
+		"headers":              {hijacked(t, func(w io.Writer) { endless(w, "HTTP/1.1 200 OK\r\n", "X-Header: and another\r\n") }), 403, 1, document},
+		"header":               {hijacked(t, func(w io.Writer) { endless(w, "HTTP/1.1 200 OK\r\nX-Header: ", "x") }), 403, 1, document},
+		"status line":          {hijacked(t, func(w io.Writer) { endless(w, "HTTP/1.1 200 ", "O") }), 403, 1, document},
+		"early hints":          {hijacked(t, func(w io.Writer) { endless(w, "", "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n") }), 403, 1, document},
 		"chunk header": {hijacked(t, func(w io.Writer) {
 			endless(w, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", "x")
 		}), 502, 1, document},
 		"trailers": {hijacked(t, func(w io.Writer) {
 			endless(w, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n", "X-Trailer: x\r\n")
 		}), 502, 1, document},
-		"no HTTP at all": {hijacked(t, func(w io.Writer) { endless(w, "", "\x00\xff") }), 502, 4, 4 * document},
+		"no HTTP at all": {hijacked(t, func(w io.Writer) { endless(w, "", "\x00\xff") }), 403, 1, document},
 	} {
 		attacks[name] = test
 		h.on(repositoryOf(name), test.attack)

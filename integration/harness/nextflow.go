@@ -2,7 +2,9 @@ package harness
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -64,4 +66,52 @@ func NextflowConfig(c Config) map[string]any {
 		wire["layers"] = layers
 	}
 	return wire
+}
+
+// Submitted is what a client makes of a submission.
+type Submitted struct {
+	Requests int           // sent
+	Paused   time.Duration // between them; the pauses are counted, not waited for
+	Took     time.Duration // besides
+	Printed  string        // for the user
+}
+
+// SubmitAsNextflow submits an image as nf-wave 1.22 does: after 429, 500, 502, 503 and
+// 504 it repeats the request, five in all, 450 ms and then twice as long apart.
+func SubmitAsNextflow(t *testing.T, p *Proxy, image string) Submitted {
+	t.Helper()
+	return submitAs(t, p, NextflowRequest(t, map[string]any{"containerImage": image}), 450*time.Millisecond, map[int]bool{429: true, 500: true, 502: true, 503: true, 504: true}, "")
+}
+
+// SubmitAsWaveCLI submits an image as the wave command 1.8 does: after 502, 503 and 504
+// it repeats the request, and loses the reason.
+func SubmitAsWaveCLI(t *testing.T, p *Proxy, image string) Submitted {
+	t.Helper()
+	return submitAs(t, p, string(MustJSON(t, map[string]string{"containerImage": image})), 150*time.Millisecond, map[int]bool{502: true, 503: true, 504: true}, "Unable to connect Wave service: "+p.URL)
+}
+
+// submitAs repeats a request while its status is retried. lost is printed instead of
+// the last answer, if it is not empty.
+func submitAs(t *testing.T, p *Proxy, body string, delay time.Duration, retried map[int]bool, lost string) (s Submitted) {
+	t.Helper()
+	const path = "/v1alpha2/container"
+	start := time.Now()
+	for ; ; delay *= 2 {
+		resp, err := p.Call(t.Context(), http.MethodPost, path, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Requests++
+		s.Took, s.Printed = time.Since(start), fmt.Sprintf("Wave invalid response: POST %s%s [%d] %s", p.URL, path, resp.Status, resp.Body)
+		if !retried[resp.Status] {
+			return s
+		}
+		if s.Requests == 5 {
+			if lost != "" {
+				s.Printed = lost
+			}
+			return s
+		}
+		s.Paused += delay
+	}
 }

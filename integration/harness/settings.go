@@ -1,9 +1,13 @@
 package harness
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
+	"net"
+	"net/http"
 
 	"github.com/waveproxy/waveproxy/integration/upstream"
 )
@@ -40,4 +44,14 @@ func Login(u upstream.User) map[string]string {
 // Hub.
 func DockerHub(registryURL string) map[string]string {
 	return map[string]string{"WAVEPROXY_REGISTRIES": fmt.Sprintf(`{docker.io: {url: %q}}`, registryURL)}
+}
+
+// UnresolvedStatus is the status for an image at gone.invalid: 403 where DNS says that
+// the name does not exist, and 502 on a machine whose DNS cannot be asked.
+func UnresolvedStatus() int {
+	_, err := net.DefaultResolver.LookupHost(context.Background(), "gone.invalid")
+	if e, ok := errors.AsType[*net.DNSError](err); ok && e.IsNotFound {
+		return http.StatusForbidden
+	}
+	return http.StatusBadGateway
 }

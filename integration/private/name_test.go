@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
 
@@ -102,17 +103,18 @@ func TestPrivateNames(t *testing.T) {
 		"broken.invalid": harness.Login(user),
 	}))})
 	for image, test := range map[string]struct {
-		host string
-		says []string
+		host   string
+		status int
+		says   []string
 	}{
-		"gone.invalid/team/app:1":     {"gone.invalid", []string{"cannot be resolved", "no such host", "check the name"}},
-		"alias.test/team/app:1":       {"gone.invalid", []string{"alias.test/team/app:1", "cannot be resolved", "no such host"}},
-		"unlisted.invalid/team/app:1": {"unlisted.invalid", []string{"cannot be resolved", "no such host"}},
-		"broken.invalid/team/app:1":   {"broken.invalid", []string{"cannot be resolved", "server misbehaving", "DNS where this server runs"}},
+		"gone.invalid/team/app:1":     {"gone.invalid", 403, []string{"cannot be resolved", "no such host", "check the name"}},
+		"alias.test/team/app:1":       {"gone.invalid", 403, []string{"alias.test/team/app:1", "cannot be resolved", "no such host"}},
+		"unlisted.invalid/team/app:1": {"unlisted.invalid", 403, []string{"cannot be resolved", "no such host"}},
+		"broken.invalid/team/app:1":   {"broken.invalid", 502, []string{"cannot be resolved", "server misbehaving", "DNS where this server runs"}},
 	} {
 		a := p.Submit(t, harness.Request{ContainerImage: image})
-		if a.Status != 502 {
-			t.Errorf("%s: status %d, want 502", image, a.Status)
+		if a.Status != test.status {
+			t.Errorf("%s: status %d, want %d", image, a.Status, test.status)
 		}
 		harness.WantMessage(t, a.Raw, append(test.says, test.host, "DNS")...)
 		if strings.Contains(a.Message, "credential") || strings.Contains(a.Message, names.addr) {
@@ -121,5 +123,33 @@ func TestPrivateNames(t *testing.T) {
 		if !names.wasAsked(test.host) {
 			t.Errorf("the test's DNS server got no query for %s: another server may have got it", test.host)
 		}
+	}
+}
+
+// TestMistypedHostIsRefusedAtOnce: clients do not repeat a request whose host DNS does
+// not have, and print the reason. They repeat it when DNS fails, which may pass.
+func TestMistypedHostIsRefusedAtOnce(t *testing.T) {
+	program := resolveWith(t, newNameServer(t))
+	p := harness.StartBinary(t, program, "", nil)
+	for client, submit := range map[string]func(*testing.T, *harness.Proxy, string) harness.Submitted{
+		"Nextflow": harness.SubmitAsNextflow, "wave": harness.SubmitAsWaveCLI,
+	} {
+		t.Run(client, func(t *testing.T) {
+			for _, image := range []string{"ghrc.invalid/x/y:1", "quay.invalid/biocontainers/samtools@sha256:" + strings.Repeat("1", 64), "hub.invalid:5000/a"} {
+				host, _, _ := strings.Cut(image, "/")
+				s := submit(t, p, image)
+				if s.Requests != 1 || s.Paused+s.Took > time.Second {
+					t.Errorf("%s: %d requests in %v and pauses of %v, want one request within a second", image, s.Requests, s.Took, s.Paused)
+				}
+				for _, want := range []string{"[403]", image, "the name of the host " + host + " cannot be resolved (no such host); check the name"} {
+					if !strings.Contains(s.Printed, want) {
+						t.Errorf("%s: %q does not say %q", image, s.Printed, want)
+					}
+				}
+			}
+			if s := submit(t, p, "broken.invalid/x/y:1"); s.Requests != 5 {
+				t.Errorf("DNS that fails: %d requests, want five", s.Requests)
+			}
+		})
 	}
 }

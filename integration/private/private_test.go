@@ -127,8 +127,8 @@ func TestPrivateRefusals(t *testing.T) {
 		"good.test/library/busybox:none":     {404, []string{"good.test/library/busybox:none", "does not exist"}},
 		"basic.test/none/none:latest":        {404, []string{"basic.test/none/none:latest", "does not exist"}},
 		"closed.test/library/busybox:oci":    {502, []string{"closed.test", "connection refused"}},
-		"tls.test/library/busybox:oci":       {502, []string{"tls.test", "certificate", "give that as ca under registries"}},
-		"gone.test/library/busybox:oci":      {502, []string{"gone.test", "cannot be resolved", "DNS"}},
+		"tls.test/library/busybox:oci":       {403, []string{"tls.test", "certificate", "give that as ca under registries"}},
+		"gone.test/library/busybox:oci":      {harness.UnresolvedStatus(), []string{"gone.test", "cannot be resolved", "DNS"}},
 	} {
 		a := p.Submit(t, harness.Request{ContainerImage: image})
 		if a.Status != test.status {

@@ -76,7 +76,7 @@ func TestPrivateMessages(t *testing.T) {
 		{"absent", "basic.test/team/absent:1", 404, []string{"basic.test/team/absent:1", "404", "does not exist"}, []string{"credential"}},
 		{"absent", "good.test/team/app:none", 404, []string{"good.test/team/app:none", "404", "does not exist"}, []string{"credential"}},
 		{"unreachable", "closed.test/team/app:1", 502, []string{"no connection to 127.0.0.1:1", "connection refused", "check that it is up"}, []string{"credential", "certificate"}},
-		{"untrusted", "untrusted.test/team/app:1", 502, []string{untrusted.Host, "certificate", "unknown authority", "ca under registries"}, []string{"credential"}},
+		{"untrusted", "untrusted.test/team/app:1", 403, []string{untrusted.Host, "certificate", "unknown authority", "ca under registries"}, []string{"credential"}},
 		{"private address", unlisted.Host + "/team/app:1", 403, []string{unlisted.Host, "not at a public address", "list it under registries"}, []string{"credential"}},
 	} {
 		t.Run(r.cause+" "+r.image, func(t *testing.T) {
