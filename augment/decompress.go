@@ -82,9 +82,9 @@ func (a *unpacking) stage(max uint64) error {
 	}
 	staged := bufio.NewReaderSize(a.Reader, stagedBytes)
 	_, _ = staged.Peek(stagedBytes) // an error comes again when the bytes before it are read
-	holder := &windowHolder{r: staged, turn: a.turn, max: max}
+	holder := a.turn.Windows(staged, max)
 	a.Reader = holder
-	a.closes = append(a.closes, holder.release, release)
+	a.closes = append(a.closes, holder.Release, release)
 	return nil
 }
 

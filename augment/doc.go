@@ -19,8 +19,7 @@
 // apply.go (reading the base through Source and rewriting bottom-up),
 // prepare.go (the layers as they must stand above one base image),
 // archive.go (checking layer archives), decompress.go (what they unpack to),
-// window.go (the memory of zstd decoders), pack.go (a directory as a
-// reproducible archive), repack.go (merging archives and moving entries off
+// pack.go (a directory as a reproducible archive), repack.go (merging archives and moving entries off
 // usrmerge links), overlay.go (which entries count when archives are stacked),
 // usrmerge.go (which top-level directories of the base are links).
 package augment

@@ -18,6 +18,7 @@ const module = "github.com/waveproxy/waveproxy/"
 var allowed = map[string][]string{
 	"augment":             {},
 	"augment/archivetest": {},
+	"layerindex":          {},
 	"blobstore":           {},
 	"blobstore/storetest": {"blobstore"},
 	"blobstore/cache":     {"blobstore"},
@@ -119,11 +120,12 @@ var apart = []string{"integration", "bench"}
 
 // forbidden are packages that some of ours must not reach at all.
 var forbidden = map[string][]string{
-	"augment":   {"net/http", "os/exec", "oras.land/oras-go/v2", "github.com/distribution/distribution/v3"},
-	"blobstore": {"oras.land/oras-go/v2", "github.com/distribution/distribution/v3"},
-	"auth":      {"github.com/distribution/distribution/v3"},
-	"registry":  {"github.com/distribution/distribution/v3/registry/handlers", "github.com/google/go-containerregistry"},
-	"api":       {"github.com/distribution/distribution/v3/registry/handlers", "github.com/google/go-containerregistry"},
+	"augment":    {"net/http", "os/exec", "oras.land/oras-go/v2", "github.com/distribution/distribution/v3"},
+	"blobstore":  {"oras.land/oras-go/v2", "github.com/distribution/distribution/v3"},
+	"layerindex": {"net/http", "os/exec"},
+	"auth":       {"github.com/distribution/distribution/v3"},
+	"registry":   {"github.com/distribution/distribution/v3/registry/handlers", "github.com/google/go-containerregistry"},
+	"api":        {"github.com/distribution/distribution/v3/registry/handlers", "github.com/google/go-containerregistry"},
 	// Test clients never ship.
 	"cmd/waveproxy": {"github.com/google/go-containerregistry", "testing", "github.com/distribution/distribution/v3/registry/handlers"},
 }

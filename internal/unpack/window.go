@@ -1,4 +1,4 @@
-package augment
+package unpack
 
 import (
 	"errors"
@@ -6,19 +6,17 @@ import (
 	"math"
 
 	"github.com/klauspost/compress/zstd"
-
-	"github.com/waveproxy/waveproxy/internal/unpack"
 )
 
 // windowCost is what a zstd decoder needs beside its window, in bytes.
 const windowCost = 512 << 10
 
-// windowHolder passes a zstd stream on to a decoder. The memory for a frame's window is
+// Windows passes a zstd stream on to a decoder. The memory for a frame's window is
 // held before the decoder sees the end of the frame's header, and then allocates it: a few
 // bytes can ask for megabytes. One goroutine uses it.
-type windowHolder struct {
+type Windows struct {
 	r        io.Reader
-	turn     *unpack.Turn
+	turn     *Turn
 	max      uint64 // windows above it are refused by the decoder
 	held     int64
 	releases []func()
@@ -29,9 +27,13 @@ type windowHolder struct {
 	checksum bool // follows the last block of this frame
 }
 
+// Windows returns r, a zstd stream, and has windows of up to max bytes charged while it is
+// read. The decoder must refuse larger ones.
+func (t *Turn) Windows(r io.Reader, max uint64) *Windows { return &Windows{r: r, turn: t, max: max} }
+
 // Read reads. Besides those of r, errors are *budget.Exceeded, and of streams that are
 // not zstd.
-func (w *windowHolder) Read(p []byte) (int, error) {
+func (w *Windows) Read(p []byte) (int, error) {
 	n, err := w.r.Read(p)
 	if refused := w.look(p[:n]); refused != nil {
 		return 0, refused
@@ -40,7 +42,7 @@ func (w *windowHolder) Read(p []byte) (int, error) {
 }
 
 // look follows the frames and blocks through bytes that were read.
-func (w *windowHolder) look(p []byte) error {
+func (w *Windows) look(p []byte) error {
 	for len(p) > 0 {
 		if w.skip > 0 {
 			n := min(w.skip, int64(len(p)))
@@ -60,7 +62,7 @@ func (w *windowHolder) look(p []byte) error {
 }
 
 // frame reads the header of a frame, once it is whole.
-func (w *windowHolder) frame() error {
+func (w *Windows) frame() error {
 	var h zstd.Header
 	err := h.Decode(w.head)
 	if errors.Is(err, io.ErrUnexpectedEOF) {
@@ -83,7 +85,7 @@ func (w *windowHolder) frame() error {
 }
 
 // block reads the header of a block, once it is whole.
-func (w *windowHolder) block() {
+func (w *Windows) block() {
 	const (
 		size = 3
 		rle  = 1 // one byte, repeated
@@ -105,7 +107,7 @@ func (w *windowHolder) block() {
 }
 
 // hold makes sure that the window is held. The decoder keeps the largest one.
-func (w *windowHolder) hold(window uint64) error {
+func (w *Windows) hold(window uint64) error {
 	if window > min(w.max, math.MaxInt64/2) {
 		return nil
 	}
@@ -122,8 +124,8 @@ func (w *windowHolder) hold(window uint64) error {
 	return nil
 }
 
-// release gives back what is held, once the decoder is not used any more.
-func (w *windowHolder) release() {
+// Release gives back what is held, once the decoder is not used any more.
+func (w *Windows) Release() {
 	for _, release := range w.releases {
 		release()
 	}

@@ -1,0 +1,92 @@
+package layerindex
+
+import (
+	"bufio"
+	"bytes"
+	"compress/bzip2"
+	"errors"
+	"io"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/waveproxy/waveproxy/internal/unpack"
+)
+
+const (
+	// maxWindow is the largest window that zstd uses up to level 20, in bytes. A decoder
+	// holds it while the network is waited for.
+	maxWindow = 32 << 20
+	// bzip2Cost is what a decoder of bzip2 needs, in bytes.
+	bzip2Cost = 5 << 20
+)
+
+// unpacking is an archive that is being unpacked.
+type unpacking struct {
+	io.Reader
+	closes []func()
+}
+
+func (u *unpacking) Close() {
+	for _, f := range u.closes {
+		f()
+	}
+	u.closes = nil
+}
+
+// decompress returns a reader of the uncompressed bytes, whose compression it tells from
+// the first ones. The turn is held until it is closed.
+func decompress(turn *unpack.Turn, in *bufio.Reader) (*unpacking, error) {
+	magic, err := in.Peek(10)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	if err := turn.Enter(); err != nil {
+		return nil, err
+	}
+	u := &unpacking{closes: []func(){turn.Leave}}
+	out, err := u.open(turn, in, magic)
+	if err != nil {
+		u.Close()
+		return nil, err
+	}
+	u.Reader = turn.Reader(out, nil)
+	return u, nil
+}
+
+func (u *unpacking) open(turn *unpack.Turn, in *bufio.Reader, magic []byte) (io.Reader, error) {
+	switch {
+	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
+		return gzip.NewReader(in)
+	case isZstd(magic):
+		windows := turn.Windows(in, maxWindow)
+		u.closes = append([]func(){windows.Release}, u.closes...)
+		z, err := zstd.NewReader(windows, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
+		if err != nil {
+			return nil, err
+		}
+		u.closes = append([]func(){z.Close}, u.closes...)
+		return z, nil
+	case isBzip2(magic):
+		release, err := turn.Hold(bzip2Cost)
+		if err != nil {
+			return nil, err
+		}
+		u.closes = append([]func(){release}, u.closes...)
+		return bzip2.NewReader(in), nil
+	}
+	return in, nil
+}
+
+// isZstd reports whether a stream begins like a frame of zstd or a skippable one.
+func isZstd(magic []byte) bool {
+	return bytes.HasPrefix(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}) ||
+		len(magic) >= 4 && magic[0]&0xf0 == 0x50 && bytes.Equal(magic[1:4], []byte{0x2a, 0x4d, 0x18})
+}
+
+// isBzip2 reports whether a stream begins like one of bzip2. The first letters alone may be
+// the name of a file.
+func isBzip2(magic []byte) bool {
+	return len(magic) >= 10 && bytes.HasPrefix(magic, []byte("BZh")) &&
+		(string(magic[4:10]) == "\x31\x41\x59\x26\x53\x59" || string(magic[4:10]) == "\x17\x72\x45\x38\x50\x90")
+}
