@@ -34,7 +34,9 @@ type call struct {
 	// so a redirect may lead from https to http, as storages in clusters do.
 	verified bool
 	// redirect tells that where the blob is may be the answer.
-	redirect   bool
+	redirect bool
+	// long tells that the body may be of any length, and that its reader may be slow.
+	long       bool
 	retryUntil time.Time
 
 	// The token cache sets these, in the goroutine that made the call.

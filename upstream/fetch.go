@@ -51,7 +51,7 @@ func redirects(resp *http.Response) (via []string) {
 
 // newFetch returns the call for a URL, or why it is no URL to fetch.
 func newFetch(ctx context.Context, rawURL string) (*call, *url.URL, error) {
-	cl := &call{op: "fetch layer", name: RedactURL(rawURL)}
+	cl := &call{op: "fetch layer", name: RedactURL(rawURL), long: true}
 	cl.identity, cl.asCaller = Identity(ctx)
 	u, err := url.Parse(rawURL)
 	if err != nil || !isPlain(u) {

@@ -171,12 +171,14 @@ func TestAuthorizationStaysWithItsOrigin(t *testing.T) {
 				Registries: map[string]Registry{"example.org": {URL: test.from}},
 				Keychain:   keychain(auth.Credential{Username: "ci", Password: "hunter2"}),
 			})
-			c.hops.listed.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
-				return (&net.Dialer{}).DialContext(ctx, network, plain.Host())
-			}
-			c.hops.listed.DialTLSContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
-				d := &tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}
-				return d.DialContext(ctx, network, secure.Host())
+			for _, transport := range []*http.Transport{c.hops.listed.short, c.hops.listed.long} {
+				transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+					return (&net.Dialer{}).DialContext(ctx, network, plain.Host())
+				}
+				transport.DialTLSContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+					d := &tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}
+					return d.DialContext(ctx, network, secure.Host())
+				}
 			}
 			for range 2 { // logging in, and with the login that is known
 				resp, err := blobRequest(t, c, "GET", http.Header{})

@@ -141,7 +141,7 @@ func (r *Repository) Blob(ctx context.Context, d ocispec.Descriptor) (augment.Ob
 // caller may close it at any point. Reading fails as that of Fetch does.
 func (r *Repository) Layer(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
 	c := r.call("pull blob", "@"+d.Digest.String())
-	c.verified = true
+	c.verified, c.long = true, true
 	if err := d.Digest.Validate(); err != nil {
 		return nil, c.invalid("cannot be asked for %q, which is not a digest", d.Digest)
 	}

@@ -178,7 +178,7 @@ func (s *stream) open(redirect bool) (location string, err error) {
 	s.answers++
 	s.opened = s.next
 	cl := s.call()
-	cl.verified, cl.redirect = true, redirect
+	cl.verified, cl.redirect, cl.long = true, redirect, true
 	h := http.Header{}
 	partial := !s.whole && (s.next > 0 || s.end < s.desc.Size)
 	if partial {

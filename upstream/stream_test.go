@@ -243,8 +243,8 @@ func TestStreamEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// TestStreamOverHTTP2 breaks the answers as HTTP/2 servers do: with RST_STREAM.
-func TestStreamOverHTTP2(t *testing.T) {
+// TestStreamOverTLS: a registry that offers HTTP/2 breaks its answers over HTTP/1.1.
+func TestStreamOverTLS(t *testing.T) {
 	var protocol atomic.Value
 	next := inTurn(cutAfter(1<<20), cutAfter(1<<20), whole)
 	s := startServer(t, func(w http.ResponseWriter, r *http.Request) {
@@ -263,7 +263,7 @@ func TestStreamOverHTTP2(t *testing.T) {
 	if data, err := io.ReadAll(body); err != nil || !bytes.Equal(data, bigBlob) {
 		t.Fatalf("%d bytes, %v", len(data), err)
 	}
-	if protocol.Load() != "HTTP/2.0" {
+	if protocol.Load() != "HTTP/1.1" {
 		t.Errorf("spoke %v", protocol.Load())
 	}
 }

@@ -18,9 +18,9 @@ import (
 // hops sends single requests: one hop of a call.
 type hops struct {
 	guard     *guard
-	public    *http.Transport            // for calls that begin at a host that is not listed
-	listed    *http.Transport            // for the others
-	withCA    map[string]*http.Transport // by host:port, in place of listed
+	public    transports            // for calls that begin at a host that is not listed
+	listed    transports            // for the others
+	withCA    map[string]transports // by host:port, in place of listed
 	userAgent string
 	queue     *queue
 	wait      func(context.Context, time.Duration) error
@@ -29,17 +29,42 @@ type hops struct {
 func newHops(g *guard, pools map[string]*x509.CertPool, userAgent string, q *queue) *hops {
 	h := &hops{
 		guard: g, userAgent: userAgent, queue: q, wait: wait,
-		public: newTransport(g.public.DialContext, nil),
-		listed: newTransport(g.DialContext, nil),
-		withCA: map[string]*http.Transport{},
+		public: newTransports(g.public.DialContext, nil),
+		listed: newTransports(g.DialContext, nil),
+		withCA: map[string]transports{},
 	}
 	for addr, pool := range pools {
-		h.withCA[addr] = newTransport(g.DialContext, pool)
+		h.withCA[addr] = newTransports(g.DialContext, pool)
 	}
 	return h
 }
 
 type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// transports are the two ways to one host. Bodies of any length come over HTTP/1.1:
+// what their readers do not take stays with the sender, and the kernel fits the
+// window to the link. Over HTTP/2 the process keeps a whole window of each stream in
+// memory. A window that is small enough for a thousand streams makes one stream slow:
+// 256 KiB are 8 MB/s at 30 ms. A window for the whole connection would let one client
+// that reads nothing stop the streams of all others.
+type transports struct{ short, long *http.Transport }
+
+// maxReceive is how much of an answer over HTTP/2 is in memory before it is read, in
+// bytes. Manifests and tokens are read at once.
+const maxReceive = 256 << 10
+
+func newTransports(dial dialFunc, roots *x509.CertPool) transports {
+	t := transports{newTransport(dial, roots), newTransport(dial, roots)}
+	t.long.ForceAttemptHTTP2, t.long.HTTP2 = false, nil
+	t.long.Protocols = new(http.Protocols)
+	t.long.Protocols.SetHTTP1(true)
+	return t
+}
+
+func (t transports) closeIdle() {
+	t.short.CloseIdleConnections()
+	t.long.CloseIdleConnections()
+}
 
 // newTransport has no Proxy: through one, the guard would see the proxy's
 // address instead of the host's, and let everything pass.
@@ -57,7 +82,7 @@ func newTransport(dial dialFunc, roots *x509.CertPool) *http.Transport {
 		DisableCompression: true,
 		ForceAttemptHTTP2:  true,
 		// Without pings, requests keep queueing on a connection that is dead.
-		HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second},
+		HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second, MaxReceiveBufferPerStream: maxReceive},
 	}
 }
 
@@ -154,20 +179,24 @@ func (e *headersError) Error() string {
 // an unlisted one. Otherwise a hostile registry could redirect us to any path of an
 // internal host and read the answer as a "blob".
 func (h *hops) transport(req *http.Request) http.RoundTripper {
-	if !callOf(req.Context()).listed {
-		return h.public
+	t, cl := h.public, callOf(req.Context())
+	if cl.listed {
+		t = h.listed
+		if own, ok := h.withCA[address(req.URL)]; ok {
+			t = own
+		}
 	}
-	if t, ok := h.withCA[address(req.URL)]; ok {
-		return t
+	if _, isLogin := req.Context().Value(pendingKey{}).(*pending); cl.long && !isLogin {
+		return t.long
 	}
-	return h.listed
+	return t.short
 }
 
 func (h *hops) CloseIdleConnections() {
-	h.public.CloseIdleConnections()
-	h.listed.CloseIdleConnections()
+	h.public.closeIdle()
+	h.listed.closeIdle()
 	for _, t := range h.withCA {
-		t.CloseIdleConnections()
+		t.closeIdle()
 	}
 }
 
