@@ -7,13 +7,12 @@ import (
 	"strings"
 )
 
-// entryChain is the variable that tells an injected entrypoint what the base
-// image's entrypoint was. Its name and form are what Wave's clients expect.
-const entryChain = "WAVE_ENTRY_CHAIN"
-
 // historyTime stamps injected history entries; a real time would make every
 // result different.
 const historyTime = "1970-01-01T00:00:00Z"
+
+// madeBy begins the history entries of injected layers.
+const madeBy = "waveproxy: add layer "
 
 // rewriteConfig applies the recipe to an image config. baseLayers is the
 // number of layers in the base manifest, which the config must agree with;
@@ -26,10 +25,11 @@ func rewriteConfig(base Object, r Recipe, baseLayers int, added []Layer) (Object
 	if err := extendRootFS(&m, baseLayers, added); err != nil {
 		return Object{}, Errorf("config %s: %v", base.Digest, err)
 	}
-	if err := extendHistory(&m, baseLayers, added); err != nil {
+	made, err := extendHistory(&m, baseLayers, added)
+	if err != nil {
 		return Object{}, Errorf("config %s: %v", base.Digest, err)
 	}
-	if err := rewriteRuntime(&m, r); err != nil {
+	if err := rewriteRuntime(&m, r, made); err != nil {
 		return Object{}, Errorf("config %s: %v", base.Digest, err)
 	}
 	return NewObject(base.MediaType, m.encode()), nil
@@ -60,40 +60,44 @@ func extendRootFS(m *members, baseLayers int, added []Layer) error {
 
 // extendHistory adds one entry per injected layer when the base has a history
 // that accounts for all of its layers. If it has none or a wrong one, more
-// entries would only turn a tolerated image into a refused one.
-func extendHistory(m *members, baseLayers int, added []Layer) error {
+// entries would only turn a tolerated image into a refused one. made reports whether
+// the base has such entries itself.
+func extendHistory(m *members, baseLayers int, added []Layer) (made bool, err error) {
 	var history []json.RawMessage
 	if err := m.decode("history", &history); err != nil {
-		return err
+		return false, err
 	}
 	filled := 0
 	for i, raw := range history {
 		var entry struct {
-			EmptyLayer bool `json:"empty_layer"`
+			CreatedBy  string `json:"created_by"`
+			EmptyLayer bool   `json:"empty_layer"`
 		}
 		if err := json.Unmarshal(raw, &entry); err != nil {
-			return fmt.Errorf("history entry %d: %w", i, err)
+			return false, fmt.Errorf("history entry %d: %w", i, err)
 		}
 		if !entry.EmptyLayer {
 			filled++
 		}
+		made = made || strings.HasPrefix(entry.CreatedBy, madeBy)
 	}
 	if len(added) == 0 || len(history) == 0 || filled != baseLayers {
-		return nil
+		return made, nil
 	}
 	for _, l := range added {
 		history = append(history, encodeJSON(members{
 			{"created", encodeJSON(historyTime)},
-			{"created_by", encodeJSON("waveproxy: add layer " + l.Digest.String())},
+			{"created_by", encodeJSON(madeBy + l.Digest.String())},
 		}))
 	}
 	m.set("history", history)
-	return nil
+	return made, nil
 }
 
 // rewriteRuntime edits the config's "config" member: how a container starts.
 // The member may be missing or null; it is added only if it gets content.
-func rewriteRuntime(m *members, r Recipe) error {
+// made says that this server augmented the base.
+func rewriteRuntime(m *members, r Recipe, made bool) error {
 	var c members
 	if raw := m.get("config"); raw != nil {
 		var err error
@@ -101,20 +105,12 @@ func rewriteRuntime(m *members, r Recipe) error {
 			return fmt.Errorf("member \"config\": %w", err)
 		}
 	}
-	chain, err := baseEntrypoint(c)
+	env, err := rewriteEnv(c, r, made)
 	if err != nil {
 		return err
 	}
-	edits := r.Env
-	if chain != "" {
-		edits = append(slices.Clone(edits), entryChain+"="+chain)
-	}
-	if len(edits) > 0 {
-		var env []string
-		if err := c.decode("Env", &env); err != nil {
-			return err
-		}
-		c.set("Env", mergeEnv(env, edits))
+	if env != nil {
+		c.set("Env", env)
 	}
 	if len(r.Entrypoint) > 0 {
 		c.set("Entrypoint", r.Entrypoint)
@@ -129,6 +125,29 @@ func rewriteRuntime(m *members, r Recipe) error {
 		m.set("config", c)
 	}
 	return nil
+}
+
+// rewriteEnv returns the image's new environment, nil if it stays as it is.
+func rewriteEnv(c members, r Recipe, made bool) ([]string, error) {
+	entrypoint, err := commandWords(c, "Entrypoint")
+	if err != nil {
+		return nil, err
+	}
+	var env []string
+	if err := c.decode("Env", &env); err != nil {
+		return nil, err
+	}
+	chain, set := newChain(entrypoint, r.Entrypoint, env, made)
+	edits := r.Env
+	if set && chain != "" {
+		edits = append(slices.Clone(edits), entryChain+"="+chain)
+	}
+	if set && chain == "" {
+		env = slices.DeleteFunc(env, func(e string) bool { return strings.HasPrefix(e, entryChain+"=") })
+	} else if len(edits) == 0 {
+		return nil, nil
+	}
+	return append([]string{}, mergeEnv(env, edits)...), nil
 }
 
 // mergeEnv replaces variables by key where they stand and appends new ones in
@@ -153,28 +172,4 @@ func mergeEnv(env, edits []string) []string {
 		}
 	}
 	return merged
-}
-
-// baseEntrypoint returns the base image's entrypoint in the form of entryChain:
-// a single word bare, several as a JSON array, so that words with spaces survive.
-func baseEntrypoint(c members) (string, error) {
-	raw := c.get("Entrypoint")
-	if raw == nil {
-		return "", nil
-	}
-	var words []string
-	if err := json.Unmarshal(raw, &words); err != nil {
-		var word string
-		if json.Unmarshal(raw, &word) != nil {
-			return "", fmt.Errorf("member \"Entrypoint\": %w", err)
-		}
-		return word, nil
-	}
-	switch len(words) {
-	case 0:
-		return "", nil
-	case 1:
-		return words[0], nil
-	}
-	return string(encodeJSON(words)), nil
 }

@@ -15,7 +15,7 @@
 // mediatype.go (Docker and OCI names, the kind of a document), references.go
 // (the descriptors of a document, within bounds),
 // platform.go (parsing and matching platforms), recipe.go (what to add),
-// config.go (rewriting the config), manifest.go (rewriting manifest and index),
+// config.go (rewriting the config), entrypoint.go (the chain of entrypoints), manifest.go (rewriting manifest and index),
 // apply.go (reading the base through Source and rewriting bottom-up),
 // prepare.go (the layers as they must stand above one base image),
 // archive.go (checking layer archives), decompress.go (what they unpack to),
