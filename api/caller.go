@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/waveproxy/waveproxy/auth"
-	"github.com/waveproxy/waveproxy/budget"
 	"github.com/waveproxy/waveproxy/front"
 )
 
@@ -66,7 +65,7 @@ func (s server) receive(w http.ResponseWriter, r *http.Request, v any) (in recei
 		return in, err
 	}
 	in.data = in.body.data
-	if in.decoded, err = s.decode(budget.From(r.Context()), in.data, v); err != nil {
+	if in.decoded, err = s.decode(r.Context(), in.data, v); err != nil {
 		return in, err
 	}
 	if s.open() {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"github.com/waveproxy/waveproxy/budget"
 	"github.com/waveproxy/waveproxy/front"
 	"github.com/waveproxy/waveproxy/internal/jsonlimit"
+	"github.com/waveproxy/waveproxy/internal/unpack"
 )
 
 // elementCost is what a decoded element may take in memory besides its text: a
@@ -31,8 +33,18 @@ func wantJSON(r *http.Request) error {
 
 // decode decodes the document into v. Unknown members are ignored, because old and
 // new clients send more than this server knows. What decoding costs is charged
-// before it begins, and stays charged until release, which is never nil.
-func (s server) decode(b *budget.Budget, data []byte, v any) (release func(), err error) {
+// before it begins, and stays charged until release, which is never nil. A large document
+// waits for its turn.
+func (s server) decode(ctx context.Context, data []byte, v any) (release func(), err error) {
+	release = func() {}
+	err = unpack.InTurn(ctx, len(data), func() (err error) {
+		release, err = s.decodeNow(budget.From(ctx), data, v)
+		return err
+	})
+	return release, err
+}
+
+func (s server) decodeNow(b *budget.Budget, data []byte, v any) (release func(), err error) {
 	elements, err := jsonlimit.Elements(data, s.MaxElements)
 	if err != nil {
 		return func() {}, front.Refuse(http.StatusRequestEntityTooLarge, front.Unsupported, "the request is too large: %v (limits.elements)", err)

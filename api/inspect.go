@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -146,10 +147,10 @@ func (s server) postInspect(w http.ResponseWriter, r *http.Request) (any, error)
 		return nil, err
 	}
 	if found.Manifest == nil {
-		index, err := inspectedIndex(found.Root)
+		index, err := inspectedIndex(r.Context(), found.Root)
 		return InspectResponse{Index: index}, err
 	}
-	container, err := inspectedContainer(ref, found)
+	container, err := inspectedContainer(r.Context(), ref, found)
 	return InspectResponse{Container: container}, err
 }
 
@@ -178,9 +179,9 @@ func chargeAnswer(ctx context.Context, found assemble.Inspection) error {
 	return budget.HoldFor(ctx, budget.Memory, inspectedCost*int64(total))
 }
 
-func inspectedIndex(o augment.Object) (*InspectedIndex, error) {
+func inspectedIndex(ctx context.Context, o augment.Object) (*InspectedIndex, error) {
 	var index InspectedIndex
-	if err := read(o, &index); err != nil {
+	if err := read(ctx, o, &index); err != nil {
 		return nil, err
 	}
 	notNull(&index.Manifests)
@@ -191,7 +192,7 @@ func inspectedIndex(o augment.Object) (*InspectedIndex, error) {
 	return &index, nil
 }
 
-func inspectedContainer(ref reference.Named, found assemble.Inspection) (*InspectedContainer, error) {
+func inspectedContainer(ctx context.Context, ref reference.Named, found assemble.Inspection) (*InspectedContainer, error) {
 	c := &InspectedContainer{
 		Registry:  reference.Domain(ref),
 		HostName:  found.Host,
@@ -200,10 +201,10 @@ func inspectedContainer(ref reference.Named, found assemble.Inspection) (*Inspec
 		Digest:    found.Manifest.Digest,
 		V2:        true,
 	}
-	if err := read(*found.Config, &c.Config); err != nil {
+	if err := read(ctx, *found.Config, &c.Config); err != nil {
 		return nil, err
 	}
-	if err := read(*found.Manifest, &c.Manifest); err != nil {
+	if err := read(ctx, *found.Manifest, &c.Manifest); err != nil {
 		return nil, err
 	}
 	if c.Manifest.MediaType == "" { // as OCI allows
@@ -245,9 +246,10 @@ func identifier(ref reference.Named) string {
 	return reference.TagNameOnly(ref).(reference.Tagged).Tag()
 }
 
-func read(o augment.Object, v any) error {
-	if err := o.Decode(v); err != nil {
-		return front.Refuse(http.StatusBadRequest, front.Unsupported, "%v", err)
+func read(ctx context.Context, o augment.Object, v any) error {
+	err := o.Decode(ctx, v)
+	if invalid, ok := errors.AsType[*augment.Error](err); ok {
+		return front.Refuse(http.StatusBadRequest, front.Unsupported, "%v", invalid)
 	}
-	return nil
+	return err
 }

@@ -41,7 +41,7 @@ func (r *Resolver) IncludedLayers(ctx context.Context, identity string, ref refe
 		if !o.IsManifest() {
 			continue
 		}
-		refs, err := o.References()
+		refs, err := o.References(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("include %s: %w", ref, err)
 		}
@@ -63,7 +63,7 @@ func (r *Resolver) layersOf(ctx context.Context, target auth.Target, refs augmen
 		ocispec.Platform
 		RootFS ocispec.RootFS `json:"rootfs"`
 	}
-	if err := config.Decode(&doc); err != nil {
+	if err := config.Decode(ctx, &doc); err != nil {
 		return nil, err
 	}
 	if len(doc.RootFS.DiffIDs) != len(refs.Layers) {

@@ -31,7 +31,7 @@ func (r *Resolver) Inspect(ctx context.Context, identity string, ref reference.N
 		return Inspection{}, err
 	}
 	in := Inspection{Host: r.bases.client.Repository(target).Host(), Root: root}
-	refs, err := root.References()
+	refs, err := root.References(ctx)
 	if err != nil {
 		return Inspection{}, err
 	}
@@ -43,12 +43,12 @@ func (r *Resolver) Inspect(ctx context.Context, identity string, ref reference.N
 	if err != nil {
 		return Inspection{}, err
 	}
-	return in, in.choose(image)
+	return in, in.choose(ctx, image)
 }
 
 // choose picks the manifest: the root itself, or the index's first entry that
 // was read.
-func (in *Inspection) choose(image *augment.Image) error {
+func (in *Inspection) choose(ctx context.Context, image *augment.Image) error {
 	byDigest := map[string]augment.Object{}
 	for _, o := range image.Objects {
 		byDigest[o.Digest.String()] = o
@@ -59,7 +59,7 @@ func (in *Inspection) choose(image *augment.Image) error {
 		if !ok {
 			continue // an entry for another platform
 		}
-		refs, err := o.References()
+		refs, err := o.References(ctx)
 		if err != nil {
 			return err
 		}

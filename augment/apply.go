@@ -16,6 +16,7 @@ import (
 
 	"github.com/waveproxy/waveproxy/internal/flight"
 	"github.com/waveproxy/waveproxy/internal/sizedlru"
+	"github.com/waveproxy/waveproxy/internal/unpack"
 )
 
 // Source reads the base image. Manifests and blobs that it returns for a digest
@@ -134,18 +135,23 @@ type walk struct {
 // for any wanted platform. declared is the platform in its index entry, nil if
 // there is none.
 func (w *walk) visit(ctx context.Context, o Object, declared *ocispec.Platform, depth int) (*Object, error) {
-	if err := o.checkElements(); err != nil {
-		return nil, fmt.Errorf("%s: %w", w.Name, err)
-	}
-	m, err := parseMembers(o.Data)
+	var m members
+	var k kind
+	err := unpack.InTurn(ctx, len(o.Data), func() (err error) {
+		if err := o.checkElements(); err != nil {
+			return fmt.Errorf("%s: %w", w.Name, err)
+		}
+		if m, err = parseMembers(o.Data); err != nil {
+			return Errorf("manifest %s of %s: %v", o.Digest, w.Name, err)
+		}
+		if k, o.MediaType, err = classify(o, m); err != nil {
+			return fmt.Errorf("%s: %w", w.Name, err)
+		}
+		return nil
+	})
 	if err != nil {
-		return nil, Errorf("manifest %s of %s: %v", o.Digest, w.Name, err)
+		return nil, err
 	}
-	k, mediaType, err := classify(o, m)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", w.Name, err)
-	}
-	o.MediaType = mediaType
 	if k == kindIndex {
 		return w.visitIndex(ctx, o, m, depth)
 	}
@@ -156,25 +162,14 @@ func (w *walk) visitIndex(ctx context.Context, o Object, m members, depth int) (
 	if depth >= maxDepth {
 		return nil, Errorf("%s: indexes are nested more than %d deep", w.Name, maxDepth)
 	}
-	n, err := m.count("manifests")
+	var entries []part
+	err := unpack.InTurn(ctx, len(o.Data), func() (err error) {
+		entries, err = w.entriesOf(o, m)
+		return err
+	})
 	if err != nil {
-		return nil, Errorf("index %s: %v", o.Digest, err)
+		return nil, err
 	}
-	w.mu.Lock()
-	w.entries += n
-	n = w.entries
-	w.mu.Unlock()
-	if n > maxChildren {
-		return nil, Errorf("%s: its indexes have %d entries; this server takes %d", w.Name, n, maxChildren)
-	}
-	parts, err := o.parts()
-	if err == nil && w.Recipe.IsZero() { // all entries stay, and are told to clients
-		err = parts.validate()
-	}
-	if err != nil {
-		return nil, Errorf("index %s: %v", o.Digest, err)
-	}
-	entries := parts.Manifests
 	results := make([]*Object, len(entries))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(8)
@@ -211,12 +206,38 @@ func (w *walk) visitIndex(ctx context.Context, o Object, m members, depth int) (
 		return nil, nil
 	}
 	if !w.Recipe.IsZero() {
-		var err error
-		if o, err = rewriteIndex(o, m, o.MediaType, swap, origin{w.Name, o.Digest}); err != nil {
+		err := unpack.InTurn(ctx, len(o.Data), func() (err error) {
+			o, err = rewriteIndex(o, m, o.MediaType, swap, origin{w.Name, o.Digest})
+			return err
+		})
+		if err != nil {
 			return nil, err
 		}
 	}
 	return &o, w.add(ctx, o)
+}
+
+// entriesOf returns the entries of an index, and counts them.
+func (w *walk) entriesOf(o Object, m members) ([]part, error) {
+	n, err := m.count("manifests")
+	if err != nil {
+		return nil, Errorf("index %s: %v", o.Digest, err)
+	}
+	w.mu.Lock()
+	w.entries += n
+	n = w.entries
+	w.mu.Unlock()
+	if n > maxChildren {
+		return nil, Errorf("%s: its indexes have %d entries; this server takes %d", w.Name, n, maxChildren)
+	}
+	parts, err := o.parts()
+	if err == nil && w.Recipe.IsZero() { // all entries stay, and are told to clients
+		err = parts.validate()
+	}
+	if err != nil {
+		return nil, Errorf("index %s: %v", o.Digest, err)
+	}
+	return parts.Manifests, nil
 }
 
 // wanted reports, from an index entry alone, whether to read the manifest.
@@ -236,14 +257,20 @@ func (w *walk) wanted(e part) bool {
 }
 
 func (w *walk) visitManifest(ctx context.Context, o Object, m members, declared *ocispec.Platform) (*Object, error) {
-	if n, err := m.count("layers"); err != nil {
-		return nil, Errorf("manifest %s: %v", o.Digest, err)
-	} else if n > maxChildren {
-		return nil, Errorf("%s has %d layers; this server takes %d", w.Name, n, maxChildren)
-	}
-	parts, err := o.parts()
+	var parts parts
+	err := unpack.InTurn(ctx, len(o.Data), func() (err error) {
+		if n, err := m.count("layers"); err != nil {
+			return Errorf("manifest %s: %v", o.Digest, err)
+		} else if n > maxChildren {
+			return Errorf("%s has %d layers; this server takes %d", w.Name, n, maxChildren)
+		}
+		if parts, err = o.parts(); err != nil {
+			return Errorf("manifest %s is not valid: %v", o.Digest, err)
+		}
+		return nil
+	})
 	if err != nil {
-		return nil, Errorf("manifest %s is not valid: %v", o.Digest, err)
+		return nil, err
 	}
 	if parts.Config == nil || !IsImageConfig(o.MediaType, parts.Config.MediaType) {
 		if o.Digest != w.image.Base {
@@ -261,7 +288,7 @@ func (w *walk) visitManifest(ctx context.Context, o Object, m members, declared 
 		return nil, err
 	}
 	config.MediaType = refs.Config.MediaType
-	platform, err := configPlatform(config)
+	platform, err := configPlatform(ctx, config)
 	if err != nil {
 		return nil, err
 	}
@@ -281,10 +308,14 @@ func (w *walk) visitManifest(ctx context.Context, o Object, m members, declared 
 		if layers, err = w.prepare(ctx, refs.Layers, layers); err != nil {
 			return nil, err
 		}
-		if config, err = rewriteConfig(config, w.Recipe, len(refs.Layers), layers); err != nil {
-			return nil, err
-		}
-		if o, err = rewriteManifest(o, m, o.MediaType, config, layers, origin{w.Name, o.Digest}); err != nil {
+		err := unpack.InTurn(ctx, len(config.Data)+len(o.Data), func() (err error) {
+			if config, err = rewriteConfig(config, w.Recipe, len(refs.Layers), layers); err != nil {
+				return err
+			}
+			o, err = rewriteManifest(o, m, o.MediaType, config, layers, origin{w.Name, o.Digest})
+			return err
+		})
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -300,36 +331,4 @@ func (p parts) configType() string {
 		return ""
 	}
 	return fmt.Sprintf("%.100s", p.Config.MediaType)
-}
-
-func (w *walk) add(ctx context.Context, o Object) error {
-	if len(o.Data) > maxObject {
-		return Errorf("%s: the augmented document is %d bytes; registries and engines take %d", w.Name, len(o.Data), maxObject)
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if !w.seen[o.Digest] {
-		if w.Made != nil && !w.Recipe.IsZero() {
-			if err := w.Made(ctx, int64(cap(o.Data))); err != nil {
-				return err
-			}
-		}
-		w.seen[o.Digest] = true
-		w.image.Objects = append(w.image.Objects, o)
-		w.size += len(o.Data)
-	}
-	if w.size > maxImage {
-		return Errorf("%s: the image's documents are more than %d bytes", w.Name, maxImage)
-	}
-	return nil
-}
-
-func (w *walk) addLayers(layers []Layer) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, l := range layers {
-		if !slices.ContainsFunc(w.image.Layers, func(have Layer) bool { return have.Digest == l.Digest }) {
-			w.image.Layers = append(w.image.Layers, l)
-		}
-	}
 }

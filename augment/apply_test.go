@@ -49,7 +49,7 @@ func TestBytes(t *testing.T) {
 	base := m.add(ocispec.MediaTypeImageManifest, `{"new":{"b":1,"a":[ 1 ]},"schemaVersion":2,"config":{"mediaType":"`+ocispec.MediaTypeImageConfig+`","digest":"`+config.Digest.String()+`","size":1,"data":"e30=","annotations":{"k":"v"}},"layers":[{"urls":["u"],"mediaType":"application/vnd.oci.image.layer.v1.tar+zstd","size":5,"digest":"sha256:5555555555555555555555555555555555555555555555555555555555555555"}],"annotations":{"z":"<1>"},"artifactType":"t","subject":{"digest":"sha256:9"}}`, "latest")
 	img := mustApply(t, m, "latest", Recipe{Layers: []Layer{added}, Env: []string{"C=4", "A=<5>"}, Cmd: []string{"a b"}, WorkingDir: "/w"}, "")
 	root := img.object(t, img.Root.Digest)
-	refs, err := root.References()
+	refs, err := root.References(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +127,7 @@ func TestConsistent(t *testing.T) {
 	m.index("multi", descriptor(amd, platform("amd64")), descriptor(arm, platform("arm64")))
 	recipe := Recipe{Layers: []Layer{m.layer(archive(file{name: "a", text: "a"})), m.layer(archive(file{name: "b", text: "b"}))}}
 	img := mustApply(t, m, "multi", recipe, "")
-	refs, err := img.object(t, img.Root.Digest).References()
+	refs, err := img.object(t, img.Root.Digest).References(t.Context())
 	if err != nil || len(refs.Manifests) != 2 {
 		t.Fatalf("%d entries, %v", len(refs.Manifests), err)
 	}
@@ -136,7 +136,7 @@ func TestConsistent(t *testing.T) {
 		if int64(len(manifest.Data)) != entry.Size {
 			t.Errorf("entry says %d bytes, manifest has %d", entry.Size, len(manifest.Data))
 		}
-		parts, err := manifest.References()
+		parts, err := manifest.References(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -204,7 +204,7 @@ func TestPlatforms(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			refs, err := img.object(t, img.Root.Digest).References()
+			refs, err := img.object(t, img.Root.Digest).References(t.Context())
 			if err != nil || len(refs.Manifests) != test.entries {
 				t.Errorf("%d entries, want %d; %v", len(refs.Manifests), test.entries, err)
 			}
@@ -304,7 +304,7 @@ func TestNestedIndex(t *testing.T) {
 	inner := m.index("", descriptor(m.image("amd64", ""), platform("amd64")))
 	m.index("outer", descriptor(inner))
 	img := mustApply(t, m, "outer", Recipe{Env: []string{"A=b"}}, "linux/amd64")
-	refs, err := img.object(t, img.Root.Digest).References()
+	refs, err := img.object(t, img.Root.Digest).References(t.Context())
 	if err != nil || len(refs.Manifests) != 1 || refs.Manifests[0].Digest == inner.Digest {
 		t.Errorf("entries %+v, %v", refs.Manifests, err)
 	}

@@ -17,6 +17,7 @@
 // platform.go (parsing and matching platforms), recipe.go (what to add),
 // config.go (rewriting the config), entrypoint.go (the chain of entrypoints), manifest.go (rewriting manifest and index),
 // apply.go (reading the base through Source and rewriting bottom-up),
+// collect.go (the documents and layers that it leads to),
 // prepare.go (the layers as they must stand above one base image),
 // archive.go (checking layer archives), decompress.go (what they unpack to),
 // pack.go (a directory as a reproducible archive), repack.go (merging archives and moving entries off

@@ -94,7 +94,7 @@ func ExampleAugmenter_Apply() {
 		if !o.IsManifest() {
 			continue
 		}
-		refs, err := o.References()
+		refs, err := o.References(ctx)
 		if err != nil {
 			fmt.Println(err)
 			return

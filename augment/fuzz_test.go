@@ -68,7 +68,7 @@ func checkResult(t *testing.T, src *memory, added Layer) {
 		if !o.IsManifest() {
 			continue
 		}
-		refs, err := o.References()
+		refs, err := o.References(t.Context())
 		if err != nil {
 			t.Fatalf("manifest %s: %v", o.Data, err)
 		}

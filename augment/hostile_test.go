@@ -31,7 +31,7 @@ func TestCaseOfNames(t *testing.T) {
 	recipe := Recipe{Layers: []Layer{m.layer(archive(file{name: "a"}))}, Env: []string{"A=b"}}
 	img := mustApply(t, m, "spelled", recipe, "")
 	manifest := img.object(t, img.Root.Digest)
-	refs, err := manifest.References()
+	refs, err := manifest.References(t.Context())
 	if err != nil || len(refs.Layers) != 2 || refs.Layers[1].Digest != recipe.Layers[0].Digest {
 		t.Fatalf("layers %+v, %v", refs.Layers, err)
 	}
@@ -120,7 +120,7 @@ func TestEntriesOfNoImage(t *testing.T) {
 	recipe := Recipe{Layers: []Layer{m.layer(archive(file{name: "a"}))}}
 	for _, platforms := range []string{"", "linux/amd64"} {
 		img := mustApply(t, m, "image", recipe, platforms)
-		refs, err := img.object(t, img.Root.Digest).References()
+		refs, err := img.object(t, img.Root.Digest).References(t.Context())
 		if err != nil || len(refs.Manifests) != 1 || refs.Manifests[0].Platform == nil {
 			t.Errorf("entries %+v, %v", refs.Manifests, err)
 		}

@@ -106,7 +106,7 @@ func meaningOf(t *testing.T, manifest, config []byte) meaning {
 // images returns the meaning of each image by platform, from a root down.
 func images(t *testing.T, root digest.Digest, get func(digest.Digest) []byte) map[string]meaning {
 	t.Helper()
-	refs, err := Object{Data: get(root)}.References()
+	refs, err := Object{Data: get(root)}.References(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package augment
 
 import (
 	"cmp"
+	"context"
 	"regexp"
 	"slices"
 	"strings"
@@ -160,9 +161,9 @@ func fitting(layers []Layer, p ocispec.Platform) (fit []Layer, ok bool) {
 }
 
 // configPlatform returns the platform that an image config declares.
-func configPlatform(config Object) (ocispec.Platform, error) {
+func configPlatform(ctx context.Context, config Object) (ocispec.Platform, error) {
 	var p ocispec.Platform
-	return p, config.Decode(&p)
+	return p, config.Decode(ctx, &p)
 }
 
 // candidate is a platform of the base image.

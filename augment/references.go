@@ -1,6 +1,7 @@
 package augment
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 
@@ -8,6 +9,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/waveproxy/waveproxy/internal/jsonlimit"
+	"github.com/waveproxy/waveproxy/internal/unpack"
 )
 
 const (
@@ -39,28 +41,35 @@ type References struct {
 //
 // An *Error names the document if it is not valid, has more elements or
 // descriptors than any real one, or has a descriptor whose digest or size cannot
-// be. It is returned before memory is spent on them.
-func (o Object) References() (References, error) {
-	parts, err := o.parts()
-	if err == nil {
-		err = parts.validate()
-	}
-	if err != nil {
-		return References{}, Errorf("manifest %s is not valid: %v", o.Digest, err)
-	}
-	return parts.references(), nil
+// be. It is returned before memory is spent on them. A large document waits for its
+// turn (unpack.InTurn), whose errors are other ones.
+func (o Object) References(ctx context.Context) (refs References, err error) {
+	err = unpack.InTurn(ctx, len(o.Data), func() error {
+		parts, err := o.parts()
+		if err == nil {
+			err = parts.validate()
+		}
+		if err != nil {
+			return Errorf("manifest %s is not valid: %v", o.Digest, err)
+		}
+		refs = parts.references()
+		return nil
+	})
+	return refs, err
 }
 
 // Decode reads the document into v, and refuses one of too many elements first.
-// Errors are *Error and name the document.
-func (o Object) Decode(v any) error {
-	if err := o.checkElements(); err != nil {
-		return err
-	}
-	if err := json.Unmarshal(o.Data, v); err != nil {
-		return Errorf("document %s is not valid: %v", o.Digest, err)
-	}
-	return nil
+// Errors are *Error and name the document, or those of unpack.InTurn.
+func (o Object) Decode(ctx context.Context, v any) error {
+	return unpack.InTurn(ctx, len(o.Data), func() error {
+		if err := o.checkElements(); err != nil {
+			return err
+		}
+		if err := json.Unmarshal(o.Data, v); err != nil {
+			return Errorf("document %s is not valid: %v", o.Digest, err)
+		}
+		return nil
+	})
 }
 
 // checkElements refuses a document whose decoding would cost many times its bytes.

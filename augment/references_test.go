@@ -22,14 +22,14 @@ func TestReferencesSmall(t *testing.T) {
 	small := ocispec.Descriptor{MediaType: "a/b", Digest: digest.Digest(anyDigest), Size: 7}
 	entry := small
 	entry.Platform = &ocispec.Platform{OS: "linux", Architecture: "arm", Variant: "v7"}
-	refs, err := o.References()
+	refs, err := o.References(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(References{Manifests: []ocispec.Descriptor{entry}, Config: &small, Layers: []ocispec.Descriptor{small, small}}, refs); diff != "" {
 		t.Errorf("references (-want +got):\n%s", diff)
 	}
-	refs, err = Object{Data: []byte(`{"manifests":[]}`)}.References()
+	refs, err = Object{Data: []byte(`{"manifests":[]}`)}.References(t.Context())
 	if err != nil || refs.Manifests == nil {
 		t.Errorf("an empty index: %+v, %v", refs, err)
 	}
@@ -40,7 +40,7 @@ func TestReferencesSmall(t *testing.T) {
 func TestReferencesRefused(t *testing.T) {
 	good := `{"digest":"` + anyDigest + `","size":1}`
 	list := func(n int) string { return `[` + strings.Repeat(good+",", n-1) + good + `]` }
-	if _, err := NewObject("", []byte(`{"layers":`+list(maxLayers)+`,"manifests":`+list(maxChildren)+`}`)).References(); err != nil {
+	if _, err := NewObject("", []byte(`{"layers":`+list(maxLayers)+`,"manifests":`+list(maxChildren)+`}`)).References(t.Context()); err != nil {
 		t.Errorf("as many as are allowed: %v", err)
 	}
 	tests := map[string]struct{ text, says string }{
@@ -68,7 +68,7 @@ func TestReferencesRefused(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			o := NewObject("", []byte(test.text))
-			refs, err := o.References()
+			refs, err := o.References(t.Context())
 			refused(t, err, test.says)
 			refused(t, err, o.Digest.String())
 			if refs.Manifests != nil || refs.Config != nil || refs.Layers != nil {
@@ -122,7 +122,7 @@ func TestReferencesCost(t *testing.T) {
 		var before, between, after runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&before)
-		refs, err := o.References()
+		refs, err := o.References(t.Context())
 		runtime.ReadMemStats(&between)
 		runtime.GC()
 		runtime.ReadMemStats(&after)

@@ -147,7 +147,7 @@ func (l *loader) load(ctx context.Context, desc ocispec.Descriptor) error {
 	if err != nil {
 		return err
 	}
-	refs, err := augment.Object{MediaType: desc.MediaType, Digest: desc.Digest, Data: data}.References()
+	refs, err := augment.Object{MediaType: desc.MediaType, Digest: desc.Digest, Data: data}.References(ctx)
 	if err != nil {
 		return err
 	}

@@ -210,7 +210,7 @@ func (l *late) fetch(ctx context.Context, store blobstore.Store, src augment.Sou
 	}
 	defer release()
 	desc.Size = int64(len(o.Data)) // the index may be wrong, the digest is not
-	refs, err := o.References()
+	refs, err := o.References(ctx)
 	if err != nil {
 		return desc, err
 	}

@@ -317,7 +317,7 @@ func TestLatePulls(t *testing.T) {
 	}
 	f.grant = auth.Grant{Image: "docker.io/library/base", Tag: "1", Root: index.Descriptor(), Objects: []digest.Digest{index.Digest}}
 	f.server.options.Pulls = ratelimit.New(ratelimit.Rate{Events: 3, Per: time.Hour})
-	refs, err := index.References()
+	refs, err := index.References(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -65,11 +65,11 @@ func (p *passThrough) fetchPinned(ctx context.Context, q namedRepository, d dige
 		return nil, err
 	}
 	defer release()
-	refs, err := o.References()
+	refs, err := o.References(ctx)
 	if err != nil {
 		return nil, err
 	}
-	o.MediaType = pinnedType(o, refs)
+	o.MediaType = pinnedType(ctx, o, refs)
 	if err := p.store.Put(ctx, d, bytes.NewReader(o.Data)); err != nil {
 		return nil, err
 	}
@@ -83,11 +83,11 @@ var plainType = regexp.MustCompile(`^application/[A-Za-z0-9.+-]+$`)
 
 // pinnedType returns the document's media type; else the registry's; else one
 // derived from the document's fields.
-func pinnedType(o augment.Object, refs augment.References) string {
+func pinnedType(ctx context.Context, o augment.Object, refs augment.References) string {
 	var doc struct {
 		MediaType string `json:"mediaType"`
 	}
-	_ = o.Decode(&doc) // References has read it
+	_ = o.Decode(ctx, &doc) // References has read it
 	switch {
 	case plainType.MatchString(doc.MediaType):
 		return doc.MediaType

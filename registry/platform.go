@@ -40,7 +40,7 @@ func (o only) checkImage(ctx context.Context, src augment.Source, manifest augme
 		return err
 	}
 	var p ocispec.Platform
-	if err := config.Decode(&p); err != nil {
+	if err := config.Decode(ctx, &p); err != nil {
 		return err
 	}
 	return o.checkPlatform(p)

@@ -138,7 +138,7 @@ func TestNamedReferrers(t *testing.T) {
 	s := net.start()
 	img := net.PushIndex(t, "library/app", "1", "one", "amd64", "arm64")
 	root := s.get(toolsApp + "1")
-	refs, err := augment.Object{Data: root.body}.References()
+	refs, err := augment.Object{Data: root.body}.References(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -283,7 +283,7 @@ func TestAttestationsAreDropped(t *testing.T) {
 	s := net.start()
 	img := net.PushIndex(t, "library/app", "1", "one", "amd64")
 	root := s.get(toolsApp + "1")
-	refs, err := augment.Object{Data: root.body}.References()
+	refs, err := augment.Object{Data: root.body}.References(t.Context())
 	if err != nil || len(refs.Manifests) != 1 || slices.ContainsFunc(refs.Manifests, func(d ocispec.Descriptor) bool { return d.Platform.OS == "unknown" }) {
 		t.Errorf("the index is %s, %v", root.body, err)
 	}

@@ -124,7 +124,7 @@ func pull(t *testing.T, repository, ref string, servers ...*replica) []digest.Di
 	found := []digest.Digest{root.digest()}
 	var visit func(body []byte)
 	visit = func(body []byte) {
-		refs, err := augment.Object{Data: body}.References()
+		refs, err := augment.Object{Data: body}.References(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -121,7 +121,7 @@ type inspector struct {
 }
 
 func (in inspector) visit(ctx context.Context, o augment.Object, report *inspection) error {
-	refs, err := o.References()
+	refs, err := o.References(ctx)
 	if err != nil {
 		return err
 	}
@@ -148,7 +148,7 @@ func (in inspector) visit(ctx context.Context, o augment.Object, report *inspect
 		ocispec.Platform
 		Config json.RawMessage `json:"config"`
 	}
-	if err := config.Decode(&doc); err != nil {
+	if err := config.Decode(ctx, &doc); err != nil {
 		return err
 	}
 	entry := platformReport{Platform: augment.FormatPlatform(doc.Platform), Digest: o.Digest.String(), Config: doc.Config}

@@ -11,5 +11,5 @@
 // sparse files, which are in no stream.
 //
 // Files: turn.go (Turn), reader.go (Reader), holes.go (Files), window.go (Windows:
-// memory of zstd decoders).
+// memory of zstd decoders), document.go (InTurn).
 package unpack
