@@ -128,7 +128,7 @@ func (l *Layers) once(ctx context.Context, name string, want Expected, fetch fun
 	// The identity is part of the key, because the policy judges redirects for the
 	// identity that fetches.
 	identity, asCaller := upstream.Identity(ctx)
-	key := fmt.Sprintf("%s %v %q %v", name, want, identity, asCaller)
+	key := fmt.Sprintf("%q %q %d %q %d %q %t", name, want.Digest, want.Size, want.DiffID, want.Packed, identity, asCaller)
 	return l.fetches.Do(ctx, key, fetchTimeout, func(ctx context.Context) (augment.Layer, error) {
 		layer, err := fetch(ctx)
 		if err != nil {

@@ -4,8 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -66,7 +66,7 @@ func (w *walk) baseLinks(ctx context.Context, base []ocispec.Descriptor, layers 
 	}
 	slices.Sort(roots)
 	roots = slices.Compact(roots)
-	key := w.Name + " " + base[0].Digest.String() + " " + strings.Join(roots, " ")
+	key := fmt.Sprintf("%q %q %q", w.Name, base[0].Digest, roots)
 	if links, ok := w.links.Get(key); ok {
 		return links, nil
 	}
@@ -107,12 +107,7 @@ func (w *walk) readBase(ctx context.Context, layer ocispec.Descriptor, key strin
 
 // repackOnce returns the result of repack, from memory if the inputs are known.
 func (w *walk) repackOnce(ctx context.Context, layers []Layer, links map[string]string) (Layer, error) {
-	inputs := sha256.New() // a thousand digests are too long for a key
-	fmt.Fprint(inputs, links)
-	for _, l := range layers {
-		fmt.Fprint(inputs, " ", l.Digest)
-	}
-	key := [sha256.Size]byte(inputs.Sum(nil))
+	key := repackKey(layers, links)
 	if l, ok := w.stillRepacked(ctx, key); ok {
 		return l, nil
 	}
@@ -130,6 +125,21 @@ func (w *walk) repackOnce(ctx context.Context, layers []Layer, links map[string]
 		}
 		return l, err
 	})
+}
+
+// repackKey returns a key that no other inputs of repack have. The targets of links
+// are any text that an image's author chose, so each is quoted: otherwise one link
+// could look like several, and an image decide how layers are rewritten for others.
+func repackKey(layers []Layer, links map[string]string) [sha256.Size]byte {
+	inputs := sha256.New() // a thousand digests are too long for a key
+	fmt.Fprintf(inputs, "%d links\n", len(links))
+	for _, root := range slices.Sorted(maps.Keys(links)) {
+		fmt.Fprintf(inputs, "%q %q\n", root, links[root])
+	}
+	for _, l := range layers {
+		fmt.Fprintf(inputs, "%q\n", l.Digest)
+	}
+	return [sha256.Size]byte(inputs.Sum(nil))
 }
 
 // stillRepacked returns the result that is remembered, if the archives have it. One
