@@ -63,7 +63,7 @@ func again(t *testing.T, config string, r Recipe) (string, ocispec.ImageConfig) 
 	base := m.add(ocispec.MediaTypeImageConfig, config)
 	m.add(ocispec.MediaTypeImageManifest, `{"schemaVersion":2,"config":`+descriptor(base)+`,"layers":[]}`, "latest")
 	img := mustApply(t, m, "latest", r, "")
-	refs, err := img.object(t, img.Root.Digest).References()
+	refs, err := img.object(t, img.Root.Digest).References(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
