@@ -98,12 +98,18 @@ func (r *Resolver) Resolve(ctx context.Context, req ImageRequest) (auth.Grant, e
 	return grant, nil
 }
 
-// Digest returns what a tag names now, without reading it, or nothing if the registry
-// does not say. Resolve then reads no older answer.
+// Digest returns what a tag names now, or nothing if the registry does not say. It asks
+// the registry, with GET only where HEAD is refused. Resolve then reads no older answer.
 func (r *Resolver) Digest(ctx context.Context, target auth.Target, tag string) (digest.Digest, error) {
-	d, err := r.bases.client.Repository(target).Digest(ctx, tag)
+	d, got, err := r.bases.client.Repository(target).Digest(ctx, tag)
 	key := baseKey{target, tag}
-	if o, ok := r.bases.tags.Peek(key); ok && (err != nil || o.Digest != d) {
+	known, ok := r.bases.tags.Peek(key)
+	switch {
+	case got != nil:
+		r.bases.keepTag(key, *got)
+	case ok && err == nil && known.object.Digest == d:
+		r.bases.keepTag(key, known.object)
+	case ok:
 		r.bases.tags.Remove(key)
 	}
 	return d, err

@@ -75,7 +75,8 @@ func TestBasesAreRemembered(t *testing.T) {
 	resolve("bob", "base:1", asks("library/base")...)
 	resolve("ann", "other:1", asks("library/other")...)
 
-	// The tag moves: the remembered one is used until Digest has seen the move.
+	// The tag moves: the remembered one is used for a moment, or until Digest has seen
+	// the move.
 	moved := f.registry.PushImage(t, "library/base", "amd64", []archivetest.File{{Name: "etc/moved"}}, "1")
 	resolve("ann", "base:1")
 	target, _, _ := f.resolver.locate("ann", parse(t, "base:1"))

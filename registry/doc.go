@@ -66,7 +66,7 @@
 //  5. A manifest by tag is the upstream's image under that tag, with the recipe in
 //     force applied. For 30 seconds after the upstream has confirmed a tag, all
 //     servers that share the store serve it without an upstream request. Then a
-//     server asks with HEAD, and with GET if the digest is another. Concurrent
+//     server asks with HEAD, and with GET if the digest is another or HEAD is refused. Concurrent
 //     requests to one server share one look-up; servers share its result by the
 //     tag's record (tagTable.imageByTag, tagTable.lookUp, tagSource.ask,
 //     tagTable.lastKnown).
@@ -74,7 +74,8 @@
 //     served, for a week after its last confirmation. The answer has a Warning
 //     header. Each failed attempt is logged; attempts are 10 to 60 seconds apart. A
 //     tag that was not confirmed within a week under the recipe in force is then
-//     429, 502 or 504, with the upstream's Retry-After. A server repeats that error
+//     429, 502 or 504, with the upstream's Retry-After, or 403 if the trouble does not
+//     pass by itself. A server repeats that error
 //     until its next attempt, even if another server has meanwhile recorded the tag
 //     (tagTable.lookUp, failures).
 //     A refusal ends the tag, whatever recipe a server has in force: a 401, 403 or

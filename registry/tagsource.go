@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"time"
 
@@ -12,7 +11,6 @@ import (
 	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/blobstore"
 	"github.com/waveproxy/waveproxy/front"
-	"github.com/waveproxy/waveproxy/upstream"
 )
 
 // tagSource asks upstreams about tags and makes images of the manifests that the
@@ -59,15 +57,12 @@ func (s tagSource) ask(ctx context.Context, q namedRepository, tag string, old *
 	return &namedTag{base: grant.Base, root: grant.Root.Digest, recipe: q.recipe.Recipe, checked: s.now()}, nil
 }
 
-// hasMoved asks with HEAD, which registries that count pulls do not count. It
-// returns true for a registry that does not know HEAD, because only GET can tell
-// there.
+// hasMoved asks with HEAD, which registries that count pulls do not count, and with GET
+// where HEAD is refused. It returns true if the registry does not say what the tag
+// names.
 func (s tagSource) hasMoved(ctx context.Context, q namedRepository, tag string, base digest.Digest) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.headTimeout)
 	defer cancel()
 	current, err := s.resolver.Digest(ctx, q.target(), tag)
-	if e, ok := errors.AsType[*upstream.Error](err); ok && e.Kind == upstream.Failed && !upstream.IsTransient(err) {
-		return true, nil
-	}
 	return current != base, err
 }

@@ -72,6 +72,9 @@ func TestNamedTagRequests(t *testing.T) {
 func TestNamedTagWithoutHead(t *testing.T) {
 	for name, head := range map[string]http.HandlerFunc{
 		"405":       upstreamtest.Status(405),
+		"403":       upstreamtest.Status(403),
+		"404":       upstreamtest.Status(404),
+		"501":       upstreamtest.Status(501),
 		"no digest": upstreamtest.Status(200, "Content-Type", "application/json"),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -90,7 +93,7 @@ func TestNamedTagWithoutHead(t *testing.T) {
 				w.Header().Set("Content-Type", moved.MediaType)
 				_, _ = w.Write(moved.Data)
 			})
-			if a := s.get(toolsApp + "1"); name == "no digest" && a.digest() == first {
+			if a := s.get(toolsApp + "1"); a.digest() == first {
 				t.Error("the tag has moved, and the image is still the previous one")
 			}
 			if asked := net.TakeLines(); asked[0] != "HEAD "+appManifests+"1" {
@@ -220,7 +223,7 @@ func TestNamedTagRefused(t *testing.T) {
 					t.Fatalf("status %d, %s; want %d", a.status, a.body, test.status)
 				}
 			}
-			net.WantAnyOrder(t, "HEAD "+appManifests+"1")
+			net.WantAnyOrder(t, "HEAD "+appManifests+"1", "GET "+appManifests+"1")
 			// This holds at every server, even when the upstream is down
 			// afterwards.
 			net.Answer(upstreamtest.Status(503, "Retry-After", "3600"))

@@ -18,6 +18,7 @@ import (
 	orasauth "oras.land/oras-go/v2/registry/remote/auth"
 
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/internal/sizedlru"
 )
 
 // Registry says how to reach a host that image names begin with. The zero
@@ -78,6 +79,7 @@ type Client struct {
 	login      *orasauth.Client // answers challenges
 	plain      *http.Client     // does not
 	hops       *hops
+	noHead     *sizedlru.Cache[noHeadKey, struct{}] // where HEAD was refused lately
 
 	redirect       map[string]bool // by auth.RegistryHost
 	files          map[string]bool // by auth.RegistryHost
@@ -97,6 +99,7 @@ func New(o Options) (*Client, error) {
 	}
 	c := &Client{
 		registries: map[string]*url.URL{}, keychain: o.Keychain, policy: permissions, permit: o.Permit, tokens: newTokenCache(),
+		noHead:   sizedlru.New[noHeadKey, struct{}](noHeadCost, maxNoHead, noHeadTTL),
 		redirect: map[string]bool{}, files: map[string]bool{}, redirectOthers: o.Redirect,
 		answerTimeout: cmp.Or(o.AnswerTimeout, answerTimeout), idleTimeout: cmp.Or(o.StallTimeout, idleTimeout),
 	}

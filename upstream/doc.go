@@ -7,6 +7,7 @@
 // same chain, from the outside in:
 //
 //	repository.go  a registry's answers as checked objects
+//	head.go        what HEAD says, and GET where HEAD is refused
 //	stream.go      a part of a blob, made of as many answers as it takes
 //	fetch.go       a layer at a URL
 //	pace.go        how slowly a layer may come

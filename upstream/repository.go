@@ -49,8 +49,9 @@ var accept = strings.Join([]string{
 var tagPattern = regexp.MustCompile(`^` + reference.TagRegexp.String() + `$`)
 
 // Manifest reads a manifest or index by tag or digest. Bytes that do not have
-// the digest are Invalid; of a tag, the digest is computed here, whatever the
-// registry says it is.
+// the digest are Invalid; of a tag, the digest is computed here. A
+// Docker-Content-Digest of other bytes is Invalid, too: containerd goes by the header,
+// Docker and podman by the bytes, so they would not get one image.
 func (r *Repository) Manifest(ctx context.Context, ref string) (augment.Object, error) {
 	want, err := digest.Parse(ref)
 	c := r.call("pull manifest", "@"+ref)
@@ -74,33 +75,20 @@ func (r *Repository) Manifest(ctx context.Context, ref string) (augment.Object, 
 			return augment.Object{}, c.invalid("sent bytes with another digest, %s", o.Digest)
 		}
 	}
+	if said, ok := contradicted(resp.Header, o); ok {
+		return augment.Object{}, c.invalid("sent a manifest with the digest %s, and a Docker-Content-Digest that says %s; the registry, or a proxy before it, mixes answers up", o.Digest, said)
+	}
 	return o, chargeDescriptors(ctx, o)
 }
 
-// Digest asks with HEAD which manifest or index a tag names now. It is what the
-// registry says, and empty if the registry says nothing valid: good for telling
-// that a tag has not moved, and for nothing else.
-func (r *Repository) Digest(ctx context.Context, tag string) (digest.Digest, error) {
-	c := r.call("pull manifest", ":"+tag)
-	if !tagPattern.MatchString(tag) {
-		return "", c.invalid("cannot be asked for %q, which is not a tag", tag)
+// contradicted returns a Docker-Content-Digest of other bytes than the object's. The
+// digest of schema 1 is of a part of the bytes.
+func contradicted(h http.Header, o augment.Object) (said digest.Digest, ok bool) {
+	said, err := digest.Parse(h.Get("Docker-Content-Digest"))
+	if err != nil || strings.Contains(o.MediaType, "docker.distribution.manifest.v1+") {
+		return "", false
 	}
-	ctx, cancel := context.WithTimeout(ctx, objectTimeout)
-	defer cancel()
-	req := (&http.Request{Method: http.MethodHead, URL: r.url("manifests", tag), Header: http.Header{"Accept": {accept}}}).WithContext(ctx)
-	resp, err := r.client.do(req, c, r.client.authorized)
-	if err != nil {
-		return "", err
-	}
-	resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return "", c.refused(resp)
-	}
-	d, err := digest.Parse(resp.Header.Get("Docker-Content-Digest"))
-	if err != nil {
-		return "", nil
-	}
-	return d, nil
+	return said, said != said.Algorithm().FromBytes(o.Data)
 }
 
 // mediaType is the Content-Type without parameters, which some registries add.
@@ -150,27 +138,6 @@ func (r *Repository) Layer(ctx context.Context, d ocispec.Descriptor) (io.ReadCl
 		return nil, err
 	}
 	return &paced{ReadCloser: resp.Body, call: c, host: resp.Request.URL.Host}, nil
-}
-
-// BlobHead returns the headers of the registry's answer to HEAD for a blob.
-func (r *Repository) BlobHead(ctx context.Context, d ocispec.Descriptor) (http.Header, error) {
-	c := r.call("pull blob", "@"+d.Digest.String())
-	c.verified = true
-	if err := d.Digest.Validate(); err != nil {
-		return nil, c.invalid("cannot be asked for %q, which is not a digest", d.Digest)
-	}
-	ctx, cancel := context.WithTimeout(ctx, objectTimeout)
-	defer cancel()
-	req := (&http.Request{Method: http.MethodHead, URL: r.blobURL(d.Digest), Header: http.Header{}}).WithContext(ctx)
-	resp, err := r.client.do(req, c, r.client.authorized)
-	if err != nil {
-		return nil, err
-	}
-	resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, c.refused(resp)
-	}
-	return resp.Header, nil
 }
 
 // blobURL is where the registry has a blob. The digest must be valid.

@@ -39,7 +39,7 @@ func TestManifest(t *testing.T) {
 					}
 				}
 				w.Header()["Content-Type"] = []string{test.contentType}
-				w.Header().Set("Docker-Content-Digest", digest.FromString("a lie").String())
+				w.Header().Set("Docker-Content-Digest", sha256.String())
 				_, _ = w.Write(manifestBody)
 			})
 			c, _ := newClient(t, listed(s))
@@ -79,6 +79,29 @@ func cut(w http.ResponseWriter, _ *http.Request) {
 	panic(http.ErrAbortHandler)
 }
 
+// claiming serves the manifest with a Docker-Content-Digest.
+func claiming(d digest.Digest) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Docker-Content-Digest", d.String())
+		serveManifest(w, r)
+	}
+}
+
+// TestHarmlessDigestHeaders: a Docker-Content-Digest that is none, or has another
+// algorithm and the right bytes, is no reason to refuse, nor is that of schema 1.
+func TestHarmlessDigestHeaders(t *testing.T) {
+	for _, d := range []digest.Digest{"", "sha256:1", "none", digest.SHA512.FromBytes(manifestBody), digest.SHA384.FromBytes(manifestBody)} {
+		c, _ := newClient(t, listed(newServer(t, claiming(d))))
+		wantManifest(t, c, image)
+	}
+	c, _ := newClient(t, listed(newServer(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/vnd.docker.distribution.manifest.v1+prettyjws")
+		w.Header().Set("Docker-Content-Digest", digest.FromString("the signed part").String())
+		_, _ = w.Write(manifestBody)
+	})))
+	wantManifest(t, c, image)
+}
+
 func TestUnusableManifests(t *testing.T) {
 	tests := []struct {
 		name    string
@@ -94,6 +117,9 @@ func TestUnusableManifests(t *testing.T) {
 		{"empty", "1.0", sized(0), "empty"},
 		{"other bytes than asked for", digest.FromString("x").String(), serveManifest, digest.FromBytes(manifestBody).String()},
 		{"cut off", "1.0", cut, "cut the answer off"},
+		{"a digest of other bytes", "1.0", claiming(digest.FromString("a lie")), digest.FromString("a lie").String()},
+		{"a digest of other bytes, by digest", digest.FromBytes(manifestBody).String(), claiming(digest.FromString("x")), "mixes answers up"},
+		{"a sha512 of other bytes", "1.0", claiming(digest.SHA512.FromString("x")), "Docker-Content-Digest"},
 		{"no reference", "../1.0?x", serveManifest, "neither a tag nor a digest"},
 		{"unknown algorithm", "md5:d41d8cd98f00b204e9800998ecf8427e", serveManifest, "neither a tag nor a digest"},
 	}

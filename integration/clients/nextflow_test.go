@@ -62,6 +62,7 @@ func TestNextflowRun(t *testing.T) {
 		}
 	}
 	reg.Reset()
+	began := time.Now()
 	answers := make([]harness.Answer, submits)
 	atOnce(t, func(ctx context.Context, n int) (err error) {
 		resp, err := p.Call(ctx, http.MethodPost, "/v1alpha2/container", bodies[n%len(bodies)])
@@ -84,8 +85,8 @@ func TestNextflowRun(t *testing.T) {
 		t.Errorf("%d names for %d distinct requests", len(names), len(bodies))
 	}
 
-	// Pulls come after all submits, because a tag is trusted for half a minute.
-	// On a slow machine a later submit would rightly look up the tag again.
+	// The tag of each image is confirmed once in two seconds, however many submit it.
+	confirmations := len(manifests) * (1 + int(time.Since(began)/(2*time.Second)))
 	atOnce(t, func(ctx context.Context, n int) error {
 		if err := polled(ctx, p, answers[n].RequestID); err != nil {
 			return err
@@ -102,6 +103,10 @@ func TestNextflowRun(t *testing.T) {
 		path, isGet := strings.CutPrefix(r, "GET /v2/")
 		repository, _, isManifest := strings.Cut(path, "/manifests/")
 		switch {
+		case strings.HasPrefix(r, "HEAD ") && strings.Contains(r, "/manifests/"):
+			if confirmations--; confirmations == -1 {
+				t.Error("too many requests confirm the tags")
+			}
 		case isGet && isManifest:
 			got[repository]++
 			if seen[r] {
