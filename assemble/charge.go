@@ -8,6 +8,7 @@ import (
 
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/budget"
+	"github.com/waveproxy/waveproxy/layerindex"
 )
 
 // documentCost is how many bytes of memory a byte of a document costs at most while
@@ -15,10 +16,10 @@ import (
 // charged beside it, because a short one may get a long environment.
 const documentCost = 4
 
-// chargedSource is a Source whose documents, and the documents made of them, are charged to
-// the request until it is released. It is safe for concurrent use.
+// chargedSource is a Source whose documents, the documents made of them and the indexes of
+// layers are charged to the request until it is released. It is safe for concurrent use.
 type chargedSource struct {
-	augment.Source
+	baseSource
 
 	mu   sync.Mutex
 	held []func()
@@ -26,7 +27,7 @@ type chargedSource struct {
 
 // Manifest is Source.Manifest. Errors may be *budget.Exceeded.
 func (s *chargedSource) Manifest(ctx context.Context, ref string) (augment.Object, error) {
-	o, err := s.Source.Manifest(ctx, ref)
+	o, err := s.baseSource.Manifest(ctx, ref)
 	if err != nil {
 		return o, err
 	}
@@ -35,11 +36,32 @@ func (s *chargedSource) Manifest(ctx context.Context, ref string) (augment.Objec
 
 // Blob is Source.Blob. Errors may be *budget.Exceeded.
 func (s *chargedSource) Blob(ctx context.Context, d ocispec.Descriptor) (augment.Object, error) {
-	o, err := s.Source.Blob(ctx, d)
+	o, err := s.baseSource.Blob(ctx, d)
 	if err != nil {
 		return o, err
 	}
 	return o, s.hold(ctx, documentCost*int64(len(o.Data)))
+}
+
+// Index is Source.Index. Errors may be *budget.Exceeded.
+func (s *chargedSource) Index(ctx context.Context, d ocispec.Descriptor) (*layerindex.Index, error) {
+	index, release, err := s.index(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	s.until(release)
+	return index, nil
+}
+
+// added returns the index of an added layer, which is in the archives. Errors may be
+// *budget.Exceeded.
+func (s *chargedSource) added(ctx context.Context, archives augment.Archives, l augment.Layer) (*layerindex.Index, error) {
+	index, release, err := s.indexes.added(ctx, archives, l)
+	if err != nil {
+		return nil, err
+	}
+	s.until(release)
+	return index, nil
 }
 
 // hold charges bytes of memory. An error is *budget.Exceeded.
@@ -48,10 +70,15 @@ func (s *chargedSource) hold(ctx context.Context, bytes int64) error {
 	if err != nil {
 		return err
 	}
+	s.until(release)
+	return nil
+}
+
+// until has release called when everything is released.
+func (s *chargedSource) until(release func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.held = append(s.held, release)
-	return nil
 }
 
 // release gives back what is held. No document may be used after it.

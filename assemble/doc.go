@@ -12,5 +12,6 @@
 //
 // Files: resolve.go (Resolver), source.go (reading base images), ingest.go
 // (Layers), layerrecord.go (what is remembered of a layer), include.go (layers of other images), inspect.go
-// (images as they are), charge.go (what documents cost a request).
+// (images as they are), layerindex.go (indexes of layers: memory, records and rights),
+// readlayer.go (reading layers for them), charge.go (what documents cost a request).
 package assemble

@@ -26,7 +26,7 @@ const MaxIncluded = 4096
 func (r *Resolver) IncludedLayers(ctx context.Context, identity string, ref reference.Named, platforms []ocispec.Platform) ([]augment.Layer, error) {
 	target, want, _ := r.locate(identity, ref)
 	// The zero recipe reads what would be augmented, with all its checks.
-	src := &chargedSource{Source: r.bases.repository(target)}
+	src := &chargedSource{baseSource: r.bases.repository(target)}
 	defer src.release()
 	image, err := r.augmenter.Apply(ctx, src, augment.Request{Name: ref.String(), Reference: want, Platforms: platforms})
 	if err != nil {

@@ -24,7 +24,7 @@ type Inspection struct {
 // and *augment.Error.
 func (r *Resolver) Inspect(ctx context.Context, identity string, ref reference.Named, platforms []ocispec.Platform) (Inspection, error) {
 	target, want, _ := r.locate(identity, ref)
-	src := &chargedSource{Source: r.bases.repository(target)}
+	src := &chargedSource{baseSource: r.bases.repository(target)}
 	defer src.release()
 	root, err := src.Manifest(ctx, want)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/layerindex"
 	"github.com/waveproxy/waveproxy/upstream"
 )
 
@@ -34,7 +35,7 @@ type Resolver struct {
 // the layers of included images in through layers, puts what it makes into
 // store, and allows images of maxLayers layers.
 func NewResolver(client *upstream.Client, layers *Layers, store blobstore.Store, maxLayers int) *Resolver {
-	return &Resolver{bases: newBases(client), layers: layers, store: store, augmenter: augment.NewAugmenter(maxLayers)}
+	return &Resolver{bases: newBases(client, layers.records), layers: layers, store: store, augmenter: augment.NewAugmenter(maxLayers)}
 }
 
 // NamedRecipe is a recipe of the configuration, which fits any image that it
@@ -76,11 +77,15 @@ func (r *Resolver) Resolve(ctx context.Context, req ImageRequest) (auth.Grant, e
 	for _, p := range req.Platforms {
 		grant.Platforms = append(grant.Platforms, augment.FormatPlatform(p))
 	}
-	src := &chargedSource{Source: r.bases.repository(target)}
+	src := &chargedSource{baseSource: r.bases.repository(target)}
 	defer src.release()
+	archives := layered{staged: req.Staged, Store: r.store}
 	image, err := r.augmenter.Apply(ctx, src, augment.Request{
 		Name: name, Reference: want, Recipe: req.Recipe, Platforms: req.Platforms, Access: req.Identity,
-		Archives: layered{staged: req.Staged, Store: r.store}, Made: src.hold,
+		Archives: archives, Made: src.hold,
+		AddedIndex: func(ctx context.Context, l augment.Layer) (*layerindex.Index, error) {
+			return src.added(ctx, archives, l)
+		},
 	})
 	if err != nil {
 		return auth.Grant{}, fmt.Errorf("augment %s: %w", name, err)

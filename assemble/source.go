@@ -28,6 +28,7 @@ type bases struct {
 	tags    *sizedlru.Cache[baseKey, baseTag]
 	objects *sizedlru.Cache[baseKey, augment.Object]
 	flights flight.Calls
+	indexes *indexes
 	now     func() time.Time
 }
 
@@ -59,17 +60,18 @@ const (
 	readTimeout = 2 * time.Minute
 )
 
-func newBases(client *upstream.Client) *bases {
+func newBases(client *upstream.Client, records Records) *bases {
 	return &bases{
 		client:  client,
 		now:     time.Now,
 		tags:    sizedlru.New[baseKey, baseTag](tagsCost, cachedObjects, objectTTL),
 		objects: sizedlru.New[baseKey, augment.Object](objectsCost, cachedObjects, objectTTL),
+		indexes: newIndexes(records),
 	}
 }
 
 // repository returns a Source for one repository.
-func (b *bases) repository(t auth.Target) augment.Source {
+func (b *bases) repository(t auth.Target) baseSource {
 	return baseSource{b, t, b.client.Repository(t)}
 }
 

@@ -17,18 +17,27 @@ import (
 	"github.com/waveproxy/waveproxy/internal/flight"
 	"github.com/waveproxy/waveproxy/internal/sizedlru"
 	"github.com/waveproxy/waveproxy/internal/unpack"
+	"github.com/waveproxy/waveproxy/layerindex"
 )
 
-// Source reads the base image. Manifests and blobs that it returns for a digest
-// must have that digest.
-type Source interface {
+// Documents reads the manifests and configs of images. What it returns for a digest must
+// have that digest.
+type Documents interface {
 	// Manifest returns the manifest or index that a tag or digest names.
 	Manifest(ctx context.Context, ref string) (Object, error)
 	// Blob returns a config.
 	Blob(ctx context.Context, d ocispec.Descriptor) (Object, error)
+}
+
+// Source reads the base image.
+type Source interface {
+	Documents
 	// Layer streams a layer as the registry sends it, unverified. Apply only
 	// looks for symbolic links in it and seldom reads it to its end.
 	Layer(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error)
+	// Index returns what a layer does to the file system. The descriptor has the
+	// annotations of its manifest. An *Error says that this cannot be known.
+	Index(ctx context.Context, d ocispec.Descriptor) (*layerindex.Index, error)
 }
 
 // Request is one image to augment.
@@ -45,6 +54,8 @@ type Request struct {
 	// Archives holds the recipe's layers. A layer that must be changed to fit the
 	// base image is stored there in its new form.
 	Archives Archives
+	// AddedIndex returns what a layer of the recipe does to the file system.
+	AddedIndex func(ctx context.Context, l Layer) (*layerindex.Index, error)
 	// Made is told of each document that was made, and the bytes of memory that it has,
 	// before the document is kept. Its error ends Apply. nil: it takes all.
 	Made func(ctx context.Context, bytes int64) error

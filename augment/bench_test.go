@@ -12,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/waveproxy/waveproxy/augment"
+	"github.com/waveproxy/waveproxy/layerindex"
 )
 
 // BenchmarkApply rewrites images whose documents are in memory, with a layer
@@ -91,6 +92,10 @@ func (d documents) Manifest(_ context.Context, ref string) (augment.Object, erro
 
 func (d documents) Blob(ctx context.Context, desc ocispec.Descriptor) (augment.Object, error) {
 	return d.Manifest(ctx, desc.Digest.String())
+}
+
+func (d documents) Index(_ context.Context, desc ocispec.Descriptor) (*layerindex.Index, error) {
+	return nil, fmt.Errorf("layer %s is not to be read", desc.Digest)
 }
 
 func (d documents) Layer(_ context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {

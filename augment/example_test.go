@@ -13,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/waveproxy/waveproxy/augment"
+	"github.com/waveproxy/waveproxy/layerindex"
 )
 
 // base is a Source whose documents are in memory, by digest and tag.
@@ -28,6 +29,10 @@ func (b base) Manifest(_ context.Context, ref string) (augment.Object, error) {
 
 func (b base) Blob(ctx context.Context, d ocispec.Descriptor) (augment.Object, error) {
 	return b.Manifest(ctx, d.Digest.String())
+}
+
+func (b base) Index(context.Context, ocispec.Descriptor) (*layerindex.Index, error) {
+	return nil, errors.New("no layers in memory")
 }
 
 func (b base) Layer(context.Context, ocispec.Descriptor) (io.ReadCloser, error) {

@@ -13,6 +13,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/waveproxy/waveproxy/layerindex"
 )
 
 // memory is a Source and an Archives. It records the requests.
@@ -59,6 +61,15 @@ func (m *memory) Layer(_ context.Context, d ocispec.Descriptor) (io.ReadCloser, 
 		return nil, fmt.Errorf("no layer %s", d.Digest)
 	}
 	return io.NopCloser(&counter{m, bytes.NewReader(data)}), nil
+}
+
+func (m *memory) Index(ctx context.Context, d ocispec.Descriptor) (*layerindex.Index, error) {
+	m.note("index %s", d.Digest)
+	data, ok := m.archives[d.Digest]
+	if !ok {
+		return nil, fmt.Errorf("no layer %s", d.Digest)
+	}
+	return layerindex.Read(ctx, bytes.NewReader(data))
 }
 
 type counter struct {

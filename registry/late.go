@@ -96,7 +96,7 @@ func (l *late) has(d digest.Digest) bool {
 // manifest returns the descriptor of a late manifest, which is in the store then.
 // ok is false for any other digest. Errors are the source's and the store's, or a
 // refusal.
-func (l *late) manifest(ctx context.Context, store blobstore.Store, src augment.Source, d digest.Digest) (desc ocispec.Descriptor, ok bool, err error) {
+func (l *late) manifest(ctx context.Context, store blobstore.Store, src augment.Documents, d digest.Digest) (desc ocispec.Descriptor, ok bool, err error) {
 	l.mu.Lock()
 	desc, read := l.read.get(d)
 	entry, isUnread := l.unread[d]
@@ -112,7 +112,7 @@ func (l *late) manifest(ctx context.Context, store blobstore.Store, src augment.
 // all unread manifests that may be read, unless they are too many. A manifest that
 // cannot be read is an error only if no other one names the blob: mirrors have some
 // platforms only, and some of their documents may be damaged.
-func (l *late) readFor(ctx context.Context, store blobstore.Store, src augment.Source, blob digest.Digest) error {
+func (l *late) readFor(ctx context.Context, store blobstore.Store, src augment.Documents, blob digest.Digest) error {
 	l.mu.Lock()
 	_, isManifest := l.read[blob]
 	entries, rests := maps.Clone(l.unread), maps.Clone(l.rests)
@@ -195,7 +195,7 @@ func (l *late) blob(d digest.Digest) (ocispec.Descriptor, bool) {
 
 // fetch reads the manifest of an index's entry, stores it, and returns its
 // descriptor.
-func (l *late) fetch(ctx context.Context, store blobstore.Store, src augment.Source, d digest.Digest, entry unread) (ocispec.Descriptor, error) {
+func (l *late) fetch(ctx context.Context, store blobstore.Store, src augment.Documents, d digest.Digest, entry unread) (ocispec.Descriptor, error) {
 	desc := ocispec.Descriptor{MediaType: entry.mediaType, Digest: d}
 	if entry.refused != nil {
 		return desc, entry.refused

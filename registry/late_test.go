@@ -189,7 +189,7 @@ func TestLateSilence(t *testing.T) {
 
 // lateFixture is an index of manifests for several platforms, of which late has all
 // entries.
-func lateFixture(t *testing.T, platforms string, entries ...upstreamtest.Object) (net *network, l *late, repo augment.Source) {
+func lateFixture(t *testing.T, platforms string, entries ...upstreamtest.Object) (net *network, l *late, repo augment.Documents) {
 	t.Helper()
 	net = newNetwork(t)
 	l = newLate()

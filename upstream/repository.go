@@ -28,8 +28,6 @@ type Repository struct {
 	redirect bool // clients may go where the registry redirects
 }
 
-var _ augment.Source = (*Repository)(nil)
-
 // maxObject bounds what is read into memory. Registries need not take larger
 // manifests (OCI distribution specification, "Pushing Manifests").
 const maxObject = 4 << 20

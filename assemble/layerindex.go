@@ -1,0 +1,279 @@
+package assemble
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/waveproxy/waveproxy/augment"
+	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/budget"
+	"github.com/waveproxy/waveproxy/internal/fairqueue"
+	"github.com/waveproxy/waveproxy/internal/flight"
+	"github.com/waveproxy/waveproxy/internal/sizedlru"
+	"github.com/waveproxy/waveproxy/layerindex"
+)
+
+// indexes provides the indexes of layers: from memory, from records beside the store, or from
+// the layers themselves, each of which is read once. It is safe for concurrent use.
+//
+// An index of a layer that is in memory or recorded is given only to a caller that could
+// read the layer: it says which files the layer has.
+type indexes struct {
+	records Records
+	small   *sizedlru.Cache[string, *layerindex.Index] // by record
+	rights  *sizedlru.Cache[layerRight, struct{}]
+	reads   flight.Calls
+	heads   flight.Calls
+	queue   *fairqueue.Queue
+
+	mu    sync.Mutex
+	large map[string]*sharedIndex // by record; in use and too large for the cache
+}
+
+// layerRight says that a layer can be read at a repository on behalf of an identity.
+type layerRight struct {
+	target auth.Target
+	layer  digest.Digest
+}
+
+// sharedIndex is an index that requests use. The first one is charged for it.
+type sharedIndex struct {
+	index   *layerindex.Index
+	users   int
+	release func()
+}
+
+const (
+	// indexesCost bounds the indexes in memory, in bytes. One of 40,000 files has less than
+	// a sixteenth of it, the most that is kept; decoding a larger one takes milliseconds.
+	indexesCost   = 16 << 20
+	cachedIndexes = 4096
+	// rightTTL is how long a right is good that was found out with a HEAD.
+	rightTTL   = 10 * time.Minute
+	rightsCost = 4 << 20
+	rightCost  = 512
+
+	// indexTimeout bounds reading one layer, whose largest are gigabytes.
+	indexTimeout = 30 * time.Minute
+	headTimeout  = 2 * time.Minute
+	// readsAtOnce is how many layers of one client are read at a time.
+	readsAtOnce = 4
+)
+
+func newIndexes(records Records) *indexes {
+	return &indexes{
+		records: records,
+		small:   sizedlru.New[string, *layerindex.Index](indexesCost, cachedIndexes, 0),
+		rights:  sizedlru.New[layerRight, struct{}](rightsCost, rightsCost/rightCost, rightTTL),
+		queue:   fairqueue.New(fairqueue.Options{Slots: 256, PerClient: readsAtOnce, Waiting: 4096, AllWaiting: 1 << 14}),
+		large:   map[string]*sharedIndex{},
+	}
+}
+
+// indexRecord is the name of the record of an index. The index of a table of contents is
+// recorded for the layer and the digest that a manifest claims for the table: it is not the
+// layer's own, because any client may write a manifest.
+func indexRecord(kind string, digests ...digest.Digest) string {
+	sum := sha256.Sum256(fmt.Append(nil, kind, digests))
+	return "layerindex/" + hex.EncodeToString(sum[:])
+}
+
+// recordsOf returns the records that may have the index of a layer, the best one first.
+func recordsOf(d ocispec.Descriptor) []string {
+	names := []string{indexRecord("layer", d.Digest)}
+	if toc, ok := layerindex.TOCOf(d); ok {
+		names = append(names, indexRecord("table", d.Digest, toc.Digest))
+	}
+	return names
+}
+
+// inMemory returns an index that is in memory, and counts the caller as a user of it until
+// release.
+func (x *indexes) inMemory(names ...string) (index *layerindex.Index, release func(), ok bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, name := range names {
+		if index, ok := x.small.Get(name); ok {
+			return index, func() {}, true
+		}
+		if shared := x.large[name]; shared != nil {
+			shared.users++
+			return shared.index, x.leave(name, shared), true
+		}
+	}
+	return nil, nil, false
+}
+
+// use keeps an index in memory while requests use it, or longer if it is small. A large one is
+// charged to the first of them until the last one releases it. An error is *budget.Exceeded.
+func (x *indexes) use(ctx context.Context, name string, index *layerindex.Index) (shared *layerindex.Index, release func(), err error) {
+	if x.small.Add(name, index, index.Bytes()+int64(len(name))) {
+		return index, func() {}, nil
+	}
+	if index, release, ok := x.inMemory(name); ok {
+		return index, release, nil
+	}
+	done, err := budget.From(ctx).Hold(budget.Memory, index.Bytes())
+	if err != nil {
+		return nil, nil, err
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if other := x.large[name]; other != nil { // it came meanwhile
+		done()
+		other.users++
+		return other.index, x.leave(name, other), nil
+	}
+	s := &sharedIndex{index: index, users: 1, release: done}
+	x.large[name] = s
+	return index, x.leave(name, s), nil
+}
+
+// leave returns the function that ends one use.
+func (x *indexes) leave(name string, s *sharedIndex) func() {
+	return sync.OnceFunc(func() {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if s.users--; s.users == 0 {
+			delete(x.large, name)
+			s.release()
+		}
+	})
+}
+
+// found is an index and its record.
+type found struct {
+	name  string
+	index *layerindex.Index
+}
+
+// recorded returns the index of the first of the records that there is. A damaged record is
+// as good as none, and is written anew.
+func (x *indexes) recorded(ctx context.Context, names ...string) (f found, ok bool) {
+	for _, name := range names {
+		data, err := x.records.Record(ctx, name)
+		if err != nil {
+			continue // the layer can be read
+		}
+		// The record and the index are beside each other for a moment.
+		release, err := budget.From(ctx).Hold(budget.Memory, 2*int64(len(data)))
+		if err != nil {
+			continue
+		}
+		index, err := layerindex.Decode(data)
+		release()
+		if err == nil {
+			return found{name, index}, true
+		}
+		slog.WarnContext(ctx, "record of a layer's index is damaged, reading the layer again", "record", name)
+	}
+	return found{}, false
+}
+
+// keep records an index. Without the record, the layer is read again.
+func (x *indexes) keep(ctx context.Context, f found) {
+	data := f.index.Encode()
+	// A record of megabytes is as much as hundreds of ordinary ones.
+	err := budget.From(ctx).Spend(budget.Files, int64(len(data))>>16)
+	if err == nil {
+		err = x.records.PutRecord(ctx, f.name, data)
+	}
+	if err != nil && ctx.Err() == nil {
+		slog.WarnContext(ctx, "cannot record the index of a layer, reading it again next time", "record", f.name, "err", err)
+	}
+}
+
+// enter waits until one more layer of the client may be read. An error is *budget.Exceeded or
+// the context's.
+func (x *indexes) enter(ctx context.Context) (leave func(), err error) {
+	leave, err = x.queue.EnterFor(ctx, "", func(joined func(string)) func() { return budget.Watch(ctx, joined) }, "")
+	if errors.Is(err, fairqueue.ErrFull) || errors.Is(err, fairqueue.ErrAllFull) {
+		return nil, &budget.Exceeded{Kind: budget.Fetches, Scope: budget.OfClient, Limit: readsAtOnce, RetryAfter: 5 * time.Second}
+	}
+	return leave, err
+}
+
+// wanted is an index that a caller wants.
+type wanted struct {
+	// key is what concurrent callers of one client share.
+	key string
+	// records may have it, the best one first.
+	records []string
+	// may tells whether the caller has the right to an index that is in memory or
+	// recorded.
+	may func(context.Context) error
+	// read reads the index from the layer, which proves the right. keep is false if reading
+	// again costs less than a record.
+	read func(context.Context) (f found, keep bool, err error)
+}
+
+// provide returns an index from memory, from a record or read, and has it in memory until
+// release. Errors are those of may and read, and *budget.Exceeded.
+func (x *indexes) provide(ctx context.Context, w wanted) (index *layerindex.Index, release func(), err error) {
+	if index, release, ok := x.inMemory(w.records...); ok {
+		if err := w.may(ctx); err != nil {
+			release()
+			return nil, nil, err
+		}
+		return index, release, nil
+	}
+	// Other clients have flights of their own, because reading is charged to the client
+	// that started it.
+	key := fmt.Sprintf("%q %s", budget.Client(ctx), w.key)
+	caller := ctx
+	f, err := flight.Do(ctx, &x.reads, key, indexTimeout, func(ctx context.Context) (found, error) {
+		f, err := x.load(ctx, w)
+		if err != nil && caller.Err() != nil {
+			err = abandoned{err}
+		}
+		return f, err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return x.use(ctx, f.name, f.index)
+}
+
+// load returns an index from a record, or reads it.
+func (x *indexes) load(ctx context.Context, w wanted) (found, error) {
+	if f, ok := x.recorded(ctx, w.records...); ok {
+		return f, w.may(ctx)
+	}
+	leave, err := x.enter(ctx)
+	if err != nil {
+		return found{}, err
+	}
+	defer leave()
+	f, keep, err := w.read(ctx)
+	if err == nil && keep {
+		x.keep(ctx, f)
+	}
+	return f, err
+}
+
+// abandoned is the error of a flight whose first caller has left and may have taken the
+// archives with it. The other callers try for themselves.
+type abandoned struct{ error }
+
+func (a abandoned) Unwrap() error { return a.error }
+
+// Private makes the other callers start another flight.
+func (a abandoned) Private() bool { return true }
+
+// refusal turns what is wrong with a layer into an error for the user who named the image.
+// Other errors name the layer themselves.
+func refusal(layer string, err error) error {
+	if wrong, ok := errors.AsType[*layerindex.Error](err); ok {
+		return augment.Errorf("%s %v", layer, wrong)
+	}
+	return err
+}
