@@ -14,7 +14,8 @@
 //     /wt/<token>/v2/<name>/<resource> for mirror settings that append /v2
 //     themselves. A component of at most 32 characters in the token's place is the
 //     name of a recipe. /v2, /v2/ and /wt/<token>/v2[/] answer 200 without opening
-//     the token. Any other path is 404 NAME_UNKNOWN: there is no service without a
+//     the token, and 404 NAME_UNKNOWN for a recipe that the configuration does not
+//     have. Any other path is 404 NAME_UNKNOWN: there is no service without a
 //     token or the name of a recipe (parseRoute, isRecipe).
 //  4. The token is opened. A malformed, forged or unknown token is 404
 //     NAME_UNKNOWN. An expired or revoked one is 403 DENIED, because containerd

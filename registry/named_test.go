@@ -125,6 +125,22 @@ func TestNamedRefusals(t *testing.T) {
 	}
 }
 
+// TestNamedPing: a ping tells a recipe of the configuration from a mistyped one, and says
+// nothing of tokens.
+func TestNamedPing(t *testing.T) {
+	s := newNetwork(t).start()
+	for path, want := range map[string]int{
+		"/wt/tools/v2/": 200, "/wt/tools/v2": 200, "/wt/tolls/v2/": 404, "/wt/t/v2": 404, "/v2/": 200, "/v2": 200,
+		"/wt/" + strings.Repeat("a", 39) + "/v2/": 200,
+	} {
+		w := httptest.NewRecorder()
+		s.server.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		if w.Code != want {
+			t.Errorf("%s: status %d, want %d: %s", path, w.Code, want, w.Body)
+		}
+	}
+}
+
 // TestNoRecipes: while the configuration has no recipe, a short name is an unknown
 // token. A recipe is served from the reload that brings it to the one that removes
 // it.

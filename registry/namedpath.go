@@ -73,7 +73,7 @@ func (p paths) parse(rt route, ns string) (namedRepository, error) {
 	q := namedRepository{name: string(rt.token)}
 	var known bool
 	if q.recipe, known = p.recipes.Recipe(q.name); !known {
-		return q, front.Refuse(http.StatusNotFound, front.NameUnknown, "no such recipe: %q is not in this server's configuration (recipes)", q.name)
+		return q, unknownRecipe(q.name)
 	}
 	name := rt.name
 	if first, rest, ok := strings.Cut(name, "/"); ok && ns == "" {
@@ -109,6 +109,10 @@ func (p paths) registry(name string) string {
 
 // maxRecipeName is the length that the configuration allows.
 const maxRecipeName = 32
+
+func unknownRecipe(name string) error {
+	return front.Refuse(http.StatusNotFound, front.NameUnknown, "no such recipe: %q is not in this server's configuration (recipes)", name)
+}
 
 // isRecipe tells names of recipes from tokens. Any longer component is a token,
 // maybe a truncated one. It is a secret, so no message shows it.

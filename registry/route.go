@@ -51,7 +51,7 @@ func parseRoute(path string) (r route, ok bool) {
 		return route{}, false
 	}
 	if rest == "" {
-		return route{kind: kindPing}, true
+		return route{kind: kindPing, token: r.token}, true
 	}
 	parts := strings.Split(rest, "/")
 	if len(parts) < 3 || r.token == "" {

@@ -127,11 +127,26 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt route, user string) error {
 	switch {
 	case rt.kind == kindPing:
+		if err := s.checkRecipe(string(rt.token)); err != nil {
+			return err
+		}
 		return serveJSON(w, r, "application/json", struct{}{})
 	case s.named != nil && isRecipe(string(rt.token)) && s.options.Recipes.Enabled():
 		return s.serveNamed(w, r, rt, user)
 	}
 	return s.serveToken(w, r, rt, user)
+}
+
+// checkRecipe returns a refusal if a ping is for a recipe that the configuration does
+// not have, so that "waveproxy hosts" finds mistyped names.
+func (s *Server) checkRecipe(name string) error {
+	if s.named == nil || name == "" || !isRecipe(name) || !s.options.Recipes.Enabled() {
+		return nil
+	}
+	if _, known := s.options.Recipes.Recipe(name); !known {
+		return unknownRecipe(name)
+	}
+	return nil
 }
 
 // serveToken is serve for an image that a token stands for.

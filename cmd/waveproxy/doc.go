@@ -7,7 +7,8 @@
 // wirestorage.go (tokens and the store), certificate.go (the TLS certificate),
 // configcmd.go (config), augment.go (augment), fusion.go (its documents), document.go
 // (reading documents), download.go (files and URLs), layer.go (layer pack),
-// layerimport.go (layer import), hosts.go and hostsdir.go (hosts), inspect.go
+// layerimport.go (layer import), hosts.go, hostsdir.go, hostsrecipe.go and
+// containerd.go (hosts), inspect.go
 // (inspect), token.go (token), demo.go (demo), health.go (health), version.go
 // (version).
 package main

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -26,8 +27,8 @@ const hostsInterval = time.Minute
 
 func hostsCommand() *cobra.Command {
 	var t hostsTree
-	var ca string
-	var remove, watch bool
+	var ca, containerd string
+	var remove, watch, unchecked bool
 	cmd := &cobra.Command{
 		Use:   "hosts REGISTRY...",
 		Short: "Write containerd's settings that augment every image of a registry",
@@ -37,6 +38,8 @@ func hostsCommand() *cobra.Command {
 			"file that it changes.\n\n" +
 			"While the server is down or refuses an image, containerd pulls the plain image from the\n" +
 			"registry itself. Files written with --required have it fail instead.\n\n" +
+			"The server is asked whether it has the recipe. If containerd's configuration can be\n" +
+			"read, what keeps containerd from reading the files is a warning.\n\n" +
 			"--remove deletes the files that this command has written, of all registries if none is\n" +
 			"named; with --watch, it does so at the end.",
 		Example: "  waveproxy hosts docker.io quay.io --recipe fusion --server https://wave.example.org --dir /etc/containerd/certs.d\n" +
@@ -49,6 +52,8 @@ func hostsCommand() *cobra.Command {
 	f.StringVar(&ca, "ca", "", "PEM `file` with the certificate authority of the server, which is copied to the directory")
 	f.BoolVar(&t.required, "required", false, "fail pulls when the server is down, instead of pulling the plain image")
 	f.StringVar(&t.dir, "dir", "certs.d", "`directory` to write to")
+	f.StringVar(&containerd, "containerd-config", "", "containerd's configuration `file`, which is checked (default config.toml beside an absolute --dir)")
+	f.BoolVar(&unchecked, "no-check", false, "write the files without asking the server for the recipe")
 	f.BoolVar(&t.force, "force", false, "replace files that this command has not written")
 	f.BoolVar(&remove, "remove", false, "delete the files instead, or at the end of --watch")
 	f.BoolVar(&watch, "watch", false, "write the files again whenever they change, until SIGTERM or SIGINT")
@@ -69,6 +74,18 @@ func hostsCommand() *cobra.Command {
 			return err
 		}
 		t.readCA = func() ([]byte, error) { return readCA(ca) }
+		warnings, err := warnContainerd(containerd, t.dir)
+		if err != nil {
+			return err
+		}
+		if !unchecked {
+			warning, err := t.askRecipe(cmd.Context(), ca)
+			if err != nil && !watch { // a node that starts before its server has the files ready
+				return err
+			}
+			warnings = append(warnings, warning, text(err))
+		}
+		warn(cmd.ErrOrStderr(), warnings)
 		if !watch {
 			return t.write(cmd.OutOrStdout())
 		}
@@ -77,6 +94,23 @@ func hostsCommand() *cobra.Command {
 		return t.watch(cmd.Context(), tick.C, remove, cmd.OutOrStdout(), cmd.ErrOrStderr())
 	}
 	return cmd
+}
+
+// warn prints the warnings that are not empty.
+func warn(errs io.Writer, warnings []string) {
+	for _, w := range warnings {
+		if w != "" {
+			fmt.Fprintf(errs, "waveproxy: warning: %s\n", w)
+		}
+	}
+}
+
+// text returns the text of an error, or "".
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }
 
 // mirror is a server that stands in for registries.

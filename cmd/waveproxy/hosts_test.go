@@ -5,6 +5,8 @@ import (
 	"context"
 	"io/fs"
 	"maps"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -109,7 +111,7 @@ func TestHosts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			args := append([]string{"hosts", "--recipe", "fusion", "--server", "https://wave.example.org/", "--dir", dir}, test.args...)
+			args := append([]string{"hosts", "--no-check", "--recipe", "fusion", "--server", "https://wave.example.org/", "--dir", dir}, test.args...)
 			printed := command(t, args...)
 			if diff := cmp.Diff(test.want, treeOf(t, dir)); diff != "" {
 				t.Errorf("- want, + got:\n%s", diff)
@@ -157,7 +159,7 @@ func TestHostsRefuses(t *testing.T) {
 			}
 			before := treeOf(t, dir)
 			var out, errs bytes.Buffer
-			if status := run(t.Context(), append([]string{"hosts", "--dir", dir}, test.args...), &out, &errs); status == 0 || !strings.Contains(errs.String(), test.says) {
+			if status := run(t.Context(), append([]string{"hosts", "--no-check", "--dir", dir}, test.args...), &out, &errs); status == 0 || !strings.Contains(errs.String(), test.says) {
 				t.Errorf("status %d, %q, want text about %s", status, errs.String(), test.says)
 			}
 			if diff := cmp.Diff(before, treeOf(t, dir)); diff != "" || out.Len() > 0 {
@@ -174,7 +176,7 @@ func TestHostsOfOthers(t *testing.T) {
 	put(t, filepath.Join(dir, "quay.io/hosts.toml"), "by hand")
 	put(t, filepath.Join(dir, "docker.io/client.cert"), "theirs")
 	put(t, filepath.Join(dir, "README"), "theirs")
-	args := []string{"hosts", "--dir", dir, "--recipe", "r", "--server", "http://10.0.0.7:9090", "--force", "docker.io"}
+	args := []string{"hosts", "--no-check", "--dir", dir, "--recipe", "r", "--server", "http://10.0.0.7:9090", "--force", "docker.io"}
 	command(t, args...)
 	put(t, filepath.Join(dir, "docker.io/.waveproxy-123"), "of a crash")
 	command(t, "hosts", "--dir", dir, "--remove")
@@ -237,5 +239,65 @@ func TestHostsWatch(t *testing.T) {
 		if left := treeOf(t, dir); remove != (len(left) == 0) {
 			t.Errorf("--remove %v: there is %v", remove, left)
 		}
+	}
+}
+
+// recipeServer returns the URL of a server that has one recipe.
+func recipeServer(t *testing.T, recipe string) string {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/wt/" + recipe + "/v2/":
+		case "/wt/locked/v2/":
+			w.WriteHeader(http.StatusUnauthorized)
+		case "/wt/broken/v2/":
+			w.WriteHeader(http.StatusServiceUnavailable)
+		case "/wt/foreign/v2/":
+			http.NotFound(w, r)
+		default:
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = w.Write([]byte(`{"errors":[{"message":"no such recipe"}]}`))
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+// TestHostsAsksTheServer: a recipe that the server does not have is an error before a
+// file is written, and with --watch a warning. So is a server that cannot be asked.
+func TestHostsAsksTheServer(t *testing.T) {
+	server := recipeServer(t, "fusion")
+	for name, test := range map[string]struct {
+		recipe, server string
+		args           []string
+		status         int
+		says           string
+	}{
+		"known":         {"fusion", server, nil, 0, ""},
+		"mistyped":      {"fuison", server, nil, 1, "no such recipe"},
+		"not asked":     {"fuison", server, []string{"--no-check"}, 0, ""},
+		"locked":        {"locked", server, nil, 0, "asks for a login"},
+		"broken":        {"broken", server, nil, 0, "503"},
+		"other program": {"foreign", server, nil, 1, "is no waveproxy"},
+		"down":          {"fusion", "http://127.0.0.1:1", nil, 0, "could not be asked"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			var out, errs bytes.Buffer
+			status := run(t.Context(), append([]string{"hosts", "docker.io", "--dir", dir, "--recipe", test.recipe, "--server", test.server}, test.args...), &out, &errs)
+			if status != test.status || !strings.Contains(errs.String(), test.says) || test.says == "" && errs.Len() > 0 {
+				t.Errorf("status %d, %q", status, errs.String())
+			}
+			if wrote := len(treeOf(t, dir)) > 0; wrote != (status == 0) {
+				t.Errorf("files were written: %t", wrote)
+			}
+		})
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	dir := t.TempDir()
+	var out, errs bytes.Buffer
+	if status := run(ctx, []string{"hosts", "docker.io", "--watch", "--dir", dir, "--recipe", "other", "--server", server}, &out, &errs); status != 0 || len(treeOf(t, dir)) == 0 {
+		t.Errorf("--watch: status %d, %q", status, errs.String())
 	}
 }
