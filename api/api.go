@@ -16,6 +16,7 @@ import (
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/budget"
 	"github.com/waveproxy/waveproxy/containerconfig"
 	"github.com/waveproxy/waveproxy/front"
 	"github.com/waveproxy/waveproxy/ratelimit"
@@ -115,6 +116,9 @@ func New(o Options) http.Handler {
 // an empty body, any other value as JSON.
 type endpoint func(w http.ResponseWriter, r *http.Request) (any, error)
 
+// smallAnswer is the largest answer that is not charged: a connection costs more.
+const smallAnswer = 4 << 10
+
 // answer is a response that is not the JSON of a Go value.
 type answer struct {
 	status      int
@@ -133,7 +137,7 @@ func (e endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	a, made := v.(answer)
 	if !made {
-		if a, err = encode(v); err != nil {
+		if a, err = encode(r.Context(), v); err != nil {
 			front.WriteAPIError(w, r, err)
 			return
 		}
@@ -147,13 +151,20 @@ func (e endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(a.body) // the client is gone; nothing is left to tell it
 }
 
-func encode(v any) (answer, error) {
+// encode returns the value as an answer. A large one is charged to the request until
+// the client has taken it.
+func encode(ctx context.Context, v any) (answer, error) {
 	if v == nil {
 		return answer{status: http.StatusOK}, nil
 	}
 	data, err := json.Marshal(v)
 	if err != nil {
 		return answer{}, fmt.Errorf("encode answer: %w", err)
+	}
+	if len(data) > smallAnswer {
+		if err := budget.HoldFor(ctx, budget.Memory, int64(len(data))); err != nil {
+			return answer{}, err
+		}
 	}
 	return answer{status: http.StatusOK, contentType: "application/json", body: append(data, '\n')}, nil
 }

@@ -57,6 +57,13 @@ func (s server) forward(r *http.Request, body []byte, refusal error) (any, error
 		return nil, s.unreachable(err)
 	}
 	defer resp.Body.Close()
+	size := resp.ContentLength
+	if size < 0 || size > maxForwarded {
+		size = maxForwarded
+	}
+	if err := budget.HoldFor(r.Context(), budget.Memory, 2*size); err != nil { // the reader's buffer grows
+		return nil, err
+	}
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxForwarded+1))
 	if err != nil {
 		return nil, s.unreachable(err)

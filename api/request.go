@@ -2,9 +2,9 @@ package api
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"reflect"
-	"strconv"
 
 	"github.com/waveproxy/waveproxy/containerconfig"
 	"github.com/waveproxy/waveproxy/front"
@@ -119,7 +119,7 @@ func (r *SubmitRequest) unsupported() error {
 		{len(r.Packages) > 0 && string(r.Packages) != "null", "packages: this server does not build images" + image},
 		{r.Freeze, "freeze: this server does not push images; leave it out, because the image is pinned by digest anyway"},
 		{r.Mirror, "mirror: this server does not copy images; leave it out"},
-		{r.Format != "", "format " + strconv.Quote(r.Format) + ": this server hands out OCI images only; leave it out"},
+		{r.Format != "", fmt.Sprintf("format %.40q", r.Format) + ": this server hands out OCI images only; leave it out"},
 		{r.ScanMode == "required", "scanMode \"required\": this server does not scan images; leave it out"},
 	} {
 		if f.asked {

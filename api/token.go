@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/budget"
 	"github.com/waveproxy/waveproxy/containerconfig"
 	"github.com/waveproxy/waveproxy/front"
 )
@@ -103,6 +104,11 @@ func sourceImage(g *auth.Grant) string {
 	return g.Image + "@" + g.Base.String()
 }
 
+// describedCost is how many bytes of memory a byte of a grant costs at most until its
+// description is sent: itself, and as text in which many characters take six, as it
+// is made.
+const describedCost = 8
+
 // withToken returns an endpoint that describes the token in the path. An id that
 // cannot be a token may belong to a request that was forwarded, so the other server
 // is asked.
@@ -115,6 +121,9 @@ func (s server) withToken(describe func(auth.Token, auth.Description) any) endpo
 		d, err := s.Tokens.Describe(r.Context(), token)
 		if err != nil {
 			return nil, asNotFound(err)
+		}
+		if err := budget.HoldFor(r.Context(), budget.Memory, describedCost*d.Grant.Cost()); err != nil {
+			return nil, err
 		}
 		return describe(token, d), nil
 	}

@@ -12,6 +12,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/waveproxy/waveproxy/internal/brief"
 )
 
 // Object is a manifest, index or config: exact bytes and what they are.
@@ -39,9 +41,10 @@ type Error struct{ reason string }
 
 func (e *Error) Error() string { return e.reason }
 
-// Errorf returns an *Error with the formatted reason.
+// Errorf returns an *Error with the formatted reason. What it quotes is cut (package
+// brief), because layers and images can hold texts of any length.
 func Errorf(format string, args ...any) error {
-	return &Error{reason: fmt.Sprintf(format, args...)}
+	return &Error{reason: brief.Sprintf(format, args...)}
 }
 
 // members is a JSON object as an ordered list. Values keep their bytes.

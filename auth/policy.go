@@ -1,11 +1,12 @@
 package auth
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/waveproxy/waveproxy/internal/brief"
 )
 
 // Policy is what a caller may do. The zero Policy allows everything.
@@ -22,7 +23,7 @@ type Denied struct{ message string }
 
 func (d *Denied) Error() string { return d.message }
 
-func deny(format string, args ...any) error { return &Denied{fmt.Sprintf(format, args...)} }
+func deny(format string, args ...any) error { return &Denied{brief.Sprintf(format, args...)} }
 
 // CheckImage returns a *Denied if images of the repository may not be used.
 func (p Policy) CheckImage(registry, repository string) error {

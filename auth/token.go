@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/waveproxy/waveproxy/internal/brief"
 )
 
 // TokenLength is the number of characters of every Token.
@@ -42,7 +44,7 @@ type Error struct{ reason string }
 func (e *Error) Error() string { return e.reason }
 
 func refuse(format string, args ...any) error {
-	return &Error{reason: fmt.Sprintf(format, args...)}
+	return &Error{reason: brief.Sprintf(format, args...)}
 }
 
 // Short returns the first 8 hexadecimal digits of the token's SHA-256, which

@@ -40,12 +40,15 @@ func (t *Taker) Take(ctx context.Context, identity string, l Layer) (augment.Lay
 	if err != nil {
 		return augment.Layer{}, err
 	}
+	if err := l.checkLocation("location"); err != nil {
+		return augment.Layer{}, err
+	}
 	switch schemeOf(l.Location) {
 	case "http", "https":
 		return t.Layers.Remote(upstream.As(ctx, identity), l.Location, want)
 	case "docker":
 		return t.Layers.Image(ctx, identity, l.Location, want)
-	case "data", "gzip":
+	default: // in the location itself
 		r, packed, err := Inline(ctx, l.Location)
 		if err != nil {
 			return augment.Layer{}, err
@@ -54,7 +57,6 @@ func (t *Taker) Take(ctx context.Context, identity string, l Layer) (augment.Lay
 		want.Packed = packed
 		return t.Layers.Inline(ctx, t.Staged, inlineReader{t, r}, want)
 	}
-	return augment.Layer{}, refuseScheme("location", l.Location)
 }
 
 // schemes begin the locations that a Taker knows.

@@ -79,8 +79,20 @@ func (l Layer) Check(key string) error {
 	if _, err := l.Expected(key); err != nil {
 		return err
 	}
-	if !slices.Contains(schemes, schemeOf(l.Location)) {
-		return refuseScheme(key+".location", l.Location)
+	return l.checkLocation(key + ".location")
+}
+
+// maxURL bounds the URL of a layer in bytes, because a grant keeps it and clients of
+// registries and web servers take no longer one.
+const maxURL = 8 << 10
+
+func (l Layer) checkLocation(key string) error {
+	scheme := schemeOf(l.Location)
+	if !slices.Contains(schemes, scheme) {
+		return refuseScheme(key, l.Location)
+	}
+	if scheme != "data" && scheme != "gzip" && len(l.Location) > maxURL {
+		return front.Refuse(http.StatusBadRequest, front.Unsupported, "%s %.40q…: a URL of %d bytes, and at most %d are taken", key, l.Location, len(l.Location), maxURL)
 	}
 	return nil
 }

@@ -8,11 +8,11 @@ import (
 	"math"
 	"net/http"
 	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/budget"
+	"github.com/waveproxy/waveproxy/internal/brief"
 	"github.com/waveproxy/waveproxy/ratelimit"
 )
 
@@ -74,13 +74,13 @@ func (f Front) Handler(next http.Handler) http.Handler {
 				level = slog.LevelError
 			}
 			attrs := []slog.Attr{
-				slog.String("method", r.Method), slog.String("path", auth.Redact(r.URL.Path)),
+				slog.String("method", brief.Text(r.Method, maxAgent)), slog.String("path", brief.Text(auth.Redact(r.URL.Path), brief.Max)),
 				slog.Int("status", counted.status), slog.Int64("bytes", counted.bytes),
 				slog.Duration("took", time.Since(start).Round(time.Microsecond)),
-				slog.String("client", rec.client.String()), slog.String("agent", shortened(r.UserAgent())),
+				slog.String("client", rec.client.String()), slog.String("agent", brief.Text(r.UserAgent(), maxAgent)),
 			}
 			if rec.User != "" {
-				attrs = append(attrs, slog.String("user", rec.User))
+				attrs = append(attrs, slog.String("user", brief.Text(rec.User, maxAgent)))
 			}
 			if rec.Untouched {
 				attrs = append(attrs, slog.Bool("untouched", true))
@@ -92,7 +92,7 @@ func (f Front) Handler(next http.Handler) http.Handler {
 				attrs = append(attrs, slog.Bool("aborted", true))
 			}
 			if rec.Err != nil {
-				attrs = append(attrs, slog.String("error", auth.Redact(rec.Err.Error())))
+				attrs = append(attrs, slog.String("error", auth.Redact(brief.Text(rec.Err.Error(), maxLogged))))
 			}
 			f.Log.LogAttrs(r.Context(), level, "request", attrs...)
 			if f.Observe != nil {
@@ -114,15 +114,14 @@ func (f Front) Handler(next http.Handler) http.Handler {
 	})
 }
 
-// maxAgent is how many bytes of a client's name for itself the log shows.
-const maxAgent = 200
-
-func shortened(agent string) string {
-	if len(agent) > maxAgent {
-		return strings.ToValidUTF8(agent[:maxAgent], "") + "…"
-	}
-	return agent
-}
+const (
+	// maxAgent is how many bytes of a client's name for itself, or for a user, the log
+	// shows.
+	maxAgent = 200
+	// maxLogged is how many bytes of an error the log shows. The chain of an error says
+	// more than its message to the client.
+	maxLogged = 4 * brief.Max
+)
 
 // Request describes a request that has ended.
 type Request struct {
@@ -189,13 +188,19 @@ func (w *response) WriteHeader(status int) {
 
 func (w *response) Write(p []byte) (int, error) {
 	w.wrote = true
-	w.extend()
-	n, err := w.ResponseWriter.Write(p)
-	w.bytes += int64(n)
-	return n, err
+	total := 0
+	for {
+		w.extend()
+		n, err := w.ResponseWriter.Write(p[total:min(len(p), total+piece)])
+		total += n
+		w.bytes += int64(n)
+		if err != nil || total == len(p) {
+			return total, err
+		}
+	}
 }
 
-// piece is how much of a file is sent between two looks at the clock.
+// piece is how much of a file or an answer is sent between two looks at the clock.
 const piece = 1 << 20
 
 // ReadFrom passes a file on as it came: net/http finds it behind one

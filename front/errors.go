@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"strconv"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/budget"
+	"github.com/waveproxy/waveproxy/internal/brief"
 	"github.com/waveproxy/waveproxy/internal/byterange"
 	"github.com/waveproxy/waveproxy/internal/durable"
 	"github.com/waveproxy/waveproxy/internal/fairqueue"
@@ -42,9 +42,9 @@ type Refusal struct {
 func (r *Refusal) Error() string { return r.message }
 
 // Refuse returns an error whose text the client gets, with the status and the
-// error code.
+// error code. What it quotes, and the whole, is cut (package brief).
 func Refuse(status int, code Code, format string, args ...any) *Refusal {
-	return &Refusal{status: status, code: code, message: fmt.Sprintf(format, args...)}
+	return &Refusal{status: status, code: code, message: brief.Sprintf(format, args...)}
 }
 
 // ProblemOf maps every error to what the client may know of it. It is the one
@@ -52,8 +52,14 @@ func Refuse(status int, code Code, format string, args ...any) *Refusal {
 // to exist, 403 for what the person must act on, 502 and 504 for upstreams whose trouble
 // may pass by itself: the wave command, Nextflow and podman repeat a request after 502, 503
 // and 504, and hide the reason meanwhile.
-// Any other error is 500 without its text.
+// Any other error is 500 without its text. No message is longer than brief.Max.
 func ProblemOf(err error) Problem {
+	p := problemOf(err)
+	p.Message = brief.Text(p.Message, brief.Max)
+	return p
+}
+
+func problemOf(err error) Problem {
 	if p, ok := errors.AsType[*Refusal](err); ok {
 		return Problem{Status: p.status, Code: code(p.code), Message: p.message, RetryAfter: p.retryAfter}
 	}

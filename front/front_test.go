@@ -3,6 +3,7 @@ package front
 import (
 	"bytes"
 	"crypto/rand"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -18,7 +19,10 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/internal/brief"
+	"github.com/waveproxy/waveproxy/upstream"
 )
 
 // fileWriter records the readers that it reads from.
@@ -91,6 +95,12 @@ func TestStalledClientIsCut(t *testing.T) {
 				panic(http.ErrAbortHandler)
 			}
 		},
+		"one write": func(w http.ResponseWriter, r *http.Request) {
+			if _, err := w.Write(make([]byte, 64<<20)); err != nil {
+				RecordOf(r.Context()).Err = err
+				panic(http.ErrAbortHandler)
+			}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			front := Front{Log: slog.New(slog.DiscardHandler), Stall: stall, Observe: func(r Request) { ended <- r }}
@@ -107,7 +117,7 @@ func TestStalledClientIsCut(t *testing.T) {
 			// A slow client first: it must not be cut.
 			for range 10 {
 				time.Sleep(stall / 5)
-				if _, err := io.ReadFull(conn, make([]byte, 256<<10)); err != nil {
+				if _, err := io.ReadFull(conn, make([]byte, 2<<20)); err != nil {
 					t.Fatalf("a slow client was cut: %v", err)
 				}
 			}
@@ -190,12 +200,48 @@ func TestManyHeaders(t *testing.T) {
 	}
 }
 
-// TestLongAgent: a client's name for itself takes no more of the log than others.
-func TestLongAgent(t *testing.T) {
-	if got := shortened(strings.Repeat("x", 10_000)); len(got) > maxAgent+3 {
-		t.Errorf("%d bytes", len(got))
+// TestLongLines: whatever is long in a request or its error, its line in the log is short.
+func TestLongLines(t *testing.T) {
+	long := strings.Repeat("\x7f", 1<<20)
+	for name, change := range map[string]func(*http.Request){
+		"agent":  func(r *http.Request) { r.Header.Set("User-Agent", long) },
+		"path":   func(r *http.Request) { r.URL.Path = "/v2/" + long },
+		"method": func(r *http.Request) { r.Method = long },
+		"user":   func(r *http.Request) { SetUser(r.Context(), long) },
+		"error":  func(r *http.Request) { RecordOf(r.Context()).Err = errors.New(long) },
+		"answer": func(r *http.Request) { WriteAPIError(httptest.NewRecorder(), r, errors.New(long)) },
+	} {
+		var log bytes.Buffer
+		Front{Log: slog.New(slog.NewJSONHandler(&log, nil))}.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if name == "user" || name == "error" || name == "answer" {
+				change(r)
+			}
+		})).ServeHTTP(httptest.NewRecorder(), func() *http.Request {
+			r := httptest.NewRequest(http.MethodGet, "/", nil)
+			if name == "agent" || name == "path" || name == "method" {
+				change(r)
+			}
+			return r
+		}())
+		if log.Len() == 0 || log.Len() > 32<<10 {
+			t.Errorf("%s: a line of %d bytes", name, log.Len())
+		}
 	}
-	if got := shortened("containerd/2.4.2"); got != "containerd/2.4.2" {
-		t.Error(got)
+}
+
+// TestShortProblems: no error becomes a long answer, wherever its text comes from.
+func TestShortProblems(t *testing.T) {
+	long := strings.Repeat("\x7f", 1<<20)
+	for name, err := range map[string]error{
+		"refusal":  Refuse(http.StatusBadRequest, Unsupported, "format %q", long),
+		"limited":  Limited(time.Second, "user %q", long),
+		"image":    augment.Errorf("entry %q", long),
+		"upstream": &upstream.Error{Op: "read", Name: long, Err: errors.New(long)},
+	} {
+		w := httptest.NewRecorder()
+		WriteAPIError(w, httptest.NewRequest(http.MethodGet, "/", nil), err)
+		if w.Body.Len() > 2*brief.Max {
+			t.Errorf("%s: an answer of %d bytes", name, w.Body.Len())
+		}
 	}
 }

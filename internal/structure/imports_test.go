@@ -35,6 +35,7 @@ var allowed = map[string][]string{
 	"auth/oidc":                     {"auth", "augment", "internal/flight"},
 	"ratelimit":                     {},
 	"internal/byterange":            {},
+	"internal/brief":                {},
 	"internal/durable":              {},
 	"internal/fairqueue":            {},
 	"internal/flight":               {},
@@ -85,7 +86,7 @@ var allowed = map[string][]string{
 // the bounds of what requests cost. Indexes of layers are values that pass through many
 // hands.
 var anywhere = []string{"internal/byterange", "layerindex",
-	"budget", "internal/durable", "internal/fairqueue", "internal/flight", "internal/jsonlimit", "internal/sizedlru", "internal/unpack",
+	"budget", "internal/brief", "internal/durable", "internal/fairqueue", "internal/flight", "internal/jsonlimit", "internal/sizedlru", "internal/unpack",
 }
 
 // never holds the lines that no edit of allowed may cross: packages of ours that
