@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
@@ -44,6 +45,7 @@ type NamedRecipe struct {
 	augment.Recipe                // its layers are in the store
 	Images         []auth.Pattern // that it may be used on; empty: any
 	Identity       string         // whose credentials reach the upstream
+	TagTTL         time.Duration  // how long a tag is served unconfirmed; 0 is the default
 }
 
 // ImageRequest is an image to resolve.

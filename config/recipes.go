@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
@@ -46,6 +47,9 @@ type Recipe struct {
 	// reach this server pulls with them. Default: none; images are pulled
 	// anonymously.
 	Credentials []string `yaml:"credentials"`
+	// TagTTL is how long a tag is served without asking the registry whether it has
+	// moved: 1s to 24h. Default: 30s.
+	TagTTL time.Duration `yaml:"tag_ttl"`
 }
 
 // RecipeLayer is a directory, an archive or a URL: exactly one of path and url is
@@ -125,6 +129,9 @@ func (r Recipe) check(key string, c *Config, k checker) {
 		if err := part.value.Validate(); err != nil {
 			k.Add(key+"."+part.name, key+"."+part.name, yamlstrict.HideIn(err.Error(), r.WorkingDir))
 		}
+	}
+	if r.TagTTL != 0 && (r.TagTTL < time.Second || r.TagTTL > 24*time.Hour) {
+		k.add(key+".tag_ttl", r.TagTTL, "want a duration from 1s to 24h")
 	}
 	c.known(key+".credentials", r.Credentials, k)
 }

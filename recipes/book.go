@@ -84,6 +84,6 @@ func (b *Book) Replace(e *Edition) Changes {
 }
 
 func (r recipe) equal(other recipe) bool {
-	return r.Recipe.Equal(other.Recipe) &&
+	return r.Recipe.Equal(other.Recipe) && r.TagTTL == other.TagTTL &&
 		slices.EqualFunc(r.Images, other.Images, auth.Pattern.Equal) && slices.Equal(r.credentials, other.credentials)
 }

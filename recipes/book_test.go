@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -37,6 +38,7 @@ func TestBook(t *testing.T) {
 		{map[string]Definition{"a": env("A=2"), "c": env("C=1")}, Changes{Added: []string{"c"}, Changed: []string{"a"}, Removed: []string{"b"}}},
 		{map[string]Definition{"a": {Env: []string{"A=2"}, Images: quay()}, "c": env("C=1")}, Changes{Changed: []string{"a"}}},
 		{map[string]Definition{"a": {Env: []string{"A=2"}, Images: quay()}, "c": {Env: []string{"C=1"}, Credentials: []string{"x"}}}, Changes{Changed: []string{"c"}}},
+		{map[string]Definition{"a": {Env: []string{"A=2"}, Images: quay(), TagTTL: time.Minute}, "c": {Env: []string{"C=1"}, Credentials: []string{"x"}}}, Changes{Changed: []string{"a"}}},
 		{nil, Changes{Removed: []string{"a", "c"}}},
 	}
 	for i, step := range steps {

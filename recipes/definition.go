@@ -1,6 +1,8 @@
 package recipes
 
 import (
+	"time"
+
 	"github.com/opencontainers/go-digest"
 
 	"github.com/waveproxy/waveproxy/auth"
@@ -24,6 +26,9 @@ type Definition struct {
 	// Credentials are the names of the credentials that reach the upstream; empty:
 	// none.
 	Credentials []string
+	// TagTTL is how long a tag is served without asking the upstream again. 0 is the
+	// registry's default.
+	TagTTL time.Duration
 }
 
 // Layer is a directory, an archive or a URL: one of Path and URL is set.

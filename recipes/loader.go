@@ -115,5 +115,5 @@ func (l Loader) compute(ctx context.Context, name string, d Definition) (recipe,
 		return recipe{}, errors.Join(problems...)
 	}
 	l.keep(ctx, found)
-	return recipe{assemble.NamedRecipe{Recipe: made, Images: d.Images, Identity: auth.RecipeIdentity(name)}, d.Credentials}, nil
+	return recipe{assemble.NamedRecipe{Recipe: made, Images: d.Images, Identity: auth.RecipeIdentity(name), TagTTL: d.TagTTL}, d.Credentials}, nil
 }

@@ -65,7 +65,7 @@
 //  4. tags/list is 404 UNSUPPORTED and says why: tags are the upstream's
 //     (Server.serveNamed).
 //  5. A manifest by tag is the upstream's image under that tag, with the recipe in
-//     force applied. For 30 seconds after the upstream has confirmed a tag, all
+//     force applied. For 30 seconds, or the recipe's tag_ttl, after the upstream has confirmed a tag, all
 //     servers that share the store serve it without an upstream request. Then a
 //     server asks with HEAD, and with GET if the digest is another or HEAD is refused. Concurrent
 //     requests to one server share one look-up; servers share its result by the
@@ -83,7 +83,7 @@
 //     404 of the upstream, this server's policy, or an image that cannot be served.
 //     The server that was refused records that and repeats the refusal for 5 seconds
 //     without asking. Other servers find the record at their next look-up, so they
-//     serve the tag from memory for at most 30 seconds more, or 60 if the upstream
+//     serve the tag from memory for at most its tag_ttl more, or 60 seconds if the upstream
 //     has failed for them (isFinal, tagTable.forget).
 //  7. Before a tag's image is advertised, every digest that it leads to is recorded
 //     beside the store, in one encrypted record of the image, for this recipe,

@@ -4,7 +4,38 @@ import (
 	"fmt"
 	"net/http"
 	"testing"
+	"time"
 )
+
+// TestTagTTL: a recipe says how long its tags are served without asking, and a reload
+// that shortens the time counts at once.
+func TestTagTTL(t *testing.T) {
+	for _, ttl := range []time.Duration{time.Second, 5 * time.Minute, 24 * time.Hour} {
+		t.Run(ttl.String(), func(t *testing.T) {
+			net := newNetwork(t)
+			recipe := net.recipes["tools"]
+			recipe.TagTTL = ttl
+			net.setRecipe("tools", recipe)
+			s := net.start()
+			net.PushIndex(t, "library/app", "1", "one", "amd64")
+			s.get(toolsApp + "1")
+			net.TakeRequests()
+			for range 3 {
+				net.advance(ttl - time.Millisecond)
+				s.get(toolsApp + "1")
+				net.WantAnyOrder(t)
+				net.advance(time.Millisecond)
+				s.get(toolsApp + "1")
+				net.WantAnyOrder(t, "HEAD "+appManifests+"1")
+			}
+			net.advance(ttl - time.Millisecond)
+			recipe.TagTTL = time.Millisecond
+			net.setRecipe("tools", recipe)
+			s.get(toolsApp + "1")
+			net.WantAnyOrder(t, "HEAD "+appManifests+"1")
+		})
+	}
+}
 
 // TestNamedTagIsKeptWithoutHead: a tag at a registry that refuses HEAD is confirmed
 // with one GET, and neither forgotten nor made again.

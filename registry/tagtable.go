@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +21,8 @@ import (
 const (
 	// lookUpTimeout bounds everything that one tag or digest makes us read.
 	lookUpTimeout = 2 * time.Minute
-	// tagTTL is how long a tag is served without asking the upstream again.
+	// tagTTL is how long a tag is served without asking the upstream again, unless the
+	// recipe says otherwise.
 	tagTTL = 30 * time.Second
 	// maxStale is how long after its last confirmation a tag is served while the
 	// upstream fails.
@@ -110,7 +112,7 @@ func (t *tagTable) current(ctx context.Context, q namedRepository, tag string) (
 func (t *tagTable) isCurrent(state *namedTag, q namedRepository) bool {
 	now := t.now()
 	age := now.Sub(state.checked)
-	return state.recipe.Equal(q.recipe.Recipe) && (age >= 0 && age < tagTTL || now.Before(state.retry))
+	return state.recipe.Equal(q.recipe.Recipe) && (age >= 0 && age < cmp.Or(q.recipe.TagTTL, tagTTL) || now.Before(state.retry))
 }
 
 // lookUp asks the upstream whether the tag has moved, and augments the new image
