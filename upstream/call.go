@@ -44,6 +44,10 @@ type call struct {
 	reused     bool   // whether the token is of an earlier call
 	credential string // the credential behind the token, for messages
 	bearer     bool   // the login service gave the token, so the login is good
+
+	// The challenge of the last 401, which arrives in the same goroutine.
+	fallback bool // it offered Basic, too, and Bearer was chosen
+	basic    bool // Basic is to be chosen
 }
 
 type callKey struct{}
@@ -86,7 +90,7 @@ func (c *Client) authorized(req *http.Request) (*http.Response, error) {
 	// Some registries leave the scope out of their challenge.
 	scope := orasauth.ScopeRepository(cl.target.Repository, orasauth.ActionPull)
 	req = req.WithContext(orasauth.WithScopesForHost(req.Context(), req.URL.Host, scope))
-	resp, err := c.login.Do(req)
+	resp, err := c.loggedIn(req)
 	if err != nil {
 		return nil, err
 	}
@@ -95,9 +99,33 @@ func (c *Client) authorized(req *http.Request) (*http.Response, error) {
 		// is asked without a login.
 		c.tokens.drop(cl, req.URL.Host)
 		discard(resp.Body)
-		return c.login.Do(req)
+		return c.loggedIn(req)
 	}
 	return resp, nil
+}
+
+// loggedIn sends a request of a call and logs in as the registry asks. If it offers both
+// Bearer and Basic and the token service fails or its token is refused, Basic decides,
+// unless there is no password.
+func (c *Client) loggedIn(req *http.Request) (*http.Response, error) {
+	cl := callOf(req.Context())
+	resp, err := c.login.Do(req)
+	refused := err != nil || resp.StatusCode == http.StatusUnauthorized
+	if !cl.fallback || !refused || req.Context().Err() != nil {
+		return resp, err
+	}
+	before := *cl
+	cl.fallback, cl.basic = false, true
+	c.tokens.drop(cl, req.URL.Host)
+	again, errAgain := c.login.Do(req)
+	if errAgain != nil {
+		cl.token, cl.reused, cl.credential, cl.bearer = before.token, before.reused, before.credential, before.bearer
+		return resp, err
+	}
+	if err == nil {
+		discard(resp.Body)
+	}
+	return again, nil
 }
 
 // mayHaveExpired reports whether a login of an earlier call was refused in one

@@ -30,7 +30,7 @@ func (c *Client) CheckLogin(ctx context.Context, host, username, password string
 	u := *r.base
 	u.Path = "/v2/"
 	req := (&http.Request{Method: http.MethodGet, URL: &u, Header: http.Header{}}).WithContext(ctx)
-	resp, err := c.do(req, cl, c.login.Do)
+	resp, err := c.do(req, cl, c.loggedIn)
 	if e, ok := errors.AsType[*Error](err); ok && (e.Kind == Rejected || e.Kind == Unauthorized) {
 		return false, nil
 	}

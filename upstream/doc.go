@@ -17,6 +17,7 @@
 //	policy.go      which repositories may be read
 //	policyurl.go   which URLs may be fetched on whose behalf
 //	call.go        one question with its deadlines, whatever it takes
+//	challenge.go   what a registry asks for, and which of it is answered
 //	tokencache.go  logins, shared by concurrent calls of one identity
 //	tokenlife.go   how long they last
 //	transport.go   redirects, and one hop of a call

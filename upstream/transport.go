@@ -128,6 +128,9 @@ func (h *hops) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	switch p, ok := req.Context().Value(pendingKey{}).(*pending); {
 	case resp.StatusCode == http.StatusUnauthorized:
+		if !ok {
+			callOf(req.Context()).choose(resp.Header)
+		}
 		// Every login begins with a 401. Closing its body unread would close the
 		// connection.
 		readAhead(resp, maxErrorBody)
