@@ -48,7 +48,7 @@ func completeExample(t *testing.T) string {
 		t.Setenv(string(variable[1]), "a secret of some length")
 	}
 	dir := t.TempDir()
-	return regexp.MustCompile(`(/run|/etc)/[a-z/.-]+`).ReplaceAllStringFunc(string(text), func(path string) string {
+	return regexp.MustCompile(`(/run|/etc)/[a-z0-9/.-]+`).ReplaceAllStringFunc(string(text), func(path string) string {
 		name := filepath.Join(dir, filepath.Base(path))
 		if strings.HasSuffix(path, "/") {
 			if err := os.Mkdir(name, 0o700); err != nil {
@@ -78,8 +78,8 @@ func TestExampleHoldsEveryKey(t *testing.T) {
 	if len(c.Tokens.Keys) != 2 || len(c.Registries) != 7 {
 		t.Errorf("%d keys and %d registries, want 2 and 7", len(c.Tokens.Keys), len(c.Registries))
 	}
-	if len(c.Recipes) != 2 || len(c.Recipes["scripts"].Layers) != 3 {
-		t.Errorf("recipes %v, want 2 and 3 layers", c.Recipes)
+	if len(c.Recipes) != 3 || len(c.Recipes["scripts"].Layers) != 3 {
+		t.Errorf("recipes %v, want 3 and 3 layers", c.Recipes)
 	}
 	var document yaml.Node
 	if err := yaml.Unmarshal([]byte(text), &document); err != nil {
