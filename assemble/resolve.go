@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"time"
 
 	"github.com/distribution/reference"
@@ -25,6 +26,9 @@ type Resolver struct {
 	// Builder is what the provenance of images names as their builder; set before
 	// the first use. Without it, none is kept.
 	Builder auth.Builder
+	// Log gets the faults of base images that did not matter; set before the first use.
+	// Without it they are not logged.
+	Log *slog.Logger
 
 	bases     *bases
 	layers    *Layers
@@ -99,11 +103,39 @@ func (r *Resolver) Resolve(ctx context.Context, req ImageRequest) (auth.Grant, e
 	for _, o := range image.Objects {
 		grant.Objects = append(grant.Objects, o.Digest)
 	}
+	for _, d := range image.Absent {
+		grant.Absent = append(grant.Absent, d.Digest)
+	}
+	r.tell(ctx, name, image)
 	if err := r.keep(ctx, image, req.Staged); err != nil {
 		return auth.Grant{}, fmt.Errorf("store %s: %w", name, err)
 	}
 	return grant, nil
 }
+
+// tell logs what is wrong with a base image that could be augmented.
+func (r *Resolver) tell(ctx context.Context, name string, image *augment.Image) {
+	if r.Log == nil {
+		return
+	}
+	for i, d := range image.Absent {
+		if i == maxTold {
+			break
+		}
+		platform := "an undeclared platform"
+		if d.Platform != nil {
+			platform = augment.FormatPlatform(*d.Platform)
+		}
+		r.Log.WarnContext(ctx, "the registry lacks an image that its index names, leaving the platform out",
+			"image", name, "platform", platform, "manifest", d.Digest, "absent", len(image.Absent))
+	}
+	for _, remark := range image.Remarks[:min(len(image.Remarks), maxTold)] {
+		r.Log.WarnContext(ctx, "base image contradicts itself, going on", "image", name, "fault", remark)
+	}
+}
+
+// maxTold bounds the lines about one base image, which is a stranger's.
+const maxTold = 8
 
 // Digest returns what a tag names now, or nothing if the registry does not say. It asks
 // the registry, with GET only where HEAD is refused. Resolve then reads no older answer.

@@ -12,7 +12,6 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/waveproxy/waveproxy/internal/flight"
 	"github.com/waveproxy/waveproxy/internal/sizedlru"
@@ -23,9 +22,11 @@ import (
 // Documents reads the manifests and configs of images. What it returns for a digest must
 // have that digest.
 type Documents interface {
-	// Manifest returns the manifest or index that a tag or digest names.
+	// Manifest returns the manifest or index that a tag or digest names. An error is
+	// ErrAbsent only if the registry has said that there is none: never for a failure or
+	// a refusal, because the image would be made without one of its platforms.
 	Manifest(ctx context.Context, ref string) (Object, error)
-	// Blob returns a config.
+	// Blob returns a config. Errors are as with Manifest.
 	Blob(ctx context.Context, d ocispec.Descriptor) (Object, error)
 }
 
@@ -67,6 +68,11 @@ type Image struct {
 	Root    ocispec.Descriptor // the augmented manifest or index
 	Objects []Object           // every document of the image that was read or made, by digest
 	Layers  []Layer            // the injected layers as they stand in the manifests, by digest
+	// Absent are the entries of indexes that were left out, because the registry does
+	// not have their manifest or config. Remarks are other faults of the base image
+	// that did not matter. Both are for people.
+	Absent  []ocispec.Descriptor
+	Remarks []string
 }
 
 // maxObject is the largest manifest that every registry and engine accepts, in
@@ -104,7 +110,8 @@ func NewAugmenter(maxLayers int) *Augmenter {
 // Apply computes the augmented image. It is deterministic: the same base
 // bytes, name, recipe and platforms give the same digests. The zero recipe
 // gives the base itself. An *Error says that the image cannot be augmented as
-// asked; every other error comes from src, the archives or ctx.
+// asked, an *Unfit around it that the recipe is not for it at all. Every other error
+// comes from src, the archives or ctx.
 func (a *Augmenter) Apply(ctx context.Context, src Source, req Request) (*Image, error) {
 	if err := req.Recipe.Validate(); err != nil {
 		return nil, Errorf("recipe: %v", err)
@@ -115,14 +122,16 @@ func (a *Augmenter) Apply(ctx context.Context, src Source, req Request) (*Image,
 	}
 	w := &walk{Augmenter: a, src: src, Request: req, image: &Image{Base: base.Digest}, seen: map[digest.Digest]bool{}}
 	root, err := w.visit(ctx, base, nil, 0)
+	if err == nil {
+		err = w.checkPlatforms(root.object != nil)
+	}
 	if err != nil {
-		return nil, err
+		return nil, w.asUnfit(err)
 	}
-	if err := w.checkPlatforms(root != nil); err != nil {
-		return nil, err
-	}
-	w.image.Root = root.Descriptor()
+	w.image.Root = root.object.Descriptor()
 	// Entries of an index finish in any order.
+	slices.SortFunc(w.image.Absent, func(a, b ocispec.Descriptor) int { return cmp.Compare(a.Digest, b.Digest) })
+	slices.Sort(w.image.Remarks)
 	slices.SortFunc(w.image.Objects, func(a, b Object) int { return cmp.Compare(a.Digest, b.Digest) })
 	slices.SortFunc(w.image.Layers, func(a, b Layer) int { return cmp.Compare(a.Digest, b.Digest) })
 	return w.image, nil
@@ -140,12 +149,21 @@ type walk struct {
 	size    int // of the image's objects, in bytes
 	entries int // of its indexes
 	have    []candidate
+	made    []ocispec.Platform // of the images that were augmented
+	absent  error              // of the first entry of Image.Absent
 }
 
-// visit returns the augmented form of a manifest or index, or nil if it is not
+// result is what became of a manifest or index. The zero result is left out.
+type result struct {
+	object *Object // the augmented form
+	// platform is the platform of the image, or of all images of an index if it is one.
+	platform *ocispec.Platform
+}
+
+// visit returns the augmented form of a manifest or index, the zero result if it is not
 // for any wanted platform. declared is the platform in its index entry, nil if
 // there is none.
-func (w *walk) visit(ctx context.Context, o Object, declared *ocispec.Platform, depth int) (*Object, error) {
+func (w *walk) visit(ctx context.Context, o Object, declared *ocispec.Platform, depth int) (result, error) {
 	var m members
 	var k kind
 	err := unpack.InTurn(ctx, len(o.Data), func() (err error) {
@@ -161,7 +179,7 @@ func (w *walk) visit(ctx context.Context, o Object, declared *ocispec.Platform, 
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return result{}, err
 	}
 	if k == kindIndex {
 		return w.visitIndex(ctx, o, m, depth)
@@ -169,105 +187,7 @@ func (w *walk) visit(ctx context.Context, o Object, declared *ocispec.Platform, 
 	return w.visitManifest(ctx, o, m, declared)
 }
 
-func (w *walk) visitIndex(ctx context.Context, o Object, m members, depth int) (*Object, error) {
-	if depth >= maxDepth {
-		return nil, Errorf("%s: indexes are nested more than %d deep", w.Name, maxDepth)
-	}
-	var entries []part
-	err := unpack.InTurn(ctx, len(o.Data), func() (err error) {
-		entries, err = w.entriesOf(o, m)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	results := make([]*Object, len(entries))
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(8)
-	if depth > 0 {
-		g.SetLimit(1) // 8 documents at a time in all, not to the power of the depth
-	}
-	for i, e := range entries {
-		if !w.wanted(e) {
-			continue
-		}
-		g.Go(func() error {
-			if err := e.validate(); err != nil {
-				return Errorf("index %s: entry %d: %v", o.Digest, i, err)
-			}
-			child, err := w.src.Manifest(ctx, e.Digest.String())
-			if err != nil {
-				return err
-			}
-			child.MediaType = e.MediaType
-			results[i], err = w.visit(ctx, child, e.Platform, depth+1)
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	swap := map[int]Object{}
-	for i, r := range results {
-		if r != nil {
-			swap[i] = *r
-		}
-	}
-	if len(swap) == 0 {
-		return nil, nil
-	}
-	if !w.Recipe.IsZero() {
-		err := unpack.InTurn(ctx, len(o.Data), func() (err error) {
-			o, err = rewriteIndex(o, m, o.MediaType, swap, origin{w.Name, o.Digest})
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return &o, w.add(ctx, o)
-}
-
-// entriesOf returns the entries of an index, and counts them.
-func (w *walk) entriesOf(o Object, m members) ([]part, error) {
-	n, err := m.count("manifests")
-	if err != nil {
-		return nil, Errorf("index %s: %v", o.Digest, err)
-	}
-	w.mu.Lock()
-	w.entries += n
-	n = w.entries
-	w.mu.Unlock()
-	if n > maxChildren {
-		return nil, Errorf("%s: its indexes have %d entries; this server takes %d", w.Name, n, maxChildren)
-	}
-	parts, err := o.parts()
-	if err == nil && w.Recipe.IsZero() { // all entries stay, and are told to clients
-		err = parts.validate()
-	}
-	if err != nil {
-		return nil, Errorf("index %s: %v", o.Digest, err)
-	}
-	return parts.Manifests, nil
-}
-
-// wanted reports, from an index entry alone, whether to read the manifest.
-// BuildKit's attestations are left out: they describe the base image and are
-// not true of the augmented one.
-func (w *walk) wanted(e part) bool {
-	if e.ReferenceType != "" || !mayBeImage(e.MediaType) {
-		return false
-	}
-	if e.Platform == nil {
-		return true
-	}
-	if e.Platform.OS == "unknown" && e.Platform.Architecture == "unknown" {
-		return false
-	}
-	return w.notePlatform(*e.Platform) && anyCovers(w.Platforms, *e.Platform)
-}
-
-func (w *walk) visitManifest(ctx context.Context, o Object, m members, declared *ocispec.Platform) (*Object, error) {
+func (w *walk) visitManifest(ctx context.Context, o Object, m members, declared *ocispec.Platform) (result, error) {
 	var parts parts
 	err := unpack.InTurn(ctx, len(o.Data), func() (err error) {
 		if n, err := m.count("layers"); err != nil {
@@ -281,43 +201,43 @@ func (w *walk) visitManifest(ctx context.Context, o Object, m members, declared 
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return result{}, err
 	}
-	if parts.Config == nil || !IsImageConfig(o.MediaType, parts.Config.MediaType) {
-		if o.Digest != w.image.Base {
-			w.retractPlatform(declared) // an artifact beside the images, valid or not
-			return nil, nil
-		}
-		return nil, Errorf("%s is not a container image: its config has media type %q", w.Name, parts.configType())
+	if reason := parts.notImage(o.MediaType, m); reason != "" {
+		return result{}, w.leaveOut(o, declared, reason)
 	}
 	if err := parts.validate(); err != nil {
-		return nil, Errorf("manifest %s is not valid: %v", o.Digest, err)
+		return result{}, Errorf("manifest %s is not valid: %v", o.Digest, err)
 	}
 	refs := parts.references()
 	config, err := w.src.Blob(ctx, *refs.Config)
 	if err != nil {
-		return nil, err
+		return result{}, err
 	}
 	config.MediaType = refs.Config.MediaType
-	platform, err := configPlatform(ctx, config)
+	says, err := readConfig(ctx, config)
 	if err != nil {
-		return nil, err
+		return result{}, err
 	}
+	if says.RootFS == nil && len(refs.Layers) > 0 {
+		return result{}, w.leaveOut(o, declared, "its config describes no file system")
+	}
+	platform := says.Platform
 	if declared == nil {
 		w.notePlatform(platform)
-		if !anyCovers(w.Platforms, platform) {
-			return nil, nil
+		if !anyTakes(w.Platforms, platform) {
+			return result{}, nil
 		}
-	} else if platform.Architecture == "" {
-		platform = *declared
+	} else {
+		platform = w.decide(o.Digest, *declared, platform)
 	}
 	layers, fits := fitting(w.Recipe.Layers, platform)
 	if !fits {
-		return nil, nil
+		return result{}, nil
 	}
 	if !w.Recipe.IsZero() {
 		if layers, err = w.prepare(ctx, refs.Layers, layers); err != nil {
-			return nil, err
+			return result{}, err
 		}
 		err := unpack.InTurn(ctx, len(config.Data)+len(o.Data), func() (err error) {
 			if config, err = rewriteConfig(config, w.Recipe, len(refs.Layers), layers); err != nil {
@@ -327,19 +247,23 @@ func (w *walk) visitManifest(ctx context.Context, o Object, m members, declared 
 			return err
 		})
 		if err != nil {
-			return nil, err
+			return result{}, err
 		}
 	}
 	w.addLayers(layers)
+	w.noteMade(platform)
 	if err := w.add(ctx, config); err != nil {
-		return nil, err
+		return result{}, err
 	}
-	return &o, w.add(ctx, o)
+	return result{&o, &platform}, w.add(ctx, o)
 }
 
-func (p parts) configType() string {
-	if p.Config == nil {
-		return ""
+// leaveOut leaves out an entry of an index that is no image, valid or not. What the
+// reference itself names is refused.
+func (w *walk) leaveOut(o Object, declared *ocispec.Platform, reason string) error {
+	if o.Digest == w.image.Base {
+		return notImage("%s is not a container image: %s", w.Name, reason)
 	}
-	return fmt.Sprintf("%.100s", p.Config.MediaType)
+	w.retractPlatform(declared)
+	return nil
 }

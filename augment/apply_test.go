@@ -46,7 +46,7 @@ func TestBytes(t *testing.T) {
 	m := newMemory()
 	added := Layer{Digest: digest.FromString("gz"), Size: 7, DiffID: digest.FromString("tar")}
 	config := m.add(ocispec.MediaTypeImageConfig, `{"os":"linux", "odd":[1e400, 12345678901234567890, "\u003c<>&\ud83d"],"config":{"Healthcheck":{"StartInterval":5},"Env":["A=1","B=2","A=3"],"OnBuild":["RUN x"],"Entrypoint":"/one","Shell":["sh"], "ArgsEscaped":true},"architecture":"amd64","history":[{"created_by":"x"},{"empty_layer":true}],"rootfs":{"type":"layers","diff_ids":["sha256:1"],"new":{}}}`)
-	base := m.add(ocispec.MediaTypeImageManifest, `{"new":{"b":1,"a":[ 1 ]},"schemaVersion":2,"config":{"mediaType":"`+ocispec.MediaTypeImageConfig+`","digest":"`+config.Digest.String()+`","size":1,"data":"e30=","annotations":{"k":"v"}},"layers":[{"urls":["u"],"mediaType":"application/vnd.oci.image.layer.v1.tar+zstd","size":5,"digest":"sha256:5555555555555555555555555555555555555555555555555555555555555555"}],"annotations":{"z":"<1>"},"artifactType":"t","subject":{"digest":"sha256:9"}}`, "latest")
+	base := m.add(ocispec.MediaTypeImageManifest, `{"new":{"b":1,"a":[ 1 ]},"schemaVersion":2,"config":{"mediaType":"`+ocispec.MediaTypeImageConfig+`","digest":"`+config.Digest.String()+`","size":1,"data":"e30=","annotations":{"k":"v"}},"layers":[{"urls":["u"],"mediaType":"application/vnd.oci.image.layer.v1.tar+zstd","size":5,"digest":"sha256:5555555555555555555555555555555555555555555555555555555555555555"}],"annotations":{"z":"<1>"},"subject":{"digest":"sha256:9"}}`, "latest")
 	img := mustApply(t, m, "latest", Recipe{Layers: []Layer{added}, Env: []string{"C=4", "A=<5>"}, Cmd: []string{"a b"}, WorkingDir: "/w"}, "")
 	root := img.object(t, img.Root.Digest)
 	refs, err := root.References(t.Context())
@@ -57,7 +57,7 @@ func TestBytes(t *testing.T) {
 	if diff := cmp.Diff(wantConfig, string(img.object(t, refs.Config.Digest).Data)); diff != "" {
 		t.Errorf("config (-want +got):\n%s", diff)
 	}
-	wantManifest := `{"new":{"b":1,"a":[ 1 ]},"schemaVersion":2,"config":{"mediaType":"` + ocispec.MediaTypeImageConfig + `","digest":"` + digest.FromString(wantConfig).String() + `","size":` + fmt.Sprint(len(wantConfig)) + `,"annotations":{"k":"v"}},"layers":[{"urls":["u"],"mediaType":"application/vnd.oci.image.layer.v1.tar+zstd","size":5,"digest":"sha256:5555555555555555555555555555555555555555555555555555555555555555"},{"mediaType":"` + ocispec.MediaTypeImageLayerGzip + `","digest":"` + added.Digest.String() + `","size":7}],"annotations":{"z":"<1>","org.opencontainers.image.base.digest":"` + base.Digest.String() + `","org.opencontainers.image.base.name":"docker.io/library/x:latest"},"artifactType":"t","subject":{"digest":"sha256:9"}}`
+	wantManifest := `{"new":{"b":1,"a":[ 1 ]},"schemaVersion":2,"config":{"mediaType":"` + ocispec.MediaTypeImageConfig + `","digest":"` + digest.FromString(wantConfig).String() + `","size":` + fmt.Sprint(len(wantConfig)) + `,"annotations":{"k":"v"}},"layers":[{"urls":["u"],"mediaType":"application/vnd.oci.image.layer.v1.tar+zstd","size":5,"digest":"sha256:5555555555555555555555555555555555555555555555555555555555555555"},{"mediaType":"` + ocispec.MediaTypeImageLayerGzip + `","digest":"` + added.Digest.String() + `","size":7}],"annotations":{"z":"<1>","org.opencontainers.image.base.digest":"` + base.Digest.String() + `","org.opencontainers.image.base.name":"docker.io/library/x:latest"},"subject":{"digest":"sha256:9"}}`
 	if diff := cmp.Diff(wantManifest, string(root.Data)); diff != "" {
 		t.Errorf("manifest (-want +got):\n%s", diff)
 	}
@@ -269,7 +269,7 @@ func TestRefusals(t *testing.T) {
 		"text after":         {manifest("aft", `{"schemaVersion":2} x`), ""},
 		"member twice":       {manifest("two", `{"layers":[],"layers":[]}`), `"layers" appears twice`},
 		"wrong type":         {manifest("wrg", `{"schemaVersion":2,"config":`+descriptor(good)+`,"layers":{}}`), ""},
-		"no diff IDs":        {manifest("dif", `{"schemaVersion":2,"config":`+descriptor(m.add(ocispec.MediaTypeImageConfig, `{}`))+`,"layers":[{"digest":"`+digest.FromString("x").String()+`","size":1}]}`), "1 layers, its config 0 diff_ids"},
+		"no diff IDs":        {manifest("dif", `{"schemaVersion":2,"config":`+descriptor(m.add(ocispec.MediaTypeImageConfig, `{"rootfs":{}}`))+`,"layers":[{"digest":"`+digest.FromString("x").String()+`","size":1}]}`), "1 layers, its config 0 diff_ids"},
 		"config not JSON":    {config(`{"rootfs"`), ""},
 		"env of wrong type":  {config(`{"config":{"Env":"A=b"}}`), "Env"},
 		"entrypoint wrong":   {config(`{"config":{"Entrypoint":{}}}`), "Entrypoint"},

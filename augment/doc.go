@@ -14,9 +14,11 @@
 // Files: object.go (exact bytes with their digest, and the JSON edit),
 // mediatype.go (Docker and OCI names, the kind of a document), references.go
 // (the descriptors of a document, within bounds),
-// platform.go (parsing and matching platforms), recipe.go (what to add),
+// unfit.go (why a recipe leaves an image alone), platform.go (parsing and matching
+// platforms), recipe.go (what to add),
 // config.go (rewriting the config), entrypoint.go (the chain of entrypoints), manifest.go (rewriting manifest and index),
-// apply.go (reading the base through Source and rewriting bottom-up),
+// apply.go (reading the base through Source and rewriting bottom-up), index.go (its
+// indexes), choose.go (which images engines choose),
 // collect.go (the documents and layers that it leads to),
 // prepare.go (the layers as they must stand above one base image),
 // archive.go (checking layer archives), decompress.go (what they unpack to),

@@ -3,6 +3,7 @@ package augment
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"fmt"
@@ -23,7 +24,8 @@ type memory struct {
 	objects  map[string]Object // by digest and tag
 	archives map[digest.Digest][]byte
 	asked    []string
-	read     int // bytes of layers that were read
+	read     int   // bytes of layers that were read
+	fault    error // of what is not there; nil for any other
 }
 
 func newMemory() *memory {
@@ -40,7 +42,7 @@ func (m *memory) Manifest(_ context.Context, ref string) (Object, error) {
 	m.note("manifest %s", ref)
 	o, ok := m.objects[ref]
 	if !ok {
-		return o, fmt.Errorf("no manifest %s", ref)
+		return o, cmp.Or(m.fault, fmt.Errorf("no manifest %s", ref))
 	}
 	return o, nil
 }
@@ -49,7 +51,7 @@ func (m *memory) Blob(_ context.Context, d ocispec.Descriptor) (Object, error) {
 	m.note("blob %s", d.Digest)
 	o, ok := m.objects[d.Digest.String()]
 	if !ok {
-		return o, fmt.Errorf("no blob %s", d.Digest)
+		return o, cmp.Or(m.fault, fmt.Errorf("no blob %s", d.Digest))
 	}
 	return o, nil
 }

@@ -2,6 +2,10 @@ package augment
 
 import (
 	"cmp"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -52,7 +56,7 @@ func classify(o Object, m members) (kind, string, error) {
 	case m.get("config") != nil && m.get("layers") != nil:
 		return kindManifest, ocispec.MediaTypeImageManifest, nil
 	}
-	return 0, "", Errorf("media type %q is not an image manifest or index", cmp.Or(inBody, o.MediaType))
+	return 0, "", notImage("media type %q is not an image manifest or index", cmp.Or(inBody, o.MediaType))
 }
 
 func isSchema1(mediaType string) bool {
@@ -74,22 +78,93 @@ func layerType(manifestType string) string {
 	return dockerLayer
 }
 
-// IsImageConfig reports whether a manifest with this config is a container
-// image rather than an artifact. Docker 1.10 pushed configs under a generic
-// type, which engines still take (docker/distribution issue 1622).
-func IsImageConfig(manifestType, configType string) bool {
-	return configType == ocispec.MediaTypeImageConfig || configType == dockerConfig ||
-		(manifestType == dockerManifest && configType == "application/octet-stream")
+// fileSystem matches the media types of layers that are unpacked into a root file
+// system: archives of both families, compressed, foreign or encrypted in any way.
+var fileSystem = regexp.MustCompile(`^application/vnd\.(oci\.image\.layer(\.nondistributable)?\.v1\.tar|docker\.image\.rootfs(\.foreign)?\.diff\.tar)([.+][a-z0-9]+)*$`)
+
+// isImageConfig reports whether engines take a config of this media type for an image's.
+// Docker 1.10 pushed configs under generic types (docker/distribution issue 1622).
+func isImageConfig(manifestType, configType string) bool {
+	return isConfigType(configType) || manifestType == dockerManifest && isGeneric(configType)
 }
 
-// mayBeImage reports whether an index entry of this type can lead to an image.
-// Other types must not be an error (OCI image specification, "Image Index").
-func mayBeImage(mediaType string) bool {
-	switch mediaType {
+func isConfigType(mediaType string) bool {
+	return mediaType == ocispec.MediaTypeImageConfig || mediaType == dockerConfig
+}
+
+// isGeneric reports whether the media type says nothing. Charts, models and signatures have
+// types of their own.
+func isGeneric(mediaType string) bool {
+	base, _, _ := strings.Cut(mediaType, ";")
+	switch strings.TrimSpace(base) {
+	case "", "application/octet-stream", "application/json", "text/html", "text/plain":
+		return true
+	}
+	return false
+}
+
+// notImage returns why a manifest is an artifact and no container image, or nothing. It
+// is an image if it has an image's config, and layers of file systems.
+func (p parts) notImage(manifestType string, m members) string {
+	var artifactType string
+	_ = m.decode("artifactType", &artifactType) // engines do not read it
+	switch {
+	case p.Config == nil:
+		return "it has no config"
+	case artifactType != "" && !isConfigType(artifactType):
+		return fmt.Sprintf("its artifact type is %q", short(artifactType))
+	case !isImageConfig(manifestType, p.Config.MediaType):
+		return fmt.Sprintf("its config has media type %q", short(p.Config.MediaType))
+	}
+	for i, l := range p.Layers {
+		// Some old images say nothing of their layers.
+		if !fileSystem.MatchString(l.MediaType) && (l.MediaType != "" || !isConfigType(p.Config.MediaType)) {
+			return fmt.Sprintf("its layer %d has media type %q", i+1, short(l.MediaType))
+		}
+	}
+	return ""
+}
+
+// short cuts a stranger's text to what fits a message.
+func short(text string) string { return fmt.Sprintf("%.100s", text) }
+
+// IsImage reports whether a manifest with these references is a container image rather
+// than an artifact, as the most liberal engine sees it.
+func (r References) IsImage() bool {
+	if r.Config == nil {
+		return false
+	}
+	p := parts{Config: &part{MediaType: r.Config.MediaType}}
+	for _, l := range r.Layers {
+		p.Layers = append(p.Layers, part{MediaType: l.MediaType})
+	}
+	return p.notImage(dockerManifest, nil) == ""
+}
+
+// attachmentTag is the tag of an index that lists what is attached to a digest, where a
+// registry has no referrers API (OCI distribution specification, "Referrers Tag Schema").
+var attachmentTag = regexp.MustCompile(`^(sha256-[a-f0-9]{64}|sha512-[a-f0-9]{128})$`)
+
+// attached returns why an index lists attachments, or nothing: clients that attach
+// anything give its type in the entry. It may list images, too.
+func attached(tag string, entries []part) string {
+	if attachmentTag.MatchString(tag) && slices.ContainsFunc(entries, func(e part) bool { return e.ArtifactType != "" && !isConfigType(e.ArtifactType) }) {
+		return "its index lists artifacts that are attached to another one"
+	}
+	return ""
+}
+
+// mayBeImage reports whether an index entry can lead to an image. Other types must not be
+// an error (OCI image specification, "Image Index").
+func mayBeImage(e part) bool {
+	if e.ReferenceType != "" || e.Platform != nil && e.Platform.OS == "unknown" && e.Platform.Architecture == "unknown" {
+		return false
+	}
+	switch e.MediaType {
 	case "", ocispec.MediaTypeImageManifest, dockerManifest, ocispec.MediaTypeImageIndex, dockerList:
 		return true
 	}
-	return isSchema1(mediaType)
+	return isSchema1(e.MediaType)
 }
 
 // IsManifest reports whether the object is an image manifest: neither an index

@@ -37,7 +37,10 @@ func (o Object) Descriptor() ocispec.Descriptor {
 // text is for the client; it names the offending value and holds no
 // secret. Every other error of this package comes from a Source, an Archives
 // or a context.
-type Error struct{ reason string }
+type Error struct {
+	reason string
+	unfit  unfitness
+}
 
 func (e *Error) Error() string { return e.reason }
 

@@ -1,10 +1,7 @@
 package augment
 
 import (
-	"cmp"
-	"context"
 	"regexp"
-	"slices"
 	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -90,8 +87,10 @@ func normalize(p ocispec.Platform) ocispec.Platform {
 		p.Variant = "v" + v
 	}
 	switch p.Architecture + "/" + p.Variant {
-	case "arm64/v8", "amd64/v1":
+	case "arm64/v8", "arm64/v8.0", "amd64/v1":
 		p.Variant = ""
+	case "arm64/v9.0":
+		p.Variant = "v9"
 	}
 	return p
 }
@@ -117,17 +116,6 @@ func Covers(want, have ocispec.Platform) bool {
 	return (have.OS == "" || want.OS == have.OS) &&
 		(have.Architecture == "" || want.Architecture == have.Architecture) &&
 		(want.Variant == "" || want.Variant == have.Variant)
-}
-
-// anyCovers reports whether some platform of the list covers p. The empty list
-// asks for everything.
-func anyCovers(want []ocispec.Platform, have ocispec.Platform) bool {
-	for _, w := range want {
-		if Covers(w, have) {
-			return true
-		}
-	}
-	return len(want) == 0
 }
 
 // fitting returns the layers for a platform. Layers bound to a platform are
@@ -158,65 +146,4 @@ func fitting(layers []Layer, p ocispec.Platform) (fit []Layer, ok bool) {
 		fit = append(fit, l)
 	}
 	return fit, matched || !bound
-}
-
-// configPlatform returns the platform that an image config declares.
-func configPlatform(ctx context.Context, config Object) (ocispec.Platform, error) {
-	var p ocispec.Platform
-	return p, config.Decode(ctx, &p)
-}
-
-// candidate is a platform of the base image.
-type candidate struct {
-	ocispec.Platform
-	fits bool // the recipe's layers
-}
-
-// checkPlatforms returns an *Error if a wanted platform is missing or if no image
-// was augmented.
-func (w *walk) checkPlatforms(augmented bool) error {
-	var have []string
-	for _, c := range w.have {
-		have = append(have, FormatPlatform(c.Platform))
-	}
-	slices.Sort(have)
-	list := strings.Join(slices.Compact(have), ", ")
-	for _, want := range w.Platforms {
-		if !slices.ContainsFunc(w.have, func(c candidate) bool { return Covers(want, c.Platform) }) {
-			return Errorf("%s has no image for platform %s; it has %s", w.Name, FormatPlatform(want), cmp.Or(list, "none"))
-		}
-		if !slices.ContainsFunc(w.have, func(c candidate) bool { return c.fits && Covers(want, c.Platform) }) {
-			return Errorf("the recipe has no layer for platform %s of %s", FormatPlatform(want), w.Name)
-		}
-	}
-	if !augmented && len(have) == 0 {
-		return Errorf("%s is not a container image: its index has none", w.Name)
-	}
-	if !augmented {
-		return Errorf("none of the platforms of %s (%s) fits the recipe's layers", w.Name, cmp.Or(list, "none"))
-	}
-	return nil
-}
-
-// notePlatform remembers a platform of the base image and reports whether the
-// recipe's layers fit it.
-func (w *walk) notePlatform(p ocispec.Platform) bool {
-	_, fits := fitting(w.Recipe.Layers, p)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.have = append(w.have, candidate{p, fits})
-	return fits
-}
-
-// retractPlatform forgets the platform that an index entry declared, because its
-// manifest turned out to be no image.
-func (w *walk) retractPlatform(declared *ocispec.Platform) {
-	if declared == nil {
-		return
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	name := FormatPlatform(*declared)
-	i := slices.IndexFunc(w.have, func(c candidate) bool { return FormatPlatform(c.Platform) == name })
-	w.have = slices.Delete(w.have, i, i+1)
 }

@@ -93,6 +93,7 @@ type part struct {
 	Digest        digest.Digest     `json:"digest"`
 	Size          int64             `json:"size"`
 	Platform      *ocispec.Platform `json:"platform"`
+	ArtifactType  string            `json:"artifactType"`
 	ReferenceType referenceType     `json:"annotations"`
 }
 

@@ -38,6 +38,9 @@ type Grant struct {
 	Objects []digest.Digest `json:"objects,omitempty"`
 	// Injected are the layers of Root that the recipe added.
 	Injected []digest.Digest `json:"injected,omitempty"`
+	// Absent are the manifests of the base image's indexes that Root is without, because
+	// the registry had none or no config for them.
+	Absent []digest.Digest `json:"absent,omitempty"`
 	// Identity selects the credentials for the upstream: a name, never a secret.
 	Identity string `json:"identity,omitempty"`
 	// Named is the recipe's name in the configuration; empty if it came with a
@@ -91,7 +94,7 @@ func (g *Grant) Cost() int64 {
 		texts(list...)
 		cost += int64(cap(list)) * headerCost
 	}
-	for _, list := range [][]digest.Digest{g.Objects, g.Injected} {
+	for _, list := range [][]digest.Digest{g.Objects, g.Injected, g.Absent} {
 		for _, d := range list {
 			texts(string(d))
 		}

@@ -65,7 +65,10 @@
 //  4. tags/list is 404 UNSUPPORTED and says why: tags are the upstream's
 //     (Server.serveNamed).
 //  5. A manifest by tag is the upstream's image under that tag, with the recipe in
-//     force applied. For 30 seconds, or the recipe's tag_ttl, after the upstream has confirmed a tag, all
+//     force applied. What is no container image (a signature, a list of attachments, a
+//     chart, a model) is served as in step 8 instead (tagSource.ask). An entry of an
+//     index whose manifest or config the registry does not have (404) is left out, and
+//     asked for again after ten minutes. For 30 seconds, or the recipe's tag_ttl, after the upstream has confirmed a tag, all
 //     servers that share the store serve it without an upstream request. Then a
 //     server asks with HEAD, and with GET if the digest is another or HEAD is refused. Concurrent
 //     requests to one server share one look-up; servers share its result by the

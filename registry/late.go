@@ -214,7 +214,7 @@ func (l *late) fetch(ctx context.Context, store blobstore.Store, src augment.Doc
 	if err != nil {
 		return desc, err
 	}
-	if err := l.only.checkImage(ctx, src, o, refs); err != nil {
+	if err := l.only.checkImage(ctx, src, refs); err != nil {
 		return desc, l.refuse(d, err)
 	}
 	if err := store.Put(ctx, o.Digest, bytes.NewReader(o.Data)); err != nil {

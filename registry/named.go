@@ -54,11 +54,12 @@ func newNamed(o Options) *named {
 	}
 	l := newLedger(o.Grants, o.Records, o.Store)
 	f := newFailures(now)
+	pass := &passThrough{ledger: l, resolver: o.Resolver, store: o.Store, failures: f}
 	return &named{
 		paths:       paths{recipes: o.Recipes, aliases: o.Aliases},
 		ledger:      l,
-		tags:        newTagTable(l, tagSource{resolver: o.Resolver, ledger: l, now: now, headTimeout: headTimeout}, f, o.Log, now),
-		passThrough: &passThrough{ledger: l, resolver: o.Resolver, store: o.Store, failures: f},
+		tags:        newTagTable(l, tagSource{resolver: o.Resolver, ledger: l, passThrough: pass, now: now, headTimeout: headTimeout}, f, o.Log, now),
+		passThrough: pass,
 	}
 }
 

@@ -31,8 +31,8 @@ var errOtherPlatform = front.Refuse(http.StatusForbidden, front.Denied,
 
 // checkImage returns a refusal if the manifest is an image for another platform
 // than the policy's, whatever the index says that it is.
-func (o only) checkImage(ctx context.Context, src augment.Documents, manifest augment.Object, refs augment.References) error {
-	if len(o) == 0 || refs.Config == nil || !augment.IsImageConfig(manifest.MediaType, refs.Config.MediaType) {
+func (o only) checkImage(ctx context.Context, src augment.Documents, refs augment.References) error {
+	if len(o) == 0 || !refs.IsImage() {
 		return nil
 	}
 	config, err := src.Blob(ctx, *refs.Config)

@@ -39,7 +39,7 @@ func (t *tagTable) lastKnown(ctx context.Context, q namedRepository, tag string)
 	if err != nil || img == nil {
 		return inMemory
 	}
-	return &namedTag{base: record.Base, root: record.Root.Digest, recipe: q.recipe.Recipe, checked: stored}
+	return &namedTag{base: record.Base, root: record.Root.Digest, recipe: q.recipe.Recipe, checked: stored, partial: partialOf(*img.grant, stored)}
 }
 
 // remember records the tag for other servers and for a restart. Losing the record

@@ -51,6 +51,7 @@ type namedTag struct {
 	recipe  augment.Recipe // that made it
 	checked time.Time      // when the upstream last confirmed base
 	retry   time.Time      // zero unless the last attempt failed: when to ask again
+	partial time.Time      // zero unless the registry lacked a platform: when it was asked
 }
 
 func newTagTable(l *ledger, s tagSource, f *failures, log *slog.Logger, now func() time.Time) *tagTable {

@@ -29,6 +29,7 @@ func (c *call) newError(kind Kind) *Error {
 func (c *call) refused(resp *http.Response) error {
 	e := c.newError(Failed)
 	e.Host, e.RetryAfter, e.loggedIn = resp.Request.URL.Host, retryAfter(resp), c.bearer
+	e.absent = resp.StatusCode == http.StatusNotFound && e.Host == c.host
 	return e.withStatus(resp.StatusCode, c.host)
 }
 

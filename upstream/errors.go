@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
 )
 
@@ -42,11 +43,18 @@ type Error struct {
 	Err        error         // the cause; nil if the other members say everything
 
 	loggedIn bool   // a login service took the credential
+	absent   bool   // the registry itself answered 404, rather than its login service or storage
 	passing  bool   // the trouble may pass by itself, which MayPass cannot see otherwise
 	detail   string // says more than the kind does
 }
 
 func (e *Error) Unwrap() error { return e.Err }
+
+// Is reports whether the registry itself has said that there is no such manifest or blob
+// (augment.ErrAbsent).
+func (e *Error) Is(target error) bool {
+	return target == augment.ErrAbsent && e.absent
+}
 
 func (e *Error) Error() string {
 	name := e.Name

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -33,6 +34,8 @@ type platformReport struct {
 	Digest   string          `json:"digest"`
 	Config   json.RawMessage `json:"config"` // the config's "config" member: how a container starts
 	Layers   []layerReport   `json:"layers"`
+	// Absent tells that the index names the image, but the registry does not have it.
+	Absent bool `json:"absent,omitempty"`
 }
 
 type layerReport struct {
@@ -130,10 +133,18 @@ func (in inspector) visit(ctx context.Context, o augment.Object, report *inspect
 			continue
 		}
 		manifest, err := in.repo.Manifest(ctx, child.Digest.String())
-		if err != nil {
-			return err
+		if err == nil {
+			err = in.visit(ctx, manifest, report)
 		}
-		if err := in.visit(ctx, manifest, report); err != nil {
+		if errors.Is(err, augment.ErrAbsent) {
+			entry := platformReport{Digest: child.Digest.String(), Absent: true}
+			if child.Platform != nil {
+				entry.Platform = augment.FormatPlatform(*child.Platform)
+			}
+			report.Platforms = append(report.Platforms, entry)
+			continue
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -179,6 +190,10 @@ func (in inspector) source(ctx context.Context, l ocispec.Descriptor) (string, e
 func (r *inspection) print(w io.Writer) {
 	fmt.Fprintf(w, "%s\n%s\n%s\n", r.Name, r.Digest, r.MediaType)
 	for _, p := range r.Platforms {
+		if p.Absent {
+			fmt.Fprintf(w, "\n%s  %s\n  absent: the index names it, but the registry answered 404\n", p.Platform, p.Digest)
+			continue
+		}
 		fmt.Fprintf(w, "\n%s  %s\n", p.Platform, p.Digest)
 		for i, l := range p.Layers {
 			fmt.Fprintf(w, "  layer %2d  %s  %9s  %s\n", i+1, l.Digest, formatSize(l.Size), l.Source)

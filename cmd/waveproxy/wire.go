@@ -108,6 +108,7 @@ func newParts(cfg *config.Config, base config.URL, log *slog.Logger) (p parts, e
 	p.layers = assemble.NewLayers(store, store, p.upstream, store.Staging(), int64(cfg.Layers.MaxSize))
 	p.layers.Room = store.Room
 	p.resolver = assemble.NewResolver(p.upstream, p.layers, store, cfg.Limits.Layers)
+	p.resolver.Log = log
 	p.resolver.Builder = auth.Builder{ID: base.String(), Version: version}
 	return p, nil
 }

@@ -1,0 +1,123 @@
+package augment
+
+import (
+	"context"
+	"errors"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/waveproxy/waveproxy/internal/unpack"
+)
+
+// visitIndex returns the index of the images that could be augmented.
+func (w *walk) visitIndex(ctx context.Context, o Object, m members, depth int) (result, error) {
+	if depth >= maxDepth {
+		return result{}, Errorf("%s: indexes are nested more than %d deep", w.Name, maxDepth)
+	}
+	var entries []part
+	err := unpack.InTurn(ctx, len(o.Data), func() (err error) {
+		entries, err = w.entriesOf(o, m)
+		return err
+	})
+	if err != nil {
+		return result{}, err
+	}
+	results := make([]result, len(entries))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(8)
+	if depth > 0 {
+		g.SetLimit(1) // 8 documents at a time in all, not to the power of the depth
+	}
+	for i, chosen := range w.choose(entries) {
+		if !chosen {
+			continue
+		}
+		g.Go(func() error {
+			if err := entries[i].validate(); err != nil {
+				return Errorf("index %s: entry %d: %v", o.Digest, i, err)
+			}
+			var err error
+			results[i], err = w.visitEntry(ctx, entries[i], depth)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return result{}, err
+	}
+	swap := map[int]Object{}
+	for i, r := range results {
+		if r.object != nil {
+			swap[i] = *r.object
+		}
+	}
+	if len(swap) == 0 {
+		return result{}, nil
+	}
+	if !w.Recipe.IsZero() {
+		err := unpack.InTurn(ctx, len(o.Data), func() (err error) {
+			o, err = rewriteIndex(o, m, o.MediaType, swap, origin{w.Name, o.Digest})
+			return err
+		})
+		if err != nil {
+			return result{}, err
+		}
+	}
+	return result{object: &o}, w.add(ctx, o)
+}
+
+// visitEntry reads what an entry names, and visits it. An entry whose manifest or config
+// the registry does not have is left out: engines for other platforms pull the image
+// without it. Any other failure is an error, because it says nothing of the image.
+func (w *walk) visitEntry(ctx context.Context, e part, depth int) (result, error) {
+	child, err := w.src.Manifest(ctx, e.Digest.String())
+	var r result
+	if err == nil {
+		child.MediaType = e.MediaType
+		r, err = w.visit(ctx, child, e.Platform, depth+1)
+	}
+	if err == nil || !errors.Is(err, ErrAbsent) {
+		return r, err
+	}
+	w.retractPlatform(e.Platform)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	absent := e.small()
+	absent.Platform = e.Platform
+	w.image.Absent = append(w.image.Absent, absent)
+	if w.absent == nil {
+		w.absent = err
+	}
+	return result{}, nil
+}
+
+// entriesOf returns the entries of an index, and counts them.
+func (w *walk) entriesOf(o Object, m members) ([]part, error) {
+	n, err := m.count("manifests")
+	if err != nil {
+		return nil, Errorf("index %s: %v", o.Digest, err)
+	}
+	w.mu.Lock()
+	w.entries += n
+	n = w.entries
+	w.mu.Unlock()
+	if n > maxChildren {
+		return nil, Errorf("%s: its indexes have %d entries; this server takes %d", w.Name, n, maxChildren)
+	}
+	parts, err := o.parts()
+	if err == nil && w.Recipe.IsZero() { // all entries stay, and are told to clients
+		err = parts.validate()
+	}
+	if err != nil {
+		return nil, Errorf("index %s: %v", o.Digest, err)
+	}
+	entries := parts.Manifests
+	for i := range entries {
+		if !declares(entries[i].Platform) {
+			entries[i].Platform = nil
+		}
+	}
+	if reason := attached(w.Reference, entries); reason != "" && o.Digest == w.image.Base {
+		return nil, notImage("%s is not a container image: %s", w.Name, reason)
+	}
+	return entries, nil
+}
