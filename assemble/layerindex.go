@@ -157,36 +157,56 @@ type found struct {
 }
 
 // recorded returns the index of the first of the records that there is. A damaged record is
-// as good as none, and is written anew.
-func (x *indexes) recorded(ctx context.Context, names ...string) (f found, ok bool) {
+// as good as none, and is written anew. An error is *budget.Exceeded.
+func (x *indexes) recorded(ctx context.Context, names ...string) (f found, ok bool, err error) {
 	for _, name := range names {
 		data, err := x.records.Record(ctx, name)
 		if err != nil {
 			continue // the layer can be read
 		}
-		// The record and the index are beside each other for a moment.
-		release, err := budget.From(ctx).Hold(budget.Memory, 2*int64(len(data)))
-		if err != nil {
-			continue
-		}
-		index, err := layerindex.Decode(data)
-		release()
+		index, err := decode(ctx, data)
 		if err == nil {
-			return found{name, index}, true
+			return found{name, index}, true, nil
+		}
+		if _, refused := errors.AsType[*budget.Exceeded](err); refused {
+			return found{}, false, err
 		}
 		slog.WarnContext(ctx, "record of a layer's index is damaged, reading the layer again", "record", name)
 	}
-	return found{}, false
+	return found{}, false, nil
+}
+
+// decode returns the index of a record. An error is *budget.Exceeded, or of damage.
+func decode(ctx context.Context, record []byte) (*layerindex.Index, error) {
+	n, err := layerindex.DecodedBytes(record)
+	if err != nil {
+		return nil, err
+	}
+	// The record and the index are beside each other for a moment.
+	release, err := budget.From(ctx).Hold(budget.Memory, n+int64(len(record)))
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	return layerindex.Decode(record)
 }
 
 // keep records an index. Without the record, the layer is read again.
 func (x *indexes) keep(ctx context.Context, f found) {
-	data := f.index.Encode()
-	// A record of megabytes is as much as hundreds of ordinary ones.
-	err := budget.From(ctx).Spend(budget.Files, int64(len(data))>>16)
-	if err == nil {
-		err = x.records.PutRecord(ctx, f.name, data)
-	}
+	err := func() error {
+		// The index, its copy and the record are beside each other for a moment.
+		release, err := budget.From(ctx).Hold(budget.Memory, 3*f.index.Bytes())
+		if err != nil {
+			return err
+		}
+		defer release()
+		data := f.index.Encode()
+		// A record of megabytes is as much as hundreds of ordinary ones.
+		if err := budget.From(ctx).Spend(budget.Files, int64(len(data))>>16); err != nil {
+			return err
+		}
+		return x.records.PutRecord(ctx, f.name, data)
+	}()
 	if err != nil && ctx.Err() == nil {
 		slog.WarnContext(ctx, "cannot record the index of a layer, reading it again next time", "record", f.name, "err", err)
 	}
@@ -245,7 +265,9 @@ func (x *indexes) provide(ctx context.Context, w wanted) (index *layerindex.Inde
 
 // load returns an index from a record, or reads it.
 func (x *indexes) load(ctx context.Context, w wanted) (found, error) {
-	if f, ok := x.recorded(ctx, w.records...); ok {
+	if f, ok, err := x.recorded(ctx, w.records...); err != nil {
+		return found{}, err
+	} else if ok {
 		return f, w.may(ctx)
 	}
 	leave, err := x.enter(ctx)

@@ -5,12 +5,12 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
-	"io"
 
 	"github.com/klauspost/compress/zstd"
 )
 
-// A record is recordForm, the SHA-256 of the rest, and the rest: the tables, compressed.
+// A record is recordForm, the SHA-256 of the rest, and the rest: how many bytes the tables
+// have, and the tables, compressed.
 const recordForm = "layerindex 1\n"
 
 // maxIndex bounds what a record unpacks to: the names, and what the entries have beside
@@ -39,33 +39,49 @@ func (x *Index) Encode() []byte {
 	}
 	// Only wrong options fail.
 	z, _ := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithLowerEncoderMem(true), zstd.WithWindowSize(1<<20))
-	packed := z.EncodeAll(plain, nil)
+	packed := z.EncodeAll(plain, binary.BigEndian.AppendUint64(nil, uint64(len(plain))))
 	sum := sha256.Sum256(packed)
 	return bytes.Join([][]byte{[]byte(recordForm), sum[:], packed}, nil)
 }
 
+// open returns the compressed tables of a record, and how many bytes they unpack to.
+func open(record []byte) (packed []byte, size int64, err error) {
+	const sumAt, sizeAt = len(recordForm), len(recordForm) + sha256.Size
+	if len(record) < sizeAt+8 || string(record[:sumAt]) != recordForm ||
+		sha256.Sum256(record[sizeAt:]) != [sha256.Size]byte(record[sumAt:sizeAt]) {
+		return nil, 0, errDamaged
+	}
+	claimed := binary.BigEndian.Uint64(record[sizeAt:])
+	if claimed > maxIndex {
+		return nil, 0, errDamaged
+	}
+	return record[sizeAt+8:], int64(claimed), nil
+}
+
+// DecodedBytes returns the memory that Decode takes for a record. Errors are those of
+// Decode.
+func DecodedBytes(record []byte) (int64, error) {
+	_, size, err := open(record)
+	return size, err
+}
+
+// maxRecordWindow is the largest window that a decoder of records takes.
+const maxRecordWindow = 8 << 20
+
 // Decode returns the index of a record. An error says that the record was not made by
 // Encode, or was damaged since.
 func Decode(record []byte) (*Index, error) {
-	rest, ok := bytes.CutPrefix(record, []byte(recordForm))
-	if !ok || len(rest) < sha256.Size {
-		return nil, errDamaged
+	packed, size, err := open(record)
+	if err != nil {
+		return nil, err
 	}
-	packed := rest[sha256.Size:]
-	if sha256.Sum256(packed) != [sha256.Size]byte(rest[:sha256.Size]) {
-		return nil, errDamaged
-	}
-	return decodeTables(packed)
-}
-
-func decodeTables(packed []byte) (*Index, error) {
-	z, err := zstd.NewReader(bytes.NewReader(packed), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(8<<20), zstd.WithDecoderLowmem(true))
+	z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(uint64(max(size, maxRecordWindow))), zstd.WithDecoderLowmem(true))
 	if err != nil {
 		return nil, err
 	}
 	defer z.Close()
-	plain, err := io.ReadAll(io.LimitReader(z, maxIndex+1))
-	if err != nil || len(plain) > maxIndex {
+	plain, err := z.DecodeAll(packed, make([]byte, 0, size))
+	if err != nil || int64(len(plain)) != size {
 		return nil, errDamaged
 	}
 	c := checked{data: plain}
@@ -140,7 +156,7 @@ func (c *checked) attributes(encoded []byte) {
 // table reads a table whose rows refer to that many attributes.
 func (c *checked) table(attrs int, marks bool) table {
 	n, data := c.uvarint(), c.bytes()
-	t := table{data: bytes.Clone(data)}
+	t := table{data: data[:len(data):len(data)]}
 	rows := checked{data: t.data}
 	previous, name := row{}, []byte(nil)
 	for !rows.failed && len(rows.data) > 0 {

@@ -3,14 +3,18 @@ package layerindex
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"slices"
 	"testing"
+
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/waveproxy/waveproxy/augment/archivetest"
 )
 
 // recordOf returns a record with a right checksum.
-func recordOf(packed []byte) []byte {
+func recordOf(size int, tables []byte) []byte {
+	packed := append(binary.BigEndian.AppendUint64(nil, uint64(size)), tables...)
 	sum := sha256.Sum256(packed)
 	return slices.Concat([]byte(recordForm), sum[:], packed)
 }
@@ -22,6 +26,9 @@ func TestDamagedRecords(t *testing.T) {
 	y, err := Decode(record)
 	if err != nil || !slices.Equal(says(x), says(y)) || x.Simple() != y.Simple() || !bytes.Equal(y.Encode(), record) {
 		t.Fatalf("%v: %v", err, says(y))
+	}
+	if n, err := DecodedBytes(record); err != nil || n < int64(len(y.entries.data)+len(y.marks.data)) || n > y.Bytes() {
+		t.Errorf("%d bytes for an index of %d, %v", n, y.Bytes(), err)
 	}
 	for i := range record {
 		damaged := slices.Clone(record)
@@ -41,15 +48,20 @@ func TestDamagedRecords(t *testing.T) {
 // FuzzDecode: whatever a record has, Decode returns an index that can be asked, or an error.
 func FuzzDecode(f *testing.F) {
 	for _, files := range [][]archivetest.File{nil, {dir("a"), file("a/b"), link("l", "a"), hard("h", "l"), file("a/.wh.x"), file(".wh..wh..opq")}} {
-		f.Add(indexOf(f, files...).Encode()[len(recordForm)+sha256.Size:], true)
+		f.Add(indexOf(f, files...).Encode()[len(recordForm)+sha256.Size+8:], true)
 	}
 	f.Add([]byte("\x00\x00\x00\x00\x00\x00"), false)
 	f.Add([]byte("\x01\x01\x03\x00\x00\x00\x01\x08\x00\x01a\x01\x00\x00\x00\x00\x00"), false)
 	f.Fuzz(func(t *testing.T, payload []byte, packed bool) {
+		size := 0
 		if !packed {
-			payload = zstdOf(t, payload)
+			size, payload = len(payload), zstdOf(t, payload)
+		} else if z, err := zstd.NewReader(nil, zstd.WithDecoderMaxMemory(1<<20)); err == nil {
+			plain, _ := z.DecodeAll(payload, nil)
+			z.Close()
+			size = len(plain)
 		}
-		x, err := Decode(recordOf(payload))
+		x, err := Decode(recordOf(size, payload))
 		if err != nil {
 			return
 		}
