@@ -73,9 +73,13 @@ func (l Limit) limit(scope Scope) int64 {
 	return l.All
 }
 
+// few is a small part of a client's share. A client whose other requests hold less
+// than that is new: a pull is several requests at a time, and they are small. It is at
+// least 1, so that a client that holds anything is not new where shares are small.
+func (l Limit) few() int64 { return max(1, l.Client/32) }
+
 // hold charges the client, its group and all. held is what the request holds already. The
-// last quarter of all is for clients that have no other request which holds
-// anything.
+// last quarter of all is for clients whose other requests hold nothing or few.
 func (l *Ledger) hold(client, group string, k Kind, n, held int64) error {
 	limit := l.limits[k]
 	if limit.Request > 0 && held+n > limit.Request {
@@ -96,7 +100,7 @@ func (l *Ledger) hold(client, group string, k Kind, n, held int64) error {
 	}
 	if limit.All > 0 {
 		free := limit.All - l.all.held[k]
-		others := a.held[k] > held // the client has other requests under way
+		others := a.held[k]-held >= limit.few()
 		if others {
 			free -= limit.All / 4
 		}

@@ -16,6 +16,10 @@ type Budget struct {
 	group  string // "": none
 	held   [heldKinds]int64
 	spent  [kinds]int64
+
+	// What Enter holds, and the names under which it is charged.
+	entered           int64
+	byClient, byGroup string
 }
 
 // Open returns the Budget of a request of the client, which is in no group.
@@ -68,6 +72,36 @@ func (b *Budget) Hold(k Kind, n int64) (release func(), err error) {
 		b.mu.Unlock()
 		b.ledger.release(client, group, k, n)
 	}), nil
+}
+
+// Enter holds n bytes of Memory until Leave: what a request costs by itself. It is
+// called once at most, and is Hold without allocations. An error is *Exceeded.
+func (b *Budget) Enter(n int64) error {
+	if b == nil || b.ledger == nil {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.ledger.hold(b.client, b.group, Memory, n, b.held[Memory]); err != nil {
+		return err
+	}
+	b.held[Memory] += n
+	b.entered, b.byClient, b.byGroup = n, b.client, b.group
+	return nil
+}
+
+// Leave gives back what Enter holds.
+func (b *Budget) Leave() {
+	if b == nil || b.ledger == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.entered > 0 {
+		b.held[Memory] -= b.entered
+		b.ledger.release(b.byClient, b.byGroup, Memory, b.entered)
+		b.entered = 0
+	}
 }
 
 // Spend charges n of a kind that does not come back. An error is *Exceeded, and

@@ -252,3 +252,62 @@ func TestPrivateRefusals(t *testing.T) {
 		t.Errorf("all is held: %+v", e)
 	}
 }
+
+// TestNewcomers: a pull is several requests at a time. A client that holds a small part
+// of its share may use the last quarter of all for each of them.
+func TestNewcomers(t *testing.T) {
+	for name, test := range map[string]struct {
+		kind  Kind
+		limit Limit
+		n     int64
+		first int // requests of a newcomer that pass
+	}{
+		"streams":   {Streams, Limit{Request: 1, Client: 512, All: 2048}, 1, 16},
+		"memory":    {Memory, Limit{Request: 64 << 20, Client: 64 << 20, All: 256 << 20}, 96 << 10, 22},
+		"downloads": {Fetches, Limit{Request: 64, Client: 64, All: 256}, 1, 2},
+	} {
+		var limits Limits
+		limits[test.kind] = test.limit
+		l := NewLedger(limits)
+		take := func(client string) (n int) {
+			for {
+				if _, err := l.Open(client).Hold(test.kind, test.n); err != nil {
+					return n
+				}
+				n++
+			}
+		}
+		for _, greedy := range []string{"a", "b", "c"} {
+			take(greedy)
+		}
+		for _, newcomer := range []string{"d", "e"} {
+			if n := take(newcomer); n < test.first || n > test.first+1 {
+				t.Errorf("%s: %d requests of a client pass beside three greedy ones, want %d", name, n, test.first)
+			}
+		}
+	}
+}
+
+// TestEnter: what a request costs by itself is given back to the client that it was
+// charged to, whatever the request is called since.
+func TestEnter(t *testing.T) {
+	l := NewLedger(Limits{Memory: {Client: 10, All: 100}})
+	b := l.OpenIn("address", "network")
+	if err := b.Enter(8); err != nil || l.Held(Memory) != 8 {
+		t.Fatalf("%d are held, %v", l.Held(Memory), err)
+	}
+	if err := l.Open("address").Enter(3); refusal(t, err).Scope != OfClient {
+		t.Errorf("over the limit: %v", err)
+	}
+	b.SetClient("user ann", "ann")
+	for range 2 {
+		b.Leave()
+	}
+	if l.Held(Memory) != 0 || l.accounts["address"].held[Memory] != 0 || l.groups["network"].held[Memory] != 0 {
+		t.Error("held in the end")
+	}
+	if err := (*Budget)(nil).Enter(1); err != nil {
+		t.Error(err)
+	}
+	(*Budget)(nil).Leave()
+}

@@ -9,8 +9,9 @@
 // has spent is forgiven evenly over a minute.
 //
 // Shares: a client holds at most the client's limit, a quarter of all by default,
-// and the last quarter of all is only for clients that hold nothing yet. So the
-// use of one client, or of three, never refuses another client's first request. The
+// and the last quarter of all is only for clients that hold nothing yet, or a small
+// part of their share: a pull is several requests at a time. So the use of one client,
+// or of three, never refuses another client's first requests. The
 // clients of one group (a user's addresses, a network) have half of all together.
 //
 // A context without a Budget is charged nothing: that is the command line, and

@@ -8,11 +8,12 @@ import (
 // Kind is a resource that requests cost.
 type Kind int
 
-// The kinds. Memory, Fetches and Processes are held, the others spent.
+// The kinds. Memory, Bodies, Fetches, Streams and Processes are held, the others spent.
 const (
 	Memory      Kind = iota // bytes of bodies and documents, until the request has ended
 	Bodies                  // the part of Memory that bodies have while they arrive
 	Fetches                 // downloads that run
+	Streams                 // answers with a blob, until the client has taken them
 	Processes               // programs that run, such as credential helpers
 	Unpacked                // bytes out of decompressors
 	Documents               // manifests, configs and container configs read from elsewhere
@@ -30,6 +31,7 @@ var names = [kinds]struct{ key, unit string }{
 	Memory:      {"limits.memory", "bytes of memory"},
 	Bodies:      {"limits.memory", "bytes of request bodies"},
 	Fetches:     {"limits.fetches", "downloads at a time"},
+	Streams:     {"limits.streams", "blobs sent at a time"},
 	Processes:   {"limits.processes", "credential helpers at a time"},
 	Unpacked:    {"limits.unpacked", "unpacked bytes"},
 	Documents:   {"limits.documents", "manifests and configs"},

@@ -194,11 +194,12 @@ func TestValidate(t *testing.T) {
 			`c.yml:1: limits.pulls: "0/m": want a rate such as 600/m, or 0 for no limit`,
 			`c.yml:1: limits.upstream: "0": want at least 1`,
 		}},
-		{"limits: {memory: 1G, elements: 1023, fetches: 3, processes: -1, unpacked: -1, documents: 1, descriptors: 2, files: 3}", []string{
+		{"limits: {memory: 1G, elements: 1023, fetches: 3, streams: 2, processes: -1, unpacked: -1, documents: 1, descriptors: 2, files: 3}", []string{
 			`c.yml:1: limits.memory: "1G" is not a size such as 32MiB, 10MB or 4096`,
 			`c.yml:1: limits.elements: "1023": want at least 1024`,
 			`c.yml:1: limits.unpacked: "-1": want a size, or 0 for no limit`,
 			`c.yml:1: limits.fetches: "3": want at least 4, because a client may have a quarter, or 0 for no limit`,
+			`c.yml:1: limits.streams: "2": want at least 4, because a client may have a quarter, or 0 for no limit`,
 			`c.yml:1: limits.processes: "-1": want at least 4, because a client may have a quarter, or 0 for no limit`,
 			`c.yml:1: limits.documents: "1": want at least 4, because a client may have a quarter, or 0 for no limit`,
 			`c.yml:1: limits.descriptors: "2": want at least 4, because a client may have a quarter, or 0 for no limit`,

@@ -44,12 +44,15 @@ type Limits struct {
 	Elements int `yaml:"elements"`
 	// Memory is what all requests together may hold in bodies and documents; bodies
 	// that arrive have half of it at most. Below
-	// 8 times api.max_body it counts as that. One request may hold 2 times
+	// 8 times api.max_body and 4MiB it counts as that. One request may hold 2 times
 	// api.max_body and 32MiB, if that is less than the quarter of its client.
-	// Default: 256MiB.
+	// Default: 260MiB.
 	Memory Size `yaml:"memory"`
-	// Fetches is how many downloads of layers and blobs run at a time. Default: 256.
+	// Fetches is how many downloads of layers that are taken in run at a time.
+	// Default: 256.
 	Fetches int `yaml:"fetches"`
+	// Streams is how many blobs are sent to clients at a time. Default: 2048.
+	Streams int `yaml:"streams"`
 	// Processes is how many credential helpers run at a time, 16 at most. Default: 16.
 	Processes int `yaml:"processes"`
 	// Unpacked is how much may come out of the layers that are taken in, in a
@@ -73,7 +76,7 @@ func defaultLimits() Limits {
 		Submits:     ratelimit.Rate{Events: 600, Per: time.Minute},
 		Pulls:       ratelimit.Rate{Events: 6000, Per: time.Minute},
 		WrongLogins: ratelimit.Rate{Events: 30, Per: time.Minute},
-		Memory:      256 << 20, Fetches: 256, Processes: 16,
+		Memory:      260 << 20, Fetches: 256, Streams: 2048, Processes: 16,
 		Unpacked: 256 << 30, Documents: 1 << 16, Descriptors: 1 << 20, Files: 1 << 16,
 	}
 }
@@ -100,7 +103,7 @@ func (l Limits) check(k checker) {
 		key   string
 		value int
 	}{
-		{"limits.fetches", l.Fetches}, {"limits.processes", l.Processes}, {"limits.documents", l.Documents},
+		{"limits.fetches", l.Fetches}, {"limits.streams", l.Streams}, {"limits.processes", l.Processes}, {"limits.documents", l.Documents},
 		{"limits.descriptors", l.Descriptors}, {"limits.files", l.Files},
 	} {
 		if count.value < 0 || count.value > 0 && count.value < shares {
@@ -119,14 +122,17 @@ func (c *Config) Budgets() budget.Limits {
 	all := budget.Limits{
 		budget.Memory:      {All: int64(l.Memory)},
 		budget.Fetches:     {All: int64(l.Fetches)},
+		budget.Streams:     {All: int64(l.Streams)},
 		budget.Processes:   {All: int64(l.Processes)},
 		budget.Unpacked:    {All: int64(l.Unpacked)},
 		budget.Documents:   {All: int64(l.Documents)},
 		budget.Descriptors: {All: int64(l.Descriptors)},
 		budget.Files:       {All: int64(l.Files)},
 	}
-	// A client must be able to send the largest body and have it decoded.
-	twice := 2 * int64(c.API.MaxBody)
+	// A client must be able to send the largest body and have it decoded, beside what
+	// requests cost without bodies.
+	const request = 1 << 20
+	twice := 2*int64(c.API.MaxBody) + request
 	if memory := &all[budget.Memory]; memory.All > 0 {
 		memory.All = max(memory.All, shares*twice)
 	}

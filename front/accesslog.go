@@ -103,10 +103,10 @@ func (f Front) Handler(next http.Handler) http.Handler {
 				f.Observe(Request{rec.Kind, rec.Source, rec.Untouched, status, counted.bytes, time.Since(start)})
 			}
 		}()
-		if len(r.Header) > maxHeaders {
+		defer ctx.budget.Leave()
+		if err := charge(ctx.budget, r); err != nil {
 			counted.Header().Set("Connection", "close")
-			WriteAPIError(counted, r, Refuse(http.StatusRequestHeaderFieldsTooLarge, Unsupported,
-				"the request has %d headers, at most %d are taken", len(r.Header), maxHeaders))
+			writeErrorOf(counted, r, err)
 		} else {
 			next.ServeHTTP(counted, r)
 		}
@@ -135,10 +135,6 @@ type Request struct {
 
 // statusLeft is the status that nginx logs when a client leaves before its answer.
 const statusLeft = 499
-
-// maxHeaders bounds the headers of a request. Each costs some twenty times its
-// shortest form as long as the request lasts.
-const maxHeaders = 128
 
 // unreadTimeout is how long a request's body may take when no handler reads it.
 const unreadTimeout = 10 * time.Second

@@ -25,7 +25,7 @@ func (p Proxies) Client(r *http.Request) netip.Addr {
 	client := peer.Addr().Unmap()
 	forwarded := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for _, hop := range slices.Backward(forwarded) {
-		if !p.contain(client) {
+		if !p.Contain(client) {
 			break
 		}
 		addr, err := forwardedAddr(strings.TrimSpace(hop))
@@ -45,7 +45,8 @@ func forwardedAddr(text string) (netip.Addr, error) {
 	return netip.ParseAddr(strings.Trim(text, "[]"))
 }
 
-func (p Proxies) contain(a netip.Addr) bool {
+// Contain reports whether the address is a proxy's.
+func (p Proxies) Contain(a netip.Addr) bool {
 	return slices.ContainsFunc(p, func(prefix netip.Prefix) bool { return prefix.Contains(a) })
 }
 

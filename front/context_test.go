@@ -17,19 +17,24 @@ import (
 // TestBudgetOfRequest: what a request costs is charged to its client's address, and
 // to its user after a login, in derived and detached contexts, too.
 func TestBudgetOfRequest(t *testing.T) {
-	ledger := budget.NewLedger(budget.Limits{budget.Memory: {Client: 10, All: 100}})
+	ledger := budget.NewLedger(budget.Limits{budget.Memory: {Client: requestCost + 100, All: 10 * requestCost}})
 	var in context.Context
+	var held int64
 	h := Front{Log: slog.New(slog.DiscardHandler), Ledger: ledger}.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		in = r.Context()
+		held = ledger.Held(budget.Memory)
 	}))
 	r := httptest.NewRequest("GET", "/v2/", nil)
 	r.RemoteAddr = "192.0.2.7:1234"
 	h.ServeHTTP(httptest.NewRecorder(), r)
 	b := budget.From(context.WithoutCancel(context.WithValue(in, otherKey{}, 1)))
+	if at := ledger.Held(budget.Memory); held < requestCost || held > requestCost+100 || at != 0 {
+		t.Errorf("a request costs %d bytes, and %d when it has ended", held, at)
+	}
 	if b.Client() != "192.0.2.7" {
 		t.Errorf("charged to %q", b.Client())
 	}
-	if _, err := b.Hold(budget.Memory, 11); err == nil {
+	if _, err := b.Hold(budget.Memory, requestCost+101); err == nil {
 		t.Error("the ledger's limits do not hold")
 	}
 	SetUser(in, "ann")

@@ -7,7 +7,8 @@
 // The package must never let the text of an unmapped error, a token or a password
 // reach a client or the log.
 //
-// Files: accesslog.go (Front, Record), client.go (client addresses), codes.go
+// Files: accesslog.go (Front, Record), charge.go (what a request
+// costs by itself), client.go (client addresses), codes.go
 // (error codes), context.go (a request's context, with record and budget),
 // errors.go (errors into answers), rest.go (bodies that are not wanted), host.go (the
 // server's names, and browsers), login.go (logins), guesses.go (limits of wrong ones).

@@ -26,8 +26,16 @@ var errDecline = errors.New("this source does not serve the blob")
 const blobType = "application/octet-stream"
 
 // serveBlob asks each source in turn. A digest that every source declines may
-// belong to a manifest that has not been read.
+// belong to a manifest that has not been read. Whatever the source, a blob that is sent
+// counts as a stream of the client until it has ended.
 func (s *Server) serveBlob(w http.ResponseWriter, r *http.Request, img *image, d digest.Digest) error {
+	if r.Method == http.MethodGet {
+		release, err := holdStream(r.Context())
+		if err != nil {
+			return err
+		}
+		defer release()
+	}
 	err := s.blobs.serveBlob(w, r, img, d)
 	if err != errDecline {
 		return err

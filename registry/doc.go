@@ -148,7 +148,8 @@
 // what comes first), route.go (paths), tokenimage.go (the images of tokens), image.go
 // (image), permit.go (what the policy says of an image), kept.go (what is kept of
 // descriptors), late.go (late), platform.go (the platforms of a grant), manifest.go
-// (manifests and tags), blob.go (the order of blob sources), stored.go (blobs of the store), attested.go (provenance of an
+// (manifests and tags), blob.go (the order of blob sources), clientstreams.go (what blobs
+// that are sent cost their clients), stored.go (blobs of the store), attested.go (provenance of an
 // image), cached.go (blobs of the cache), streamed.go (blobs of the upstream),
 // copybody.go (copyBody), referrers.go (lists of provenance),
 // provenance.go (its documents). With the name of a recipe: named.go (serveNamed,

@@ -84,6 +84,15 @@ func (c *Client) do(req *http.Request, cl *call, send func(*http.Request) (*http
 	return resp, nil
 }
 
+// forgetHeaders drops the headers of the response and of the redirects that led to it.
+// The transport keeps them as long as the body is read, and each answer may have 64 KiB.
+func forgetHeaders(resp *http.Response) {
+	for resp != nil {
+		clear(resp.Header)
+		resp = resp.Request.Response
+	}
+}
+
 // authorized sends a request of a call and answers what the registry asks.
 func (c *Client) authorized(req *http.Request) (*http.Response, error) {
 	cl := callOf(req.Context())

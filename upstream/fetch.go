@@ -37,7 +37,9 @@ func (c *Client) Fetch(ctx context.Context, rawURL string) (*Fetched, int64, err
 		return nil, 0, cl.refused(resp)
 	}
 	body := &paced{ReadCloser: resp.Body, call: cl, host: resp.Request.URL.Host}
-	return &Fetched{body, redirects(resp)}, resp.ContentLength, nil
+	via := redirects(resp)
+	forgetHeaders(resp)
+	return &Fetched{body, via}, resp.ContentLength, nil
 }
 
 // redirects returns Fetched.Via of a response.

@@ -135,6 +135,7 @@ func (r *Repository) Layer(ctx context.Context, d ocispec.Descriptor) (io.ReadCl
 	if err != nil {
 		return nil, err
 	}
+	forgetHeaders(resp)
 	return &paced{ReadCloser: resp.Body, call: c, host: resp.Request.URL.Host}, nil
 }
 

@@ -198,6 +198,7 @@ func (s *stream) open(redirect bool) (location string, err error) {
 		}
 		return to.String(), nil
 	case resp.StatusCode == http.StatusPartialContent && partial && s.isRest(resp):
+		forgetHeaders(resp)
 		s.answer = resp.Body
 		return "", nil
 	case resp.StatusCode == http.StatusPartialContent && !s.whole:
@@ -232,6 +233,7 @@ func (s *stream) skip(cl *call, resp *http.Response) error {
 		resp.Body.Close()
 		return cl.invalid("sent %d bytes, but the manifest says %d", n, s.desc.Size)
 	}
+	forgetHeaders(resp)
 	if _, err := io.CopyN(io.Discard, resp.Body, s.next); err != nil {
 		resp.Body.Close()
 		if err == io.EOF {

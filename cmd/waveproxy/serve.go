@@ -63,6 +63,7 @@ func serve(ctx context.Context, cfg *config.Config, load func() (*config.Config,
 		return err
 	}
 	server := newServer(proxy.handler, log)
+	server.ConnState = newConnections(proxies(cfg)).changed
 	failed := make(chan error, 2)
 	if cfg.HTTP.Debug.Addr != "" {
 		debug, err := net.Listen("tcp", string(cfg.HTTP.Debug.Addr))
@@ -119,7 +120,7 @@ func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 		// WriteTimeout, because large blobs on slow links take their time.
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
+		MaxHeaderBytes:    64 << 10, // the tokens of large organisations are 16 KiB
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 }

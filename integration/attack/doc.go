@@ -6,7 +6,8 @@
 //
 // Files: address_test.go (forbidden addresses in every spelling), archive_test.go
 // (layers that are no proper archive), attack_test.go (canary, raw requests,
-// memory), blob_test.go (registries that lie about blobs), body_test.go (bodies of many
+// memory), bigimage_test.go (an image of one large layer, and clients that do not
+// read), blob_test.go (registries that lie about blobs), body_test.go (bodies of many
 // elements, slow ones, and ones of other sites' pages), bomb_test.go (layers
 // that unpack to too much), cost_test.go (small requests that cost much),
 // credentials_test.go (which servers receive a login), deputy_test.go (logins of
@@ -23,6 +24,7 @@
 // opens), share_test.go (one client's downloads, processes and questions),
 // slow_test.go (slow clients),
 // spelling_test.go (hosts of denied registries in every spelling),
+// stream_test.go (blobs and connections that last),
 // tinyimage_test.go (an image that is served unchecked), token_test.go (forged
 // and revoked tokens).
 package attack
