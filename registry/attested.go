@@ -26,18 +26,24 @@ func (img *image) hasProvenance() bool {
 	return !img.grant.Recipe.IsZero() && img.grant.Builder.ID != ""
 }
 
-// attestationOf returns the provenance of one of the image's manifests or indexes.
-func (img *image) attestationOf(subject digest.Digest) (attestation, bool) {
+// attestationOf returns the provenance of one of the image's manifests or indexes. It
+// is made anew for each request, which is charged for it until it has ended. The error
+// is *budget.Exceeded.
+func (img *image) attestationOf(ctx context.Context, subject digest.Digest) (a attestation, ok bool, err error) {
 	desc, ok := img.manifests.get(subject)
 	if !ok || !img.hasProvenance() {
-		return attestation{}, false
+		return attestation{}, false, nil
 	}
-	return newAttester(*img.grant).attest(desc), true
+	made := newAttester(*img.grant)
+	if err := budget.HoldFor(ctx, budget.Memory, made.cost()); err != nil {
+		return attestation{}, false, err
+	}
+	return made.attest(desc), true, nil
 }
 
 // attestationWith returns the provenance whose manifest or statement has the
 // digest. ok is false for any other digest. The error is that of a request that ended,
-// or whose client waits for too many other images.
+// whose client waits for too many other images, or *budget.Exceeded.
 func (img *image) attestationWith(ctx context.Context, d digest.Digest) (a attestation, ok bool, err error) {
 	want, isDigest := prefixOf(d)
 	if !isDigest || !img.hasProvenance() || img.names(d) {
@@ -49,8 +55,9 @@ func (img *image) attestationWith(ctx context.Context, d digest.Digest) (a attes
 	}
 	at, _ := slices.BinarySearchFunc(known, want, func(s provenanceOf, want uint64) int { return cmp.Compare(s.prefix, want) })
 	for ; at < len(known) && known[at].prefix == want; at++ {
-		if a, ok = img.attestationOf(known[at].subject); ok && (d == a.manifest.Digest || d == a.statement.Digest) {
-			return a, true, nil
+		a, ok, err = img.attestationOf(ctx, known[at].subject)
+		if err != nil || ok && (d == a.manifest.Digest || d == a.statement.Digest) {
+			return a, ok, err
 		}
 	}
 	return attestation{}, false, nil

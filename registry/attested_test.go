@@ -1,13 +1,18 @@
 package registry
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/waveproxy/waveproxy/augment"
+	"github.com/waveproxy/waveproxy/budget"
 )
 
 // TestSubjectsOfLargeImages: a digest that the image names computes no provenance. One
@@ -53,7 +58,7 @@ func TestSubjectsOfLargeImages(t *testing.T) {
 		t.Errorf("%v allocations for the image loaded anew, %v before", again, before)
 	}
 	for i := range 3 {
-		a, ok := img.attestationOf(digest.FromString(fmt.Sprint("manifest", i)))
+		a, ok, _ := img.attestationOf(t.Context(), digest.FromString(fmt.Sprint("manifest", i)))
 		if !ok || want(a.manifest.Digest, true).manifest.Digest != a.manifest.Digest || want(a.statement.Digest, true).statement.Digest != a.statement.Digest {
 			t.Errorf("provenance of manifest %d: %v", i, ok)
 		}
@@ -72,5 +77,43 @@ func TestManyDigestsAreKept(t *testing.T) {
 	}
 	if _, err := subjectsOf(t.Context(), img); err != nil || !subjectsKept.Contains(img.grantKey()) {
 		t.Errorf("not kept: %v", err)
+	}
+}
+
+// TestStatementsAreCharged: the provenance that is made for a request is charged to it
+// until it has ended, as large as it is when it is encoded.
+func TestStatementsAreCharged(t *testing.T) {
+	for name, env := range map[string]string{"letters": "x", "escaped": "<", "many": "="} {
+		g := attested()
+		g.Tag = t.Name() + name
+		for i := range 200 {
+			g.Recipe.Env = append(g.Recipe.Env, fmt.Sprint("A", i, strings.Repeat(env, 1000), "=1"))
+		}
+		img := &image{grant: &g, manifests: descriptors{}, late: newLate()}
+		img.grantKey = func() digest.Digest { return grantDigest(img) }
+		subject := digest.FromString("manifest")
+		img.manifests.add(ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: subject, Size: 1})
+		ledger := budget.NewLedger(budget.Limits{budget.Memory: {Client: 8 << 20, All: 32 << 20}})
+		ctx, end := context.WithCancel(budget.With(t.Context(), ledger.Open("a")))
+		a, ok, err := img.attestationOf(ctx, subject)
+		if !ok || err != nil {
+			t.Fatal(name, err)
+		}
+		size := int64(len(a.statement.Data))
+		if held := ledger.Held(budget.Memory); held < 2*size-1000 || held > 2*size+8000 {
+			t.Errorf("%s: a statement of %d bytes is charged as %d", name, size, held)
+		}
+		for err == nil {
+			_, _, err = img.attestationWith(ctx, a.statement.Digest)
+		}
+		if _, full := errors.AsType[*budget.Exceeded](err); !full {
+			t.Errorf("%s: statements beyond the client's share: %v", name, err)
+		}
+		end()
+		for start := time.Now(); ledger.Held(budget.Memory) != 0; time.Sleep(time.Millisecond) {
+			if time.Since(start) > 10*time.Second {
+				t.Fatalf("%s: %d bytes are held after the end", name, ledger.Held(budget.Memory))
+			}
+		}
 	}
 }

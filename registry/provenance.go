@@ -131,6 +131,12 @@ func newAttester(g auth.Grant) attester {
 	return attester{g.Image, head, tail}
 }
 
+// cost is what the attester and one statement cost in memory, in bytes.
+func (a attester) cost() int64 {
+	const manifests = 4 << 10
+	return 2*int64(len(a.head)+len(a.tail)) + manifests
+}
+
 // attest returns the provenance of a manifest or index: how it was made, as far as
 // the grant tells.
 func (a attester) attest(subject ocispec.Descriptor) attestation {

@@ -15,7 +15,11 @@ import (
 func serveReferrers(w http.ResponseWriter, r *http.Request, img *image, subject digest.Digest) error {
 	list := []ocispec.Descriptor{}
 	if img != nil {
-		if a, ok := img.attestationOf(subject); ok {
+		a, ok, err := img.attestationOf(r.Context(), subject)
+		if err != nil {
+			return err
+		}
+		if ok {
 			list = append(list, a.descriptor())
 		}
 	}
