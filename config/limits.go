@@ -55,10 +55,10 @@ type Limits struct {
 	Streams int `yaml:"streams"`
 	// Processes is how many credential helpers run at a time, 16 at most. Default: 16.
 	Processes int `yaml:"processes"`
-	// Unpacked is how much may come out of the layers that are taken in, in a
-	// minute. A layer counts twice more if it is not compressed with gzip, and three
-	// times more when it is rewritten. Default: 256GiB, so that a request may take in
-	// several layers of several GiB.
+	// Unpacked is how much may come out of the layers that are taken in, and of base
+	// layers whose names are read, in a minute. A layer that is taken in counts twice
+	// more if it is not compressed with gzip, and three times more when it is rewritten.
+	// Default: 256GiB, so that a request may take in several layers of several GiB.
 	Unpacked Size `yaml:"unpacked"`
 	// Documents is how many manifests, configs and container configs are read, in a
 	// minute. Default: 65536.
