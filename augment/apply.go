@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -156,6 +157,11 @@ type walk struct {
 // result is what became of a manifest or index. The zero result is left out.
 type result struct {
 	object *Object // the augmented form
+	// flat are entries that stand for an index of one platform, in the index around it.
+	// Podman and CRI-O do not look into inner indexes.
+	flat []json.RawMessage
+	// plain says that the recipe is not for it, and lets it pass as it is.
+	plain bool
 	// platform is the platform of the image, or of all images of an index if it is one.
 	platform *ocispec.Platform
 }
@@ -182,7 +188,7 @@ func (w *walk) visit(ctx context.Context, o Object, declared *ocispec.Platform, 
 		return result{}, err
 	}
 	if k == kindIndex {
-		return w.visitIndex(ctx, o, m, depth)
+		return w.visitIndex(ctx, o, m, declared, depth)
 	}
 	return w.visitManifest(ctx, o, m, declared)
 }
@@ -233,7 +239,7 @@ func (w *walk) visitManifest(ctx context.Context, o Object, m members, declared 
 	}
 	layers, fits := fitting(w.Recipe.Layers, platform)
 	if !fits {
-		return result{}, nil
+		return result{plain: w.Recipe.Plain, platform: &platform}, nil
 	}
 	if !w.Recipe.IsZero() {
 		if layers, err = w.prepare(ctx, refs.Layers, layers); err != nil {
@@ -255,7 +261,7 @@ func (w *walk) visitManifest(ctx context.Context, o Object, m members, declared 
 	if err := w.add(ctx, config); err != nil {
 		return result{}, err
 	}
-	return result{&o, &platform}, w.add(ctx, o)
+	return result{object: &o, platform: &platform}, w.add(ctx, o)
 }
 
 // leaveOut leaves out an entry of an index that is no image, valid or not. What the

@@ -57,7 +57,7 @@ func TestBytes(t *testing.T) {
 	if diff := cmp.Diff(wantConfig, string(img.object(t, refs.Config.Digest).Data)); diff != "" {
 		t.Errorf("config (-want +got):\n%s", diff)
 	}
-	wantManifest := `{"new":{"b":1,"a":[ 1 ]},"schemaVersion":2,"config":{"mediaType":"` + ocispec.MediaTypeImageConfig + `","digest":"` + digest.FromString(wantConfig).String() + `","size":` + fmt.Sprint(len(wantConfig)) + `,"annotations":{"k":"v"}},"layers":[{"urls":["u"],"mediaType":"application/vnd.oci.image.layer.v1.tar+zstd","size":5,"digest":"sha256:5555555555555555555555555555555555555555555555555555555555555555"},{"mediaType":"` + ocispec.MediaTypeImageLayerGzip + `","digest":"` + added.Digest.String() + `","size":7}],"annotations":{"z":"<1>","org.opencontainers.image.base.digest":"` + base.Digest.String() + `","org.opencontainers.image.base.name":"docker.io/library/x:latest"},"subject":{"digest":"sha256:9"}}`
+	wantManifest := `{"new":{"b":1,"a":[ 1 ]},"schemaVersion":2,"config":{"mediaType":"` + ocispec.MediaTypeImageConfig + `","digest":"` + digest.FromString(wantConfig).String() + `","size":` + fmt.Sprint(len(wantConfig)) + `,"annotations":{"k":"v"}},"layers":[{"urls":["u"],"mediaType":"application/vnd.oci.image.layer.v1.tar+zstd","size":5,"digest":"sha256:5555555555555555555555555555555555555555555555555555555555555555"},{"mediaType":"` + ocispec.MediaTypeImageLayerGzip + `","digest":"` + added.Digest.String() + `","size":7}],"annotations":{"z":"<1>","org.opencontainers.image.base.digest":"` + base.Digest.String() + `","org.opencontainers.image.base.name":"docker.io/library/x:latest"}}`
 	if diff := cmp.Diff(wantManifest, string(root.Data)); diff != "" {
 		t.Errorf("manifest (-want +got):\n%s", diff)
 	}

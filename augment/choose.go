@@ -94,9 +94,11 @@ func declares(p *ocispec.Platform) bool { return p != nil && (p.OS != "" || p.Ar
 // choose returns, from the entries of an index alone, which manifests to read: those
 // that an engine would choose for one of the wanted platforms, and those that do not say
 // for which platform they are. BuildKit's attestations are left out: they describe the
-// base image and are not true of the augmented one.
-func (w *walk) choose(entries []part) []bool {
+// base image and are not true of the augmented one. plain are the entries that may pass as
+// they are.
+func (w *walk) choose(entries []part) (chosen, plain []bool) {
 	fits, best := make([]bool, len(entries)), make([]int, len(w.Platforms))
+	plain = make([]bool, len(entries))
 	for i := range best {
 		best[i] = -1
 	}
@@ -105,6 +107,7 @@ func (w *walk) choose(entries []part) []bool {
 			continue
 		}
 		fits[i] = w.notePlatform(*e.Platform)
+		plain[i] = !fits[i] && w.Recipe.Plain
 		for k, want := range w.Platforms {
 			if r := rank(want, *e.Platform); r >= 0 && (best[k] < 0 || r < best[k]) {
 				best[k] = r
@@ -120,7 +123,7 @@ func (w *walk) choose(entries []part) []bool {
 			fits[i] = fits[i] || best[k] >= 0 && rank(want, *e.Platform) == best[k]
 		}
 	}
-	return fits
+	return fits, plain
 }
 
 // decide returns the platform of an image in an index. What the index says decides,

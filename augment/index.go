@@ -3,14 +3,17 @@ package augment
 import (
 	"context"
 	"errors"
+	"slices"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/waveproxy/waveproxy/internal/unpack"
 )
 
-// visitIndex returns the index of the images that could be augmented.
-func (w *walk) visitIndex(ctx context.Context, o Object, m members, depth int) (result, error) {
+// visitIndex returns the index of the images that could be augmented. declared is the
+// platform in the entry of the index around it.
+func (w *walk) visitIndex(ctx context.Context, o Object, m members, declared *ocispec.Platform, depth int) (result, error) {
 	if depth >= maxDepth {
 		return result{}, Errorf("%s: indexes are nested more than %d deep", w.Name, maxDepth)
 	}
@@ -28,8 +31,9 @@ func (w *walk) visitIndex(ctx context.Context, o Object, m members, depth int) (
 	if depth > 0 {
 		g.SetLimit(1) // 8 documents at a time in all, not to the power of the depth
 	}
-	for i, chosen := range w.choose(entries) {
-		if !chosen {
+	chosen, plain := w.choose(entries)
+	for i := range entries {
+		if results[i] = (result{plain: plain[i], platform: entries[i].Platform}); !chosen[i] {
 			continue
 		}
 		g.Go(func() error {
@@ -44,25 +48,45 @@ func (w *walk) visitIndex(ctx context.Context, o Object, m members, depth int) (
 	if err := g.Wait(); err != nil {
 		return result{}, err
 	}
-	swap := map[int]Object{}
-	for i, r := range results {
-		if r.object != nil {
-			swap[i] = *r.object
-		}
+	if !slices.ContainsFunc(results, func(r result) bool { return r.object != nil || r.flat != nil }) {
+		return result{plain: slices.ContainsFunc(results, func(r result) bool { return r.plain })}, nil
 	}
-	if len(swap) == 0 {
-		return result{}, nil
+	if w.Recipe.IsZero() {
+		return result{object: &o}, w.add(ctx, o)
 	}
-	if !w.Recipe.IsZero() {
-		err := unpack.InTurn(ctx, len(o.Data), func() (err error) {
-			o, err = rewriteIndex(o, m, o.MediaType, swap, origin{w.Name, o.Digest})
+	r := result{platform: onePlatform(results, declared)}
+	err = unpack.InTurn(ctx, len(o.Data), func() error {
+		made, kept, err := rewriteIndex(o, m, o.MediaType, results, origin{w.Name, o.Digest})
+		if err == nil && depth > 0 && r.platform != nil {
+			r.flat, err = withPlatform(kept, *r.platform)
 			return err
-		})
-		if err != nil {
-			return result{}, err
 		}
+		r.object = &made
+		return err
+	})
+	if err != nil || r.object == nil {
+		return r, err
 	}
-	return result{object: &o}, w.add(ctx, o)
+	return r, w.add(ctx, *r.object)
+}
+
+// onePlatform returns the platform of all images of an index, or nil. If the entry around
+// it declares another one, engines do not choose the index for it, and must not.
+func onePlatform(results []result, declared *ocispec.Platform) *ocispec.Platform {
+	var one *ocispec.Platform
+	if declares(declared) {
+		one = declared
+	}
+	for _, r := range results {
+		if r.object == nil && r.flat == nil && !r.plain {
+			continue
+		}
+		if r.platform == nil || one != nil && FormatPlatform(*r.platform) != FormatPlatform(*one) {
+			return nil
+		}
+		one = r.platform
+	}
+	return one
 }
 
 // visitEntry reads what an entry names, and visits it. An entry whose manifest or config

@@ -20,6 +20,9 @@ type Recipe struct {
 	Entrypoint []string `json:"entrypoint,omitempty"`
 	Cmd        []string `json:"cmd,omitempty"`
 	WorkingDir string   `json:"workingDir,omitempty"`
+	// Plain lets an image that the layers do not fit pass as it is, also beside others in
+	// an index.
+	Plain bool `json:"plain,omitempty"`
 }
 
 // Layer names one injected layer: a gzip-compressed tar archive that was
@@ -49,7 +52,7 @@ func (r Recipe) IsZero() bool {
 // Equal reports whether two recipes add the same. It is cheap enough to be called
 // on every pull.
 func (r Recipe) Equal(other Recipe) bool {
-	return r.WorkingDir == other.WorkingDir && slices.EqualFunc(r.Layers, other.Layers, Layer.equal) &&
+	return r.WorkingDir == other.WorkingDir && r.Plain == other.Plain && slices.EqualFunc(r.Layers, other.Layers, Layer.equal) &&
 		slices.Equal(r.Env, other.Env) && slices.Equal(r.Entrypoint, other.Entrypoint) && slices.Equal(r.Cmd, other.Cmd)
 }
 
