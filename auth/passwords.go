@@ -146,7 +146,7 @@ func (p *Passwords) enter(ctx context.Context, login [sha256.Size]byte) (leave f
 		return nil, err
 	}
 	client := budget.Client(ctx)
-	party := "client " + client
+	party := "client " + budget.Party(ctx)
 	if p.good.Contains(login) {
 		party = "login " + string(login[:])
 	}

@@ -3,6 +3,8 @@ package budget
 import (
 	"context"
 	"sync"
+
+	"github.com/waveproxy/waveproxy/internal/fairqueue"
 )
 
 // Budget is what one request may cost. It is safe for concurrent use: the work
@@ -43,7 +45,7 @@ func (b *Budget) SetClient(client, group string) {
 	b.client, b.group = client, group
 }
 
-// Client is the client's name, for queues that take clients in turns.
+// Client is the client's name.
 func (b *Budget) Client() string {
 	if b == nil {
 		return ""
@@ -151,3 +153,15 @@ func From(ctx context.Context) *Budget {
 // Client returns the name of the client whose Budget the context has, and "" if it
 // has none.
 func Client(ctx context.Context) string { return From(ctx).Client() }
+
+// Party returns what the client of the context's Budget is called in queues, which take
+// its group in turns first. It is "" without a Budget.
+func Party(ctx context.Context) string {
+	b := From(ctx)
+	if b == nil {
+		return ""
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return fairqueue.In(b.group, b.client)
+}

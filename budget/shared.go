@@ -42,12 +42,12 @@ func (s *Shared) add(client string) {
 }
 
 // Watch tells joined of each client that wants the work that the context is for, now
-// or until stop is called. Without shared work that is the client of the context's
-// Budget, "" if it has none. Joined must not block, and must not call Watch.
+// or until stop is called, by its Party. Without shared work that is the client of the
+// context's Budget, "" if it has none. Joined must not block, and must not call Watch.
 func Watch(ctx context.Context, joined func(client string)) (stop func()) {
 	s, ok := ctx.Value(sharedKey{}).(*Shared)
 	if !ok {
-		joined(Client(ctx))
+		joined(Party(ctx))
 		return func() {}
 	}
 	s.mu.Lock()

@@ -91,7 +91,7 @@ func subjectsOf(ctx context.Context, img *image) ([]provenanceOf, error) {
 	if known, ok := subjectsKept.Get(key); ok {
 		return known, nil
 	}
-	leave, err := subjectsTurns.Enter(ctx, "", budget.Client(ctx), "")
+	leave, err := subjectsTurns.Enter(ctx, "", budget.Party(ctx), "")
 	if err != nil {
 		return nil, busy(err)
 	}

@@ -74,7 +74,7 @@ var loadTurns = fairqueue.New(fairqueue.Options{
 // restarts and upgrades. platforms are those of which a digest may lead to an
 // image; none means all.
 func loadImage(ctx context.Context, store blobstore.Store, grant *auth.Grant, platforms only) (*image, error) {
-	leave, err := loadTurns.Enter(ctx, "", budget.Client(ctx), "")
+	leave, err := loadTurns.Enter(ctx, "", budget.Party(ctx), "")
 	if err != nil {
 		return nil, busy(err)
 	}

@@ -78,7 +78,7 @@ func (x *imageIndex) find(ctx context.Context, q namedRepository, d digest.Diges
 	}
 	// One after the other, and not all with the result of one: a record may have been
 	// written since another caller has read the directory.
-	leave, err := x.turns.Enter(ctx, q.group, budget.Client(ctx), "")
+	leave, err := x.turns.Enter(ctx, q.group, budget.Party(ctx), "")
 	if err != nil {
 		return nil, busy(err)
 	}

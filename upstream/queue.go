@@ -31,7 +31,9 @@ const (
 // cannot wait for itself.
 //
 // Waiting requests are served in turns among the clients, so that a client that asks
-// for a thousand names does not hold up another. A request that several clients want
+// for a thousand names does not hold up another. A client or a group has half of the
+// slots at most, because a host may be slow to answer some names, and the last quarter
+// is for clients that have none. A request that several clients want
 // (budget.Shared) has the turn of the first of them. Those of one client are served in
 // turns among the targets, and in order of arrival within one target. Waiting costs
 // the waiter's memory and no goroutine; a host without requests costs nothing.
@@ -41,7 +43,11 @@ type queue struct {
 }
 
 func newQueue(limit int) *queue {
-	return &queue{limit, fairqueue.New(fairqueue.Options{Slots: limit, Waiting: maxWaiting, AllWaiting: maxAllWaiting})}
+	o := fairqueue.Options{Slots: limit, Waiting: maxWaiting, AllWaiting: maxAllWaiting}
+	if limit >= 4 { // fewer are too few to be shared out
+		o.PerClient, o.Newcomers = limit/2, limit/4
+	}
+	return &queue{limit, fairqueue.New(o)}
 }
 
 // enter waits for a slot, which leave must give back. When the context ends

@@ -1,10 +1,12 @@
 // Package fairqueue lets a bounded number of parties use a resource at a time,
-// and takes those that wait in turns: clients first, then each client's keys, then
-// in order of arrival. A client that asks for a thousand things is one party.
+// and takes those that wait in turns: groups of clients first, then the clients of a
+// group, then each client's keys, then in order of arrival. A client that asks for a
+// thousand things is one party, and so is a network with a thousand clients.
+//
+// Files: fairqueue.go (Queue), line.go (those that wait for one resource).
 package fairqueue
 
 import (
-	"container/list"
 	"context"
 	"errors"
 	"sync"
@@ -21,11 +23,33 @@ var (
 type Options struct {
 	Slots     int // that a resource has
 	PerClient int // of them that one client may have; 0: all
+	// Newcomers is how many of the slots are for clients that have none, the last ones.
+	Newcomers int
 	Waiting   int // requests of one client that may wait for a resource; 0: any number
 	// AllWaiting is how many requests of all clients may wait for a resource; 0: any
-	// number. The last quarter is for clients of which no other request waits.
+	// number. The last quarter is for clients of which few other requests wait. A group
+	// may have half.
 	AllWaiting int
 }
+
+// groupEnd ends the name of a group before that of its client.
+const groupEnd = "\x00group\x00" // some names are hashes
+
+// In returns what a client of a group is called in queues: a group, if it is not "",
+// takes turns as one client, and has at most half of the slots, or what one client may
+// have.
+func In(group, client string) string {
+	if group == "" {
+		return client
+	}
+	return group + groupEnd + client
+}
+
+// few is how many requests a new client may have waiting: a pull is several at a time.
+func (o *Options) few() int { return min(max(o.AllWaiting/64, 1), 16) }
+
+// perGroup is how many slots a group may have.
+func (o *Options) perGroup() int { return max(o.Slots/2, o.PerClient) }
 
 // Queue hands out the slots of any number of resources, each known by a name.
 // Waiting costs the waiter's memory and no goroutine. A resource that is not in
@@ -42,45 +66,6 @@ func New(o Options) *Queue {
 		o.PerClient = o.Slots
 	}
 	return &Queue{options: o, lines: map[string]*line{}}
-}
-
-// line is one resource's.
-type line struct {
-	taken   int
-	waiting int
-	turns   list.List         // of *party with waiting callers, the next one first
-	parties map[string]*party // by client, that have slots or wait
-}
-
-// party is one client's.
-type party struct {
-	client  string
-	taken   int
-	waiting int
-	turn    *list.Element // of line.turns; nil while nothing waits
-	keys    list.List     // of *key, the next one first
-	byName  map[string]*list.Element
-}
-
-// key is what one client asks for under one name. It has at least one place.
-type key struct {
-	name   string
-	places list.List // of *waiter
-}
-
-// waiter is work that waits, in the line of each client that wants it.
-type waiter struct {
-	granted chan struct{} // closed when it has the slot
-	party   *party        // that the slot is counted for, once it is granted
-	places  []place
-	left    bool // it waits no longer, and has no slot
-}
-
-// place is a waiter's place in one client's line.
-type place struct {
-	party   *party
-	name    string
-	element *list.Element // of the key's places
 }
 
 // Idle reports whether no slot of any resource is taken. Nothing waits then either.
@@ -163,11 +148,11 @@ func (q *Queue) add(w *waiter, resource, client, name string, bounded bool) erro
 	}
 	l := q.lines[resource]
 	if l == nil {
-		l = &line{parties: map[string]*party{}}
+		l = &line{groups: map[string]*group{}, parties: map[string]*party{}}
 		q.lines[resource] = l
 	}
 	p := l.party(client)
-	if l.taken < q.options.Slots && p.taken < q.options.PerClient {
+	if q.options.mayHave(l, p) {
 		l.grant(w, p)
 		return nil
 	}
@@ -179,14 +164,25 @@ func (q *Queue) add(w *waiter, resource, client, name string, bounded bool) erro
 	return nil
 }
 
+// mayHave reports whether the party may have another slot now.
+func (o *Options) mayHave(l *line, p *party) bool {
+	free := o.Slots - l.taken
+	if p.taken > 0 {
+		free -= o.Newcomers
+	}
+	return free > 0 && p.taken < o.PerClient && (p.group.single || p.group.taken < o.perGroup())
+}
+
 // room tells whether one more request of the party may wait.
 func (o *Options) room(l *line, p *party) error {
 	all := o.AllWaiting
-	if p.waiting > 0 {
+	if p.waiting >= o.few() {
 		all -= all / 4
 	}
 	switch {
 	case o.Waiting > 0 && p.waiting >= o.Waiting:
+		return ErrFull
+	case o.AllWaiting > 0 && !p.group.single && p.group.waiting >= o.AllWaiting/2:
 		return ErrFull
 	case o.AllWaiting > 0 && l.waiting >= all:
 		return ErrAllFull
@@ -213,93 +209,10 @@ func (q *Queue) leave(resource string, p *party) {
 	l := q.lines[resource]
 	l.taken--
 	p.taken--
+	p.group.taken--
 	l.forget(p)
 	l.next(&q.options)
 	if l.taken == 0 && l.turns.Len() == 0 {
 		delete(q.lines, resource)
-	}
-}
-
-func (l *line) party(client string) *party {
-	p, ok := l.parties[client]
-	if !ok {
-		p = &party{client: client, byName: map[string]*list.Element{}}
-		l.parties[client] = p
-	}
-	return p
-}
-
-// forget drops a party that has no slot and waits for none.
-func (l *line) forget(p *party) {
-	if p.taken == 0 && p.waiting == 0 {
-		delete(l.parties, p.client)
-	}
-}
-
-func (l *line) join(w *waiter, p *party, name string) {
-	l.waiting++
-	p.waiting++
-	if p.turn == nil {
-		p.turn = l.turns.PushBack(p)
-	}
-	e, ok := p.byName[name]
-	if !ok {
-		e = p.keys.PushBack(&key{name: name})
-		p.byName[name] = e
-	}
-	w.places = append(w.places, place{p, name, e.Value.(*key).places.PushBack(w)})
-}
-
-// grant counts a slot for the party and gives it to the waiter, which leaves the
-// lines of all clients.
-func (l *line) grant(w *waiter, p *party) {
-	l.taken++
-	p.taken++
-	w.party = p
-	l.drop(w)
-	close(w.granted)
-}
-
-// drop takes the waiter out of all lines.
-func (l *line) drop(w *waiter) {
-	for _, at := range w.places {
-		l.remove(at)
-		l.forget(at.party)
-	}
-	w.places = nil
-}
-
-func (l *line) remove(at place) {
-	p := at.party
-	e := p.byName[at.name]
-	k := e.Value.(*key)
-	k.places.Remove(at.element)
-	if k.places.Len() == 0 {
-		p.keys.Remove(e)
-		delete(p.byName, at.name)
-	}
-	l.waiting--
-	if p.waiting--; p.waiting == 0 {
-		l.turns.Remove(p.turn)
-		p.turn = nil
-	}
-}
-
-// next gives a free slot to the first party in turn that may have another one,
-// and moves that party and the key it was served for to the end.
-func (l *line) next(o *Options) {
-	if l.taken >= o.Slots {
-		return
-	}
-	for e := l.turns.Front(); e != nil; e = e.Next() {
-		p := e.Value.(*party)
-		if p.taken >= o.PerClient {
-			continue
-		}
-		front := p.keys.Front()
-		l.turns.MoveToBack(e)
-		p.keys.MoveToBack(front)
-		l.grant(front.Value.(*key).places.Front().Value.(*waiter), p)
-		return
 	}
 }
