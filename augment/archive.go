@@ -72,7 +72,7 @@ func Inspect(ctx context.Context, r io.Reader, limits Limits) (Archive, error) {
 	compressed := digest.Canonical.Digester()
 	plain := digest.Canonical.Digester()
 	err := func() error {
-		in := bufio.NewReaderSize(io.TeeReader(src, compressed.Hash()), 64<<10)
+		in := bufio.NewReaderSize(io.TeeReader(src, compressed.Hash()), magicSize)
 		packed := func() int64 { return cmp.Or(limits.Packed, src.n) }
 		out, compression, err := decompress(turn, in, maxWindow, packed)
 		if err != nil {
@@ -131,6 +131,8 @@ func checkEntries(turn *unpack.Turn, r io.Reader, limits Limits) (roots []string
 	in := &countingReader{r: r}
 	entries := tar.NewReader(in)
 	files := turn.Files(entries, in.count, nil)
+	headers := turn.Headers()
+	defer headers.Release()
 	left := limits.Bytes
 	for n := 0; ; n++ {
 		h, err := entries.Next()
@@ -154,6 +156,9 @@ func checkEntries(turn *unpack.Turn, r io.Reader, limits Limits) (roots []string
 			return nil, errTooLarge
 		}
 		if err := checkEntry(h); err != nil {
+			return nil, err
+		}
+		if err := headers.Hold(h); err != nil {
 			return nil, err
 		}
 		if root := usrMergeRoot(h); root != "" && !slices.Contains(roots, root) { // one per root, not per entry

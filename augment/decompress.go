@@ -16,7 +16,7 @@ import (
 
 // unpackFrom returns what a layer that is stored or has passed Inspect unpacks to.
 func unpackFrom(ctx context.Context, turn *unpack.Turn, r io.Reader) (io.ReadCloser, error) {
-	in, _, err := decompress(turn, bufio.NewReaderSize(&source{ctx: ctx, r: turn.Inside(r)}, 64<<10), maxWindow, nil)
+	in, _, err := decompress(turn, bufio.NewReaderSize(&source{ctx: ctx, r: turn.Inside(r)}, magicSize), maxWindow, nil)
 	return in, err
 }
 
@@ -89,7 +89,7 @@ func (a *unpacking) stage(max uint64) error {
 }
 
 func (a *unpacking) open(compression Compression, window uint64, packed func() int64) error {
-	r := a.Reader
+	r := io.Reader(bufio.NewReaderSize(a.Reader, 64<<10)) // not before the turn: many may wait
 	switch compression {
 	case Gzip:
 		z, err := gzip.NewReader(r)
@@ -116,6 +116,10 @@ func (a *unpacking) Close() error {
 	a.closes = nil
 	return nil
 }
+
+// magicSize is how much of an archive is read before its turn, in bytes: bufio has no
+// smaller buffers.
+const magicSize = 16
 
 var zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
 

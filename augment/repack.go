@@ -169,6 +169,8 @@ func (p *repackPlan) each(ctx context.Context, layer int, holes *int64, fn func(
 	counted := &countingReader{r: in}
 	entries := tar.NewReader(counted)
 	files := turn.Files(entries, counted.count, holes)
+	headers := turn.Headers()
+	defer headers.Release()
 	for n := 0; ; n++ {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -182,6 +184,9 @@ func (p *repackPlan) each(ctx context.Context, layer int, holes *int64, fn func(
 		}
 		if h.Typeflag == tar.TypeXGlobalHeader || !p.move(h) {
 			continue
+		}
+		if err := headers.Hold(h); err != nil {
+			return fmt.Errorf("read layer %s: %w", l.Digest, err)
 		}
 		if err := fn(n, h, files); err != nil {
 			return err

@@ -89,6 +89,8 @@ func readTar(ctx context.Context, turn *unpack.Turn, in *bufio.Reader) (*Index, 
 		return nil, err
 	}
 	entries := tar.NewReader(out)
+	headers := turn.Headers()
+	defer headers.Release()
 	for {
 		h, err := entries.Next()
 		switch {
@@ -100,6 +102,9 @@ func readTar(ctx context.Context, turn *unpack.Turn, in *bufio.Reader) (*Index, 
 			return nil, err
 		case h.Typeflag == tar.TypeXGlobalHeader: // about the archive, and no entry
 			continue
+		}
+		if err := headers.Hold(h); err != nil {
+			return nil, err
 		}
 		if err := b.add(h.Name, rowOf(h), attributesOf(h)); err != nil {
 			return nil, err

@@ -18,6 +18,10 @@ const (
 	Free = 64 << 20
 
 	charged = 256 << 10 // bytes that are charged at once
+
+	// weight is what an archive that is being unpacked keeps in memory: the buffers of
+	// decompressors and copies, and windows of 32 KiB.
+	weight = 256 << 10
 )
 
 // ErrRatio says that a stream unpacks to more than Ratio times its size.
@@ -37,6 +41,7 @@ type Reader struct {
 // read. packed tells how many packed bytes there are, or have been read so far; of
 // a stream that was packed more than once, the smallest form counts. Nil sets no ratio.
 func (t *Turn) Reader(r io.Reader, packed func() int64) *Reader {
+	t.weight = weight
 	return &Reader{turn: t, r: r, packed: packed}
 }
 

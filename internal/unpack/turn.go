@@ -44,6 +44,9 @@ type Turn struct {
 	pool  *pool
 	leave func() // nil while the turn is not held
 	since time.Time
+
+	weight int64  // bytes that are charged when the archive waits for a further turn
+	parked func() // gives them back; nil while they are not charged
 }
 
 // New returns a Turn in the name of the clients that want the context's work. It is
@@ -91,12 +94,30 @@ func (t *Turn) Hold(n int64) (release func(), err error) {
 	return budget.From(t.ctx).Hold(budget.Memory, n)
 }
 
-// Leave gives the turn back, if it is held.
+// Leave gives the turn back, if it is held, and what the archive holds in memory.
 func (t *Turn) Leave() {
+	t.pause()
+	if t.parked != nil {
+		t.parked()
+		t.parked = nil
+	}
+}
+
+// pause gives the turn back, if it is held. The archive goes on in another one.
+func (t *Turn) pause() {
 	if t.leave != nil {
 		t.leave()
 		t.leave = nil
 	}
+}
+
+// park charges what an archive that has been begun keeps while it waits. Small ones end
+// in their first turn and are never charged, so that hundreds of them may come at once.
+func (t *Turn) park() (err error) {
+	if t.parked == nil && t.weight > 0 {
+		t.parked, err = t.Hold(t.weight)
+	}
+	return err
 }
 
 // again waits for a turn that was held before.
@@ -109,12 +130,16 @@ func (t *Turn) again() error {
 	return nil
 }
 
-// share lets the others have their turns, once the slice is used up.
+// share lets the others have their turns, once the slice is used up. An error is
+// *budget.Exceeded, or the context's.
 func (t *Turn) share() error {
 	if t.leave == nil || time.Since(t.since) < slice {
 		return nil
 	}
-	t.Leave()
+	if err := t.park(); err != nil {
+		return err
+	}
+	t.pause()
 	if err := t.ctx.Err(); err != nil {
 		return err
 	}
@@ -150,7 +175,7 @@ func (o outside) Read(p []byte) (int, error) {
 	if o.turn.leave == nil {
 		return o.r.Read(p)
 	}
-	o.turn.Leave()
+	o.turn.pause()
 	n, err := o.r.Read(p)
 	if again := o.turn.again(); again != nil {
 		return 0, again

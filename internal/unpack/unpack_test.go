@@ -239,3 +239,40 @@ func TestOutside(t *testing.T) {
 		}
 	})
 }
+
+// TestWaitingIsCharged: an archive that was begun and waits for its next turn is charged,
+// and one that ends in its first turn is not.
+func TestWaitingIsCharged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(1)
+		l := budget.NewLedger(budget.Limits{budget.Memory: {Client: 2 * weight}})
+		if err := unpackAll(as(t, l, "a"), p, 1); err != nil {
+			t.Error(err)
+		}
+		const clients = 3
+		ended := make(chan error, clients)
+		for range clients {
+			go func() { ended <- unpackAll(as(t, l, "a"), p, 1000) }()
+		}
+		if e := refusal(t, <-ended); e.Kind != budget.Memory {
+			t.Errorf("a third archive beside two that wait: %v", &e)
+		}
+		if held := l.Held(budget.Memory); held != 2*weight {
+			t.Errorf("%d bytes are held by two archives", held)
+		}
+		for range clients - 1 {
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}
+		if held := l.Held(budget.Memory); held != 0 {
+			t.Errorf("%d bytes are held in the end", held)
+		}
+		few := budget.NewLedger(budget.Limits{budget.Memory: {Client: 1}})
+		for range 100 {
+			if err := unpackAll(as(t, few, "b"), p, 10); err != nil {
+				t.Errorf("an archive that ends in its first turn: %v", err)
+			}
+		}
+	})
+}
