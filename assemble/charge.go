@@ -21,8 +21,9 @@ const documentCost = 4
 type chargedSource struct {
 	baseSource
 
-	mu   sync.Mutex
-	held []func()
+	mu    sync.Mutex
+	held  []func()
+	ended bool // it was released
 }
 
 // Manifest is Source.Manifest. Errors may be *budget.Exceeded.
@@ -74,10 +75,15 @@ func (s *chargedSource) hold(ctx context.Context, bytes int64) error {
 	return nil
 }
 
-// until has release called when everything is released.
+// until has release called when everything is released. Work that requests share may go on
+// when the request that began it has ended: what it reads then is released at once.
 func (s *chargedSource) until(release func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.ended {
+		release()
+		return
+	}
 	s.held = append(s.held, release)
 }
 
@@ -88,5 +94,5 @@ func (s *chargedSource) release() {
 	for _, release := range s.held {
 		release()
 	}
-	s.held = nil
+	s.held, s.ended = nil, true
 }

@@ -93,6 +93,10 @@ func TestLargeIndexesAreShared(t *testing.T) {
 		}
 		src.release()
 	}
+	// Shared work goes on when the request that began it has ended.
+	if _, err := requests[0].Index(budget.With(t.Context(), ledger.Open("a")), d); err != nil {
+		t.Error(err)
+	}
 	if ledger.Held(budget.Memory) != 0 || len(bases.indexes.large) != 0 {
 		t.Errorf("%d bytes are held in the end", ledger.Held(budget.Memory))
 	}
