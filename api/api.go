@@ -27,12 +27,19 @@ type Resolver interface {
 	Resolve(ctx context.Context, req assemble.ImageRequest) (auth.Grant, error)
 	// IncludedLayers returns the layers of an image that is laid over another.
 	IncludedLayers(ctx context.Context, identity string, ref reference.Named, platforms []ocispec.Platform) ([]augment.Layer, error)
+	// Permit returns the error with which a pull of the grant's image would be refused
+	// now, to the grant's own identity or to the one that asks.
+	Permit(ctx context.Context, identity string, g *auth.Grant) error
 }
 
 // Registries answers questions about other registries. assemble.Resolver is
 // one.
 type Registries interface {
 	Inspect(ctx context.Context, identity string, ref reference.Named, platforms []ocispec.Platform) (assemble.Inspection, error)
+	// InspectGrant reads an image of this server as a pull gives it.
+	InspectGrant(ctx context.Context, identity string, g *auth.Grant, platforms []ocispec.Platform) (assemble.Inspection, error)
+	// InspectNamed reads the image that a tag under a recipe stands for.
+	InspectNamed(ctx context.Context, identity string, ref reference.Named, recipe augment.Recipe, platforms []ocispec.Platform) (assemble.Inspection, error)
 	// CheckLogin returns false if the registry refused the login, and an error if it
 	// did not answer.
 	CheckLogin(ctx context.Context, host, username, password string) (bool, error)
@@ -62,10 +69,19 @@ type Options struct {
 	Registries Registries
 	Layers     containerconfig.Layers
 	// Stage returns a store for the layers that come with one request.
-	Stage   func() Staging
-	Tokens  Tokens
-	Host    string // registry host in the image names handed out: "localhost:9090"
-	MaxBody int64  // of a request, in bytes
+	Stage  func() Staging
+	Tokens Tokens
+	Host   string // registry host in the image names handed out: "localhost:9090"
+	// URL is where clients reach this server, without a path: "http://localhost:9090".
+	URL     string
+	MaxBody int64 // of a request, in bytes
+	// Named has the recipes of the configuration; nil for none.
+	Named Named
+	// Listed reports whether a host is among the registries of the configuration. One that
+	// is also this server has other images beside ours. Nil: none is.
+	Listed func(host string) bool
+	// Pullers check the logins that pulls need; nil if pulls need none.
+	Pullers front.Passwords
 	// MaxElements bounds the JSON elements of a request.
 	MaxElements int
 	// Names are further hosts that clients may ask for, with or without a port.

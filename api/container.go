@@ -39,6 +39,9 @@ func (s server) postContainer(w http.ResponseWriter, r *http.Request) (any, erro
 	}
 	in.dropBody()
 	sub, err := s.check(&req, in.caller)
+	if err == nil {
+		err = s.resolveImages(r.Context(), &sub, s.asks(w, r, in.caller, false))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +51,8 @@ func (s server) postContainer(w http.ResponseWriter, r *http.Request) (any, erro
 		return nil, err
 	}
 	grant, err := s.Resolver.Resolve(r.Context(), assemble.ImageRequest{
-		Identity: sub.identity, Ref: sub.ref, Recipe: sub.recipe, Platforms: sub.platforms, Staged: staged,
+		Identity: sub.identity, Ref: sub.image.ref, Base: sub.image.base, Recipe: sub.recipe.Upon(sub.image.recipe),
+		Platforms: sub.platforms, Staged: staged,
 	})
 	if err != nil {
 		return nil, err
@@ -62,7 +66,7 @@ func (s server) postContainer(w http.ResponseWriter, r *http.Request) (any, erro
 		ContainerToken: string(token),
 		TargetImage:    s.targetImage(token, &grant),
 		Expiration:     formatTime(expires),
-		ContainerImage: reference.TagNameOnly(sub.ref).String(),
+		ContainerImage: reference.TagNameOnly(sub.image.ref).String(),
 		Succeeded:      true,
 		SourceDigest:   grant.Base.String(),
 		TargetDigest:   grant.Root.Digest.String(),
@@ -73,7 +77,9 @@ func (s server) postContainer(w http.ResponseWriter, r *http.Request) (any, erro
 type submission struct {
 	identity  string
 	ref       reference.Named
+	image     image // what ref stands for; set by resolveImages
 	includes  []reference.Named
+	included  []image // what includes stand for; set by resolveImages
 	platforms []ocispec.Platform
 	recipe    augment.Recipe // its layers are added by takeLayers
 	layers    []containerconfig.Layer
@@ -116,6 +122,27 @@ func (s server) check(req *SubmitRequest, caller auth.Caller) (sub submission, e
 	return sub, s.Tokens.CheckTTL(sub.ttl)
 }
 
+// resolveImages looks up the images that are names of this server.
+func (s server) resolveImages(ctx context.Context, sub *submission, a asker) (err error) {
+	if sub.image, err = s.resolve(ctx, "containerImage", sub.ref, a); err != nil {
+		return err
+	}
+	if err := s.checkName(sub.image.ref); err != nil {
+		return err
+	}
+	if sub.platforms, err = sub.image.narrow(sub.platforms); err != nil {
+		return err
+	}
+	for i, ref := range sub.includes {
+		img, err := s.resolve(ctx, fmt.Sprintf("containerIncludes[%d]", i), ref, a)
+		if err != nil {
+			return err
+		}
+		sub.included = append(sub.included, img)
+	}
+	return nil
+}
+
 // allowedPlatforms returns the platforms to augment: the requested ones, or all
 // that the caller may have.
 func allowedPlatforms(asked string, policy auth.Policy) ([]ocispec.Platform, error) {
@@ -145,8 +172,8 @@ func (s server) takeLayers(ctx context.Context, staged blobstore.Store, sub *sub
 		sub.recipe.Layers = append(sub.recipe.Layers, layer)
 	}
 	included := 0
-	for i, ref := range sub.includes {
-		layers, err := s.Resolver.IncludedLayers(ctx, sub.identity, ref, sub.platforms)
+	for i, img := range sub.included {
+		layers, err := s.includedLayers(ctx, sub, img)
 		if err != nil {
 			return inElement("containerIncludes", i, err)
 		}
@@ -156,6 +183,20 @@ func (s server) takeLayers(ctx context.Context, staged blobstore.Store, sub *sub
 		sub.recipe.Layers = append(sub.recipe.Layers, layers...)
 	}
 	return nil
+}
+
+// includedLayers returns the layers of an image that is laid over another.
+func (s server) includedLayers(ctx context.Context, sub *submission, img image) ([]augment.Layer, error) {
+	platforms, err := img.narrow(sub.platforms)
+	if err != nil {
+		return nil, err
+	}
+	ref, err := img.pinned()
+	if err != nil {
+		return nil, err
+	}
+	layers, err := s.Resolver.IncludedLayers(ctx, sub.identity, ref, platforms)
+	return append(layers, img.recipe.Layers...), err
 }
 
 // inElement adds to an error which element of the request it is about. The client
@@ -184,9 +225,10 @@ func (s server) parseImages(req *SubmitRequest, includes *[]reference.Named) (re
 	if err != nil {
 		return nil, err
 	}
-	name := s.Host + "/wt/" + strings.Repeat("x", auth.TokenLength) + "/" + reference.Path(ref)
-	if len(name) > maxName {
-		return nil, front.Refuse(http.StatusBadRequest, front.Unsupported, "containerImage %q: the name to pull would have %d characters with this server's host and the token, and container engines take %d", req.ContainerImage, len(name), maxName)
+	if !s.isOwn(ref) {
+		if err := s.checkName(ref); err != nil {
+			return nil, err
+		}
 	}
 	if n := len(req.ContainerIncludes); n > maxIncludes {
 		return nil, front.Refuse(http.StatusBadRequest, front.Unsupported, "containerIncludes has %d images, and at most %d can be included", n, maxIncludes)
@@ -199,6 +241,15 @@ func (s server) parseImages(req *SubmitRequest, includes *[]reference.Named) (re
 		*includes = append(*includes, included)
 	}
 	return ref, nil
+}
+
+// checkName refuses an image whose name to pull would be too long.
+func (s server) checkName(ref reference.Named) error {
+	name := s.Host + "/wt/" + strings.Repeat("x", auth.TokenLength) + "/" + reference.Path(ref)
+	if len(name) > maxName {
+		return front.Refuse(http.StatusBadRequest, front.Unsupported, "containerImage %q: the name to pull would have %d characters with this server's host and the token, and container engines take %d", ref, len(name), maxName)
+	}
+	return nil
 }
 
 func parseImage(member, image string) (reference.Named, error) {

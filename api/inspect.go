@@ -139,7 +139,11 @@ func (s server) postInspect(w http.ResponseWriter, r *http.Request) (any, error)
 	if len(platforms) > 1 {
 		return nil, front.Refuse(http.StatusBadRequest, front.Unsupported, "platform %.100q: one image can be inspected at a time", wanted)
 	}
-	found, err := s.Registries.Inspect(r.Context(), in.caller.Identity, ref, platforms)
+	img, err := s.resolve(r.Context(), "containerImage", ref, s.asks(w, r, in.caller, true))
+	if err != nil {
+		return nil, err
+	}
+	found, err := s.inspect(r.Context(), in.caller.Identity, img, platforms)
 	if err != nil {
 		return nil, err
 	}
@@ -152,6 +156,21 @@ func (s server) postInspect(w http.ResponseWriter, r *http.Request) (any, error)
 	}
 	container, err := inspectedContainer(r.Context(), ref, found)
 	return InspectResponse{Container: container}, err
+}
+
+// inspect reads an image of an upstream as it is, and one of this server as a pull
+// gives it.
+func (s server) inspect(ctx context.Context, identity string, img image, platforms []ocispec.Platform) (found assemble.Inspection, err error) {
+	switch {
+	case !img.own:
+		return s.Registries.Inspect(ctx, identity, img.ref, platforms)
+	case img.grant != nil:
+		found, err = s.Registries.InspectGrant(ctx, identity, img.grant, platforms)
+	default:
+		found, err = s.Registries.InspectNamed(ctx, identity, img.ref, img.recipe, platforms)
+	}
+	found.Host = s.URL
+	return found, err
 }
 
 const (
@@ -225,7 +244,7 @@ func inspectedContainer(ctx context.Context, ref reference.Named, found assemble
 	// Clients fail on a time they cannot read.
 	created, err := time.Parse(time.RFC3339Nano, c.Config.Created)
 	c.Config.Created = ""
-	if err == nil {
+	if err == nil && created.Year() > 1 { // the zero time of Go stands for none
 		c.Config.Created = created.UTC().Format(time.RFC3339Nano)
 	}
 	return c, nil

@@ -68,6 +68,16 @@ func (f *fakes) Inspect(_ context.Context, identity string, ref reference.Named,
 	return f.inspection, f.called(words...)
 }
 
+func (f *fakes) InspectGrant(_ context.Context, identity string, g *auth.Grant, _ []ocispec.Platform) (assemble.Inspection, error) {
+	return f.inspection, f.called("inspect grant", identity, g.Image)
+}
+
+func (f *fakes) InspectNamed(_ context.Context, identity string, ref reference.Named, _ augment.Recipe, _ []ocispec.Platform) (assemble.Inspection, error) {
+	return f.inspection, f.called("inspect named", identity, ref.String())
+}
+
+func (f *fakes) Permit(context.Context, string, *auth.Grant) error { return nil }
+
 func (f *fakes) CheckLogin(_ context.Context, host, username, password string) (bool, error) {
 	return f.accepted, f.called("login", host, username, password)
 }

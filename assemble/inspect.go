@@ -26,11 +26,18 @@ func (r *Resolver) Inspect(ctx context.Context, identity string, ref reference.N
 	target, want, _ := r.locate(identity, ref)
 	src := &chargedSource{baseSource: r.bases.repository(target)}
 	defer src.release()
+	in, err := r.inspect(ctx, src, ref.String(), want, platforms)
+	in.Host = r.bases.client.Repository(target).Host()
+	return in, err
+}
+
+// inspect reads the image that want names in src.
+func (r *Resolver) inspect(ctx context.Context, src augment.Source, name, want string, platforms []ocispec.Platform) (Inspection, error) {
 	root, err := src.Manifest(ctx, want)
 	if err != nil {
 		return Inspection{}, err
 	}
-	in := Inspection{Host: r.bases.client.Repository(target).Host(), Root: root}
+	in := Inspection{Root: root}
 	refs, err := root.References(ctx)
 	if err != nil {
 		return Inspection{}, err
@@ -39,7 +46,7 @@ func (r *Resolver) Inspect(ctx context.Context, identity string, ref reference.N
 		return in, nil
 	}
 	// The zero recipe reads what would be augmented, with all its checks.
-	image, err := r.augmenter.Apply(ctx, src, augment.Request{Name: ref.String(), Reference: want, Platforms: platforms})
+	image, err := r.augmenter.Apply(ctx, src, augment.Request{Name: name, Reference: want, Platforms: platforms})
 	if err != nil {
 		return Inspection{}, err
 	}

@@ -59,6 +59,8 @@ type ImageRequest struct {
 	Recipe    augment.Recipe
 	Named     string // the recipe's name, if it has one
 	Platforms []ocispec.Platform
+	// Base is what the reference's tag names; empty: what it names now.
+	Base digest.Digest
 	// Staged has the layers of the recipe that are not in the store yet. They are
 	// moved there once the image can be made.
 	Staged blobstore.Store
@@ -79,6 +81,9 @@ func (r *Resolver) Resolve(ctx context.Context, req ImageRequest) (auth.Grant, e
 	grant := auth.Grant{Image: req.Ref.Name(), Tag: tag, Recipe: req.Recipe, Identity: req.Identity, Named: req.Named}
 	if !req.Recipe.IsZero() {
 		grant.Builder = r.Builder
+	}
+	if req.Base != "" {
+		want = req.Base.String()
 	}
 	for _, p := range req.Platforms {
 		grant.Platforms = append(grant.Platforms, augment.FormatPlatform(p))

@@ -105,7 +105,23 @@ func rewriteRuntime(m *members, r Recipe, made bool) error {
 			return fmt.Errorf("member \"config\": %w", err)
 		}
 	}
-	env, err := rewriteEnv(c, r, made)
+	if err := rewriteExecution(&c, r, made); err != nil {
+		return err
+	}
+	if len(c) > 0 {
+		m.set("config", c)
+	}
+	return nil
+}
+
+func rewriteExecution(c *members, r Recipe, made bool) error {
+	if r.Below != nil {
+		if err := rewriteExecution(c, *r.Below, made); err != nil {
+			return err
+		}
+		made = true
+	}
+	env, err := rewriteEnv(*c, r, made)
 	if err != nil {
 		return err
 	}
@@ -120,9 +136,6 @@ func rewriteRuntime(m *members, r Recipe, made bool) error {
 	}
 	if r.WorkingDir != "" {
 		c.set("WorkingDir", r.WorkingDir)
-	}
-	if len(c) > 0 {
-		m.set("config", c)
 	}
 	return nil
 }

@@ -193,3 +193,44 @@ func TestProgram(t *testing.T) {
 		}
 	}
 }
+
+// TestUpon: recipes that add up do what they do one after the other.
+func TestUpon(t *testing.T) {
+	recipes := []Recipe{
+		{Env: []string{"A=1", "B=1"}, Entrypoint: []string{"/wrap/a"}},
+		{Env: []string{"B=2"}, Entrypoint: []string{"/wrap/b", "--q"}, Cmd: []string{"c"}},
+		{Entrypoint: []string{"/usr/bin/fusion"}, WorkingDir: "/w"},
+		{Env: []string{"C=3"}},
+		{Entrypoint: []string{"/wrap/a"}},
+	}
+	for _, base := range []string{`{"Entrypoint":["/app","x y"],"Env":["A=0"]}`, `{}`, `{"Entrypoint":["/usr/bin/fusion"],"Env":["WAVE_ENTRY_CHAIN=/app"]}`} {
+		for i := range recipes {
+			start := `{"architecture":"amd64","os":"linux","rootfs":{},"history":[{"created_by":"waveproxy: add layer sha256:1","empty_layer":true}],"config":` + base + `}`
+			config, sum := start, Recipe{}
+			for j := range recipes {
+				r := recipes[(i+j)%len(recipes)]
+				config, _ = again(t, config, r)
+				sum = r.Upon(sum)
+				if together, _ := again(t, start, sum); together != config {
+					t.Fatalf("base %s, recipes %d to %d:\n%s, one after the other\n%s", base, i, i+j, together, config)
+				}
+			}
+		}
+	}
+	a, b := Layer{Digest: "sha256:a"}, Layer{Digest: "sha256:b"}
+	below := Recipe{Layers: []Layer{a, b}, Env: []string{"A=1"}}
+	if got := (Recipe{Layers: []Layer{a}, Cmd: []string{"c"}}).Upon(below); !slices.EqualFunc(got.Layers, []Layer{b, a}, Layer.equal) {
+		t.Errorf("layers %v: want the repeated one once, on top", got.Layers)
+	}
+	top := Recipe{Cmd: []string{"c"}}
+	if sum := top.Upon(below); !top.Upon(sum).Equal(sum) || !below.Upon(below).Equal(below) {
+		t.Error("a recipe upon itself is not itself")
+	}
+	deep := Recipe{}
+	for i := range maxBelow + 2 {
+		deep = Recipe{Env: []string{fmt.Sprint("A=", i)}}.Upon(deep)
+	}
+	if err := deep.Validate(); err == nil {
+		t.Error("any number of recipes may stand below one another")
+	}
+}

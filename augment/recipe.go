@@ -23,6 +23,37 @@ type Recipe struct {
 	// Plain lets an image that the layers do not fit pass as it is, also beside others in
 	// an index.
 	Plain bool `json:"plain,omitempty"`
+	// Below is applied first, as if its result were the base image. Its layers are in
+	// Layers already.
+	Below *Recipe `json:"below,omitempty"`
+}
+
+// maxBelow bounds how many recipes stand below one another.
+const maxBelow = 16
+
+// Upon returns the recipe that does what below and then r do, on below's base
+// image. A layer that both have is added once, where r has it. A recipe upon
+// itself is itself.
+func (r Recipe) Upon(below Recipe) Recipe {
+	top := below
+	top.Below, top.Layers = nil, below.Layers[max(0, len(below.Layers)-len(r.Layers)):]
+	if r.IsZero() || r.Equal(below) || r.Equal(top) {
+		return below
+	}
+	own := r.Layers
+	r.Layers = nil
+	for _, l := range below.Layers {
+		if !slices.ContainsFunc(own, l.equal) {
+			r.Layers = append(r.Layers, l)
+		}
+	}
+	r.Layers = append(r.Layers, own...)
+	r.Plain = r.Plain || below.Plain
+	below.Layers, below.Plain = nil, false
+	if !below.IsZero() {
+		r.Below = &below
+	}
+	return r
 }
 
 // Layer names one injected layer: a gzip-compressed tar archive that was
@@ -43,17 +74,37 @@ type Layer struct {
 	Via []string `json:"via,omitempty"`
 }
 
+// Flat returns the recipe without others below it, as people read it: a grant that
+// is described, provenance. Which entrypoints stood below is lost.
+func (r Recipe) Flat() Recipe {
+	for b := r.Below; b != nil; b = b.Below {
+		r.Env = slices.Concat(b.Env, r.Env)
+		if len(r.Entrypoint) == 0 {
+			r.Entrypoint = b.Entrypoint
+		}
+		if len(r.Cmd) == 0 {
+			r.Cmd = b.Cmd
+		}
+		if r.WorkingDir == "" {
+			r.WorkingDir = b.WorkingDir
+		}
+	}
+	r.Below = nil
+	return r
+}
+
 // IsZero reports whether the recipe changes nothing.
 func (r Recipe) IsZero() bool {
 	return len(r.Layers) == 0 && len(r.Env) == 0 && len(r.Entrypoint) == 0 &&
-		len(r.Cmd) == 0 && r.WorkingDir == ""
+		len(r.Cmd) == 0 && r.WorkingDir == "" && r.Below == nil
 }
 
 // Equal reports whether two recipes add the same. It is cheap enough to be called
 // on every pull.
 func (r Recipe) Equal(other Recipe) bool {
 	return r.WorkingDir == other.WorkingDir && r.Plain == other.Plain && slices.EqualFunc(r.Layers, other.Layers, Layer.equal) &&
-		slices.Equal(r.Env, other.Env) && slices.Equal(r.Entrypoint, other.Entrypoint) && slices.Equal(r.Cmd, other.Cmd)
+		slices.Equal(r.Env, other.Env) && slices.Equal(r.Entrypoint, other.Entrypoint) && slices.Equal(r.Cmd, other.Cmd) &&
+		(r.Below == nil) == (other.Below == nil) && (r.Below == nil || r.Below.Equal(*other.Below))
 }
 
 func (l Layer) equal(other Layer) bool {
@@ -64,6 +115,16 @@ func (l Layer) equal(other Layer) bool {
 
 // Validate returns an error for the first value that no image config can hold.
 func (r Recipe) Validate() error {
+	for n, b := 0, r.Below; b != nil; n, b = n+1, b.Below {
+		if n == maxBelow {
+			return fmt.Errorf("more than %d recipes stand below one another: name the base image and give all that it needs at once", maxBelow)
+		}
+		own := *b
+		own.Below = nil
+		if err := own.Validate(); err != nil {
+			return err
+		}
+	}
 	for _, e := range r.Env {
 		if key, _, ok := strings.Cut(e, "="); !ok || key == "" {
 			return fmt.Errorf("env entry %q: want KEY=VALUE", e)

@@ -94,6 +94,9 @@ func (g *Grant) Cost() int64 {
 		texts(list...)
 		cost += int64(cap(list)) * headerCost
 	}
+	if below := g.Recipe.Below; below != nil {
+		cost += int64(unsafe.Sizeof(*below)) + (&Grant{Recipe: *below}).Cost()
+	}
 	for _, list := range [][]digest.Digest{g.Objects, g.Injected, g.Absent} {
 		for _, d := range list {
 			texts(string(d))

@@ -46,6 +46,7 @@ func Of(r augment.Recipe) *Config {
 	if r.IsZero() {
 		return nil
 	}
+	r = r.Flat()
 	c := &Config{Entrypoint: r.Entrypoint, Cmd: r.Cmd, Env: r.Env, WorkingDir: r.WorkingDir}
 	for _, l := range r.Layers {
 		c.Layers = append(c.Layers, Describe(l, cmp.Or(l.Location, omitted)))

@@ -146,7 +146,8 @@
 //
 // Files, in the order in which a request meets them: server.go (Server, its Options,
 // what comes first), route.go (paths), tokenimage.go (the images of tokens), image.go
-// (image), permit.go (what the policy says of an image), kept.go (what is kept of
+// (image), permit.go (what the policy says of an image), ownname.go (what a pull would give, for
+// the API), kept.go (what is kept of
 // descriptors), late.go (late), platform.go (the platforms of a grant), manifest.go
 // (manifests and tags), blob.go (the order of blob sources), clientstreams.go (what blobs
 // that are sent cost their clients), stored.go (blobs of the store), attested.go (provenance of an

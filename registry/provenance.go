@@ -109,10 +109,11 @@ func newAttester(g auth.Grant) attester {
 	}
 	s := statement{Type: statementType, PredicateType: provenanceType}
 	build := &s.Predicate.BuildDefinition
+	recipe := g.Recipe.Flat()
 	build.BuildType = augmentationType
 	build.ExternalParameters = parameters{Image: name, Platforms: g.Platforms, Recipe: recipeParameters{
-		Name: g.Named, Env: variables(g.Recipe.Env),
-		Entrypoint: len(g.Recipe.Entrypoint) > 0, Cmd: len(g.Recipe.Cmd) > 0, WorkingDir: g.Recipe.WorkingDir != "",
+		Name: g.Named, Env: variables(recipe.Env),
+		Entrypoint: len(recipe.Entrypoint) > 0, Cmd: len(recipe.Cmd) > 0, WorkingDir: recipe.WorkingDir != "",
 	}}
 	build.ResolvedDependencies = []resource{{URI: packageURL(g), Digest: digestSet(g.Base)}}
 	for _, l := range g.Recipe.Layers {

@@ -84,15 +84,17 @@ func newService(ctx context.Context, cfg *config.Config, base config.URL, log *s
 			return s, err
 		}
 	}
-	requests, err := p.apiOptions(base.Host)
+	requests, err := p.apiOptions(base)
 	if err != nil {
 		return s, err
 	}
+	data := registry.New(pulls)
+	requests.Named, requests.Pullers = registry.NamesOf(data), pulls.Passwords
 	outside := front.Front{
 		Log: log, Proxies: proxies(cfg), Observe: observe, Stall: cfg.HTTP.StallTimeout,
 		Ledger: budget.NewLedger(cfg.Budgets()),
 	}
-	s.handler = outside.Handler(planes{data: registry.New(pulls), control: api.New(requests)})
+	s.handler = outside.Handler(planes{data: data, control: api.New(requests)})
 	return s, nil
 }
 
@@ -144,16 +146,18 @@ func (p parts) registryOptions() (o registry.Options, err error) {
 	return o, nil
 }
 
-// apiOptions returns the options of the control plane. host begins the image names
-// that it hands out.
-func (p parts) apiOptions(host string) (o api.Options, err error) {
+// apiOptions returns the options of the control plane. The host of base begins the
+// image names that it hands out.
+func (p parts) apiOptions(base config.URL) (o api.Options, err error) {
 	o = api.Options{
 		Resolver:        p.resolver,
 		Registries:      p.resolver,
 		Layers:          p.layers,
 		Stage:           func() api.Staging { return p.layers.Stage() },
 		Tokens:          p.storage.tokens,
-		Host:            host,
+		Host:            base.Host,
+		URL:             base.String(),
+		Listed:          func(host string) bool { _, listed := p.cfg.Registries[host]; return listed },
 		Names:           names(p.cfg),
 		MaxBody:         int64(p.cfg.API.MaxBody),
 		MaxElements:     p.cfg.Limits.Elements,
