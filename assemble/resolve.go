@@ -101,6 +101,9 @@ func (r *Resolver) Resolve(ctx context.Context, req ImageRequest) (auth.Grant, e
 	if err != nil {
 		return auth.Grant{}, fmt.Errorf("augment %s: %w", name, err)
 	}
+	if err := checkSizes(ctx, image.Objects); err != nil {
+		return auth.Grant{}, fmt.Errorf("augment %s: %w", name, err)
+	}
 	grant.Base, grant.Root = image.Base, image.Root
 	for _, l := range image.Layers {
 		grant.Injected = append(grant.Injected, l.Digest)

@@ -163,6 +163,10 @@ func (p parts) validate() error {
 	return nil
 }
 
+// IsEmpty reports whether the digest is of no bytes, which no other blob has. It must be
+// valid.
+func IsEmpty(d digest.Digest) bool { return d == d.Algorithm().FromBytes(nil) }
+
 func (d part) validate() error {
 	if err := d.Digest.Validate(); err != nil {
 		return fmt.Errorf("digest %.100q: %w", d.Digest, err)

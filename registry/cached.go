@@ -70,6 +70,9 @@ func (b cachedBlobs) serveBlob(w http.ResponseWriter, r *http.Request, img *imag
 	if !ok {
 		return errDecline
 	}
+	if err := checkSize(img, desc); err != nil {
+		return err
+	}
 	repo := b.client.Repository(img.target)
 	part, err := byterange.Of(r, desc.Size, etagOf(desc))
 	if r.Method == http.MethodHead || err != nil || part.Offset > b.cache.Available(repo.Host(), d)+skipAhead {

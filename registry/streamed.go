@@ -6,6 +6,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/blobstore"
 	"github.com/waveproxy/waveproxy/front"
 	"github.com/waveproxy/waveproxy/internal/byterange"
@@ -20,6 +21,9 @@ func (b streamedBlobs) serveBlob(w http.ResponseWriter, r *http.Request, img *im
 	desc, ok := img.upstreamBlob(d)
 	if !ok {
 		return errDecline
+	}
+	if err := checkSize(img, desc); err != nil {
+		return err
 	}
 	front.RecordOf(r.Context()).Source = "upstream"
 	part, done, err := byterange.Answer(w, r, desc.Size, etagOf(desc), func(h http.Header) { setBlobHeaders(h, desc) })
@@ -42,6 +46,15 @@ func (b streamedBlobs) serveBlob(w http.ResponseWriter, r *http.Request, img *im
 		abort(r.Context(), err)
 	}
 	return nil
+}
+
+// checkSize refuses a blob that would be served as no bytes although it has some: older
+// versions took images whose manifests say so.
+func checkSize(img *image, desc ocispec.Descriptor) error {
+	if desc.Size != 0 || augment.IsEmpty(desc.Digest) {
+		return nil
+	}
+	return front.Refuse(http.StatusForbidden, front.Denied, "the manifest of %s says that the blob %s has 0 bytes, which only the empty blob has; push the image again", img.pullName(), desc.Digest)
 }
 
 func etagOf(desc ocispec.Descriptor) string { return `"` + desc.Digest.String() + `"` }

@@ -72,6 +72,7 @@ type stream struct {
 	answers, futile int
 	opened          int64 // next when answer began
 	whole           bool  // ranges get wrong answers: ask for the whole blob and skip
+	unbounded       bool  // answer is of the whole blob and did not say how long it is
 }
 
 func (s *stream) Read(p []byte) (int, error) {
@@ -88,6 +89,12 @@ func (s *stream) Read(p []byte) (int, error) {
 			p = p[:left]
 		}
 		n, err := s.answer.Read(p)
+		if s.unbounded && err == nil && s.next+int64(n) == s.desc.Size {
+			// The client must not take the beginning of a longer blob for the blob.
+			if err := s.ends(); err != nil {
+				return 0, err
+			}
+		}
 		s.next += int64(n)
 		if err != nil && s.next < s.end {
 			s.broken = err
@@ -99,6 +106,15 @@ func (s *stream) Read(p []byte) (int, error) {
 			return n, nil
 		}
 	}
+}
+
+// ends returns an error if the answer goes on after the last byte of the blob. One that
+// breaks there has ended.
+func (s *stream) ends() error {
+	if n, _ := io.ReadFull(s.answer, make([]byte, 1)); n > 0 {
+		return s.call().invalid("sends more than the %d bytes that the manifest says", s.desc.Size)
+	}
+	return nil
 }
 
 func (s *stream) Close() error {
@@ -176,7 +192,7 @@ func isResumable(err error) bool {
 // open asks for what is still to come.
 func (s *stream) open(redirect bool) (location string, err error) {
 	s.answers++
-	s.opened = s.next
+	s.opened, s.unbounded = s.next, false
 	cl := s.call()
 	cl.verified, cl.redirect, cl.long = true, redirect, true
 	h := http.Header{}
@@ -241,7 +257,7 @@ func (s *stream) skip(cl *call, resp *http.Response) error {
 		}
 		return err
 	}
-	s.answer = resp.Body
+	s.answer, s.unbounded = resp.Body, resp.ContentLength < 0
 	return nil
 }
 

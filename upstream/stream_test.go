@@ -113,7 +113,6 @@ func TestStreamGoesOn(t *testing.T) {
 		"a part without Content-Range":  {middle, otherRange("", 1<<20, 2<<20), 2},
 		"of unknown size":               {middle, otherRange(fmt.Sprintf("bytes %d-%d/*", 1<<20, 2<<20-1), 1<<20, 2<<20), 1},
 		"short, without a length":       {full, inTurn(lying(1<<20, false), whole), 2},
-		"long, without a length":        {full, lying(size+10, false), 1},
 		"cut, then 503":                 {full, inTurn(cutAfter(1<<20), status(503), status(503), whole), 4},
 		"cut, then 500s for longer":     {full, inTurn(cutAfter(1<<20), status(500), status(500), status(500), status(500), status(500), whole), 7},
 		"another length at first":       {full, inTurn(lying(10, true), whole), 2},
@@ -154,6 +153,9 @@ func TestStreamEnds(t *testing.T) {
 		"too long":                {lying(len(bigBlob)+1, true), true, Invalid, "sent 3145729 bytes, but"},
 		"always cut":              {cutAfter(1000), false, Invalid, "cut the answer off"},
 		"short without a length":  {ignoringRange(lying(10, false)), false, Invalid, "cut the answer off"},
+		"long without a length":   {ignoringRange(lying(len(bigBlob)+1, false)), false, Invalid, "sends more than the 3145728 bytes"},
+		"twice as long":           {ignoringRange(lying(2*len(bigBlob), false)), false, Invalid, "sends more than the 3145728 bytes"},
+		"cut, then long":          {inTurn(cutAfter(1<<20), ignoringRange(lying(len(bigBlob)+7, false))), false, Invalid, "sends more than"},
 		"cut, then absent":        {inTurn(cutAfter(1<<20), status(404)), false, NotFound, "does not exist"},
 		"cut, then denied":        {inTurn(cutAfter(1<<20), status(403)), false, Unauthorized, "answered 403"},
 		"cut, then always 500":    {inTurn(cutAfter(1<<20), status(500)), false, Failed, "answered 500"},
@@ -175,6 +177,25 @@ func TestStreamEnds(t *testing.T) {
 				t.Errorf("%d requests", n)
 			}
 		})
+	}
+}
+
+// TestStreamOfALongerBlob: what comes of a blob that is longer than the manifest says is
+// never as long as it says.
+func TestStreamOfALongerBlob(t *testing.T) {
+	for _, size := range []int64{1, 1 << 10, 1<<20 + 1, bigDesc.Size - 1} {
+		c, _ := newClient(t, listed(newServer(t, ignoringRange(lying(len(bigBlob), false)))))
+		desc := bigDesc
+		desc.Size = size
+		_, body, err := c.Repository(image).Stream(t.Context(), desc, Span{0, size}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := io.Copy(io.Discard, body)
+		wantError(t, err, Invalid, "sends more than")
+		if body.Close(); n >= size {
+			t.Errorf("%d bytes came, which look like the whole of %d", n, size)
+		}
 	}
 }
 
