@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
@@ -103,10 +102,9 @@ func (c *faultCase) plan(g upstream.Get) upstream.Fault {
 	return c.always
 }
 
-// retrying is what Docker says when it gets a 502. It retries for 75 seconds
-// before it reports the failure. The test does not wait that long: it cancels the
-// pull once the server has refused the layer twice.
-const retrying = "Retrying in"
+// denied is what Docker says when it gets a 403 with a reason. It does not repeat the
+// request, as it would for 75 seconds after a 502.
+const denied = "denied: pull blob"
 
 func faultCases() []*faultCase {
 	at := func(k upstream.Kind) upstream.Fault { return upstream.Fault{Kind: k, After: harness.MiB} }
@@ -141,9 +139,9 @@ func faultCases() []*faultCase {
 		{name: "h2-short", h2: true, first: these(upstream.Short)},
 
 		{name: "flipped", always: at(upstream.Flipped), docker: "filesystem layer verification failed for digest", log: `"status":200`},
-		{name: "too-long", always: at(upstream.TooLong), docker: retrying, log: "bytes, but the manifest says"},
-		{name: "too-short", always: at(upstream.TooShort), docker: retrying, log: "bytes, but the manifest says"},
-		{name: "loop", always: at(upstream.Loop), docker: retrying, log: "more than 10 redirects in a row"},
+		{name: "too-long", always: at(upstream.TooLong), docker: denied, log: "bytes, but the manifest says"},
+		{name: "too-short", always: at(upstream.TooShort), docker: denied, log: "bytes, but the manifest says"},
+		{name: "loop", always: at(upstream.Loop), docker: denied, log: "more than 10 redirects in a row"},
 		{name: "gone", first: these(upstream.Reset), always: at(upstream.Missing), docker: "unknown blob", log: "answered 404 Not Found: it does not exist"},
 		{name: "missing", always: at(upstream.Missing), docker: "unknown blob", log: "answered 404 Not Found: it does not exist"},
 	}
@@ -180,7 +178,7 @@ func TestFaults(t *testing.T) {
 	wg.Wait()
 	messages := map[*faultCase]string{}
 	for _, c := range cases {
-		if c.docker == retrying {
+		if c.docker == denied {
 			_, messages[c] = harness.Get(t, blobURL(p, c.image, c.layer))
 		}
 	}
@@ -238,17 +236,6 @@ func (c *faultCase) lines(p *harness.Proxy) (lines []string) {
 }
 
 func (c *faultCase) pull(ctx context.Context, docker engine.Engine, p *harness.Proxy) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	if c.docker == retrying {
-		go func() {
-			for len(c.lines(p)) == 0 && ctx.Err() == nil {
-				time.Sleep(100 * time.Millisecond)
-			}
-			time.Sleep(2 * time.Second) // part of the five seconds until Docker retries
-			cancel()
-		}()
-	}
 	c.output, c.err = docker.Pull(ctx, c.image.TargetImage)
 }
 
