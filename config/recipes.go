@@ -50,6 +50,10 @@ type Recipe struct {
 	// TagTTL is how long a tag is served without asking the registry whether it has
 	// moved: 1s to 24h. Default: 30s.
 	TagTTL time.Duration `yaml:"tag_ttl"`
+	// Unfit says what becomes of an image that the layers are not for, Windows' among
+	// them: refuse, or plain, which serves it as its registry has it. What is no image, a
+	// signature, a chart or a model, is always served so. Default: refuse.
+	Unfit Unfit `yaml:"unfit"`
 }
 
 // RecipeLayer is a directory, an archive or a URL: exactly one of path and url is

@@ -53,7 +53,7 @@ func TestValidateRecipes(t *testing.T) {
 		{"recipes: {a: {env: [A=1, B], working_dir: work, images: ['a b'], credentials: [shared, team]}, b: {env: A=1, layer: []}}", []string{
 			`c.yml:1: recipes.a.images[0]: pattern "a b": names have lower-case letters, digits and ._-:/ only, and * is the one wildcard`,
 			`c.yml:1: recipes.b.env: want a list`,
-			`c.yml:1: recipes.b.layer: unknown key, want one of cmd, container_config_url, credentials, entrypoint, env, images, layers, tag_ttl, working_dir`,
+			`c.yml:1: recipes.b.layer: unknown key, want one of cmd, container_config_url, credentials, entrypoint, env, images, layers, tag_ttl, unfit, working_dir`,
 			`c.yml:1: recipes.a.env[1]: "***": want KEY=VALUE`,
 			`c.yml:1: recipes.a.working_dir: working directory "work" is not an absolute path`,
 			`c.yml:1: recipes.a.credentials: "team": no such name in credentials`,

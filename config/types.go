@@ -96,6 +96,20 @@ func (a *APIAuth) UnmarshalText(text []byte) error { return word(a, text, apiAut
 // UnmarshalText refuses other ways.
 func (a *PullAuth) UnmarshalText(text []byte) error { return word(a, text, pullAuths) }
 
+// Unfit is what becomes of an image that a recipe is not for. Empty is UnfitRefuse.
+type Unfit string
+
+// What may become of it.
+const (
+	UnfitRefuse Unfit = "refuse"
+	UnfitPlain  Unfit = "plain"
+)
+
+var unfits = []Unfit{UnfitRefuse, UnfitPlain}
+
+// UnmarshalText refuses other words.
+func (u *Unfit) UnmarshalText(text []byte) error { return word(u, text, unfits) }
+
 // Delivery is how untouched blobs reach clients. Empty is not set.
 type Delivery string
 

@@ -29,6 +29,8 @@ type Definition struct {
 	// TagTTL is how long a tag is served without asking the upstream again. 0 is the
 	// registry's default.
 	TagTTL time.Duration
+	// Plain serves an image that the layers are not for as it is.
+	Plain bool
 }
 
 // Layer is a directory, an archive or a URL: one of Path and URL is set.

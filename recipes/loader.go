@@ -105,7 +105,7 @@ func (l Loader) compute(ctx context.Context, name string, d Definition) (recipe,
 	own := containerconfig.Config{Env: d.Env, Entrypoint: d.Entrypoint, Cmd: d.Cmd, WorkingDir: d.WorkingDir}
 	settings := own.Over(containerconfig.Merge(found))
 	made := settings.Recipe()
-	made.Layers = layers
+	made.Layers, made.Plain = layers, d.Plain
 	if n := settings.TextSize(); n > maxText {
 		problem(key, fmt.Errorf("%d bytes of environment, entrypoint and command, and at most %d are taken: put large ones into a layer", n, maxText))
 	} else if err := made.Validate(); err != nil {

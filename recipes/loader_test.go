@@ -57,7 +57,7 @@ func TestFusion(t *testing.T) {
 			{Path: writeFile(t, dir+"/agent.tar.gz", archive(t, "agent")), Platform: "linux/amd64"},
 			{URL: tools.Location, Digest: digest.Digest(tools.GzipDigest), Platform: "linux/arm64"},
 		},
-		Env: []string{"FUSION_LOG_LEVEL=info"}, WorkingDir: "/work", Credentials: []string{"ci"},
+		Env: []string{"FUSION_LOG_LEVEL=info"}, WorkingDir: "/work", Credentials: []string{"ci"}, Plain: true,
 	}}
 	r := h.recipe(t, h.load(t, definitions), "fusion")
 	want := []string{
@@ -67,7 +67,7 @@ func TestFusion(t *testing.T) {
 	if diff := cmp.Diff(want, h.summary(t, r)); diff != "" {
 		t.Errorf("layers (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]string{"/usr/bin/fusion"}, r.Entrypoint); diff != "" || r.WorkingDir != "/work" || r.Identity != "recipe:fusion" {
+	if diff := cmp.Diff([]string{"/usr/bin/fusion"}, r.Entrypoint); diff != "" || r.WorkingDir != "/work" || !r.Plain || r.Identity != "recipe:fusion" {
 		t.Errorf("recipe %+v", r)
 	}
 	first := s.counts()

@@ -62,11 +62,13 @@
 //  3. A repository that the recipe's images do not match is 403 DENIED for every
 //     resource, even if it was advertised when they did (paths.parse). So is an image
 //     that the policy of the configuration in force does not allow (permit).
-//  4. tags/list is 404 UNSUPPORTED and says why: tags are the upstream's
-//     (Server.serveNamed).
+//  4. tags/list is the upstream's, read with the recipe's identity, page by page, and
+//     kept for 30 seconds. Only the query of the upstream's Link is passed on, and each
+//     query is one pull (lists.serveTags).
 //  5. A manifest by tag is the upstream's image under that tag, with the recipe in
 //     force applied. What is no container image (a signature, a list of attachments, a
-//     chart, a model) is served as in step 8 instead (tagSource.ask). An entry of an
+//     chart, a model) is served as in step 8 instead, and with "unfit: plain" so is
+//     an image that the recipe is not for (tagSource.ask). An entry of an
 //     index whose manifest or config the registry does not have (404) is left out, and
 //     asked for again after ten minutes. For 30 seconds, or the recipe's tag_ttl, after the upstream has confirmed a tag, all
 //     servers that share the store serve it without an upstream request. Then a
@@ -105,12 +107,15 @@
 //  9. A blob must be recorded, else 404 BLOB_UNKNOWN without an upstream request. A
 //     digest without a record costs one look at the directory of the repository's
 //     records, and at one file (imageIndex.find).
-//  10. referrers/<digest> is as under a token. An image that only an older version
-//     recorded is recorded first (Server.serveNamedReferrers).
+//  10. referrers/<digest> of an image that we made is as under a token. An image that only
+//     an older version recorded is recorded first (Server.serveNamedReferrers). Of any
+//     other digest it is the upstream's list, or, where the upstream has no such API, the
+//     index under its tag for the digest; a refusal or a failure is never an empty list.
+//     It counts as a pull (lists.serveReferrers).
 //  11. All requests for tags in this server's memory and for recorded digests of a
 //     repository under a recipe are one pull a minute. Any other tag or digest
-//     counts by itself, because it may need an upstream request. Blobs and referrers
-//     do not count (Server.namedManifest).
+//     counts by itself, because it may need an upstream request. Blobs, and referrers of
+//     what we made, do not count (Server.namedManifest).
 //
 // The provenance of what we made is an in-toto statement with a SLSA v1 predicate,
 // in an OCI manifest whose subject is the manifest it describes. It is a function of
@@ -153,6 +158,7 @@
 // that are sent cost their clients), stored.go (blobs of the store), attested.go (provenance of an
 // image), cached.go (blobs of the cache), streamed.go (blobs of the upstream),
 // copybody.go (copyBody), referrers.go (lists of provenance),
+// lists.go (the lists of upstreams: tags, attachments),
 // provenance.go (its documents). With the name of a recipe: named.go (serveNamed,
 // Recipes), namedpath.go (paths.parse), tagtable.go (tagTable), tagrecord.go (its
 // records), tagsource.go (asking about tags), failures.go (failures), ledger.go

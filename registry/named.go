@@ -45,6 +45,7 @@ type named struct {
 	ledger      *ledger
 	tags        *tagTable
 	passThrough *passThrough
+	lists       *lists
 }
 
 func newNamed(o Options) *named {
@@ -60,6 +61,7 @@ func newNamed(o Options) *named {
 		ledger:      l,
 		tags:        newTagTable(l, tagSource{resolver: o.Resolver, ledger: l, passThrough: pass, now: now, headTimeout: headTimeout}, f, o.Log, now),
 		passThrough: pass,
+		lists:       newLists(o.Upstream, f),
 	}
 }
 
@@ -85,7 +87,13 @@ func (s *Server) serveNamed(w http.ResponseWriter, r *http.Request, rt route, us
 	}
 	switch rt.kind {
 	case kindTags:
-		return front.Refuse(http.StatusNotFound, front.Unsupported, "the tags of %s are not listed under a recipe: ask its registry for them", q.ref.Name())
+		if len(r.URL.RawQuery) > maxListQuery {
+			return front.Refuse(http.StatusBadRequest, front.Unsupported, "the query for tags has more than %d bytes", maxListQuery)
+		}
+		if err := s.countPull(ctx, user, q.memoryKey("tags "+r.URL.RawQuery)); err != nil {
+			return err
+		}
+		return s.named.lists.serveTags(w, r, q, rt)
 	case kindManifest:
 		img, err := s.namedManifest(ctx, w, q, &rt, user)
 		if err == nil {
@@ -107,11 +115,16 @@ func (s *Server) serveNamed(w http.ResponseWriter, r *http.Request, rt route, us
 	if err == nil && img != nil {
 		err = permit(ctx, s.options.Upstream, img)
 	}
-	if err == nil && img == nil {
-		err = s.countPull(ctx, user, q.memoryKey(rt.digest.String())) // a digest that is unknown is not free
+	// An unknown digest is not free, nor is what the upstream is asked for.
+	upstreams := img == nil || img.grant.Recipe.IsZero()
+	if err == nil && (img == nil || upstreams && rt.kind == kindReferrers) {
+		err = s.countPull(ctx, user, q.memoryKey(rt.digest.String()))
 	}
 	if err != nil {
 		return err
+	}
+	if rt.kind == kindReferrers && upstreams {
+		return s.named.lists.serveReferrers(w, r, q, rt.digest)
 	}
 	if rt.kind == kindReferrers {
 		return s.serveNamedReferrers(w, r, img, q, rt.digest)

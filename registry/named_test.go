@@ -111,7 +111,7 @@ func TestNamedRefusals(t *testing.T) {
 		status int
 		text   string
 	}{
-		"tools/library/app/tags/list":                      {404, "tags of docker.io/library/app are not listed under a recipe"},
+		"tools/library/app/tags/list":                      {404, "list tags of docker.io/library/app"},
 		"nothing/library/app/manifests/1":                  {404, "no such recipe"},
 		"only/library/app/manifests/1":                     {403, "recipes.only.images"},
 		"only/library/app/tags/list":                       {403, "recipes.only.images"},

@@ -175,7 +175,12 @@ func TestNamedReferrers(t *testing.T) {
 			t.Errorf("%s: status %d, %v, %s", path, a.status, a.header, a.body)
 		}
 	}
-	net.WantAnyOrder(t)
+	// What is attached to the base image, or to what is unknown, is the upstream's.
+	var want []string
+	for _, d := range []digest.Digest{digest.FromString("unknown"), img.Index.Digest()} {
+		want = append(want, "GET /v2/library/app/referrers/"+d.String(), "GET "+appManifests+"sha256-"+d.Encoded())
+	}
+	net.WantAnyOrder(t, want...)
 }
 
 func TestReferrersFilter(t *testing.T) {

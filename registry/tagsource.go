@@ -66,7 +66,7 @@ func (s tagSource) ask(ctx context.Context, q namedRepository, tag string, old *
 		Identity: q.recipe.Identity, Ref: ref, Recipe: q.recipe.Recipe, Named: q.name, Staged: blobstore.NewMem(),
 	})
 	found := &namedTag{base: grant.Base, root: grant.Root.Digest, recipe: q.recipe.Recipe, checked: s.now(), partial: partialOf(grant, s.now())}
-	if unfit, ok := errors.AsType[*augment.Unfit](err); ok && !unfit.Image {
+	if unfit, ok := errors.AsType[*augment.Unfit](err); ok && (!unfit.Image || q.recipe.Plain) {
 		// By digest, so that these are the bytes that were judged.
 		_, err = s.passThrough.imageByDigest(ctx, q, unfit.Base)
 		found.base, found.root = unfit.Base, unfit.Base

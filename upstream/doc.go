@@ -10,6 +10,7 @@
 //	head.go        what HEAD says, and GET where HEAD is refused
 //	stream.go      a part of a blob, made of as many answers as it takes
 //	layer.go       a blob as a whole, verified, or one part of it
+//	listing.go     tags, and what is attached to a digest
 //	fetch.go       a layer at a URL
 //	pace.go        how slowly a layer may come
 //	checklogin.go  whether a registry accepts a password

@@ -99,7 +99,7 @@ func definitions(cfg *config.Config) map[string]recipes.Definition {
 	for name, r := range cfg.Recipes {
 		d := recipes.Definition{
 			Env: variables(r.Env), Entrypoint: r.Entrypoint, Cmd: r.Cmd, WorkingDir: r.WorkingDir,
-			Images: r.Images, Credentials: r.Credentials, TagTTL: r.TagTTL,
+			Images: r.Images, Credentials: r.Credentials, TagTTL: r.TagTTL, Plain: r.Unfit == config.UnfitPlain,
 		}
 		for _, document := range r.ContainerConfigURL {
 			d.Documents = append(d.Documents, string(document))
