@@ -92,8 +92,10 @@ func (l *Layers) Inline(ctx context.Context, staged blobstore.Store, r io.Reader
 	if err != nil {
 		return augment.Layer{}, fmt.Errorf("read layer: %w", err)
 	}
-	// Not asked for room: staged is, and a recipe's layers are let in without.
 	spool := blobstore.NewStage(l.tempDir)
+	if s, ok := staged.(*blobstore.Stage); ok { // a recipe's layers are let in without room
+		spool.Room = s.Room
+	}
 	defer spool.Close() // what it cannot remove, Sweep removes
 	large, err := spool.Spool(ctx, io.MultiReader(bytes.NewReader(small.Bytes()[:n]), r))
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"strings"
 	"testing"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/augment/archivetest"
 	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/internal/durable"
 	"github.com/waveproxy/waveproxy/upstream"
 	"github.com/waveproxy/waveproxy/upstream/upstreamtest"
 )
@@ -152,4 +154,43 @@ func TestImageLayer(t *testing.T) {
 	if _, err := f.layers.Image(t.Context(), "ann", location, Expected{Digest: digest.FromString("other")}); err == nil || !strings.Contains(err.Error(), "gzipDigest") {
 		t.Errorf("another digest than its location's: %v", err)
 	}
+}
+
+// TestInlineReserve: a layer in a request is not spooled on a disk without room, and a
+// recipe's layer is.
+func TestInlineReserve(t *testing.T) {
+	full := &durable.Full{Free: 1, Reserve: 2}
+	for _, size := range []int{smallLayer + 1, 100 << 10, 2 << 20} {
+		dir := t.TempDir()
+		layers := NewLayers(blobstore.NewMem(), blobstore.NewMem(), nil, dir, 1<<30)
+		layers.Room = func() error { return full }
+		staged := layers.Stage()
+		r := &countedZeros{left: size}
+		_, err := layers.Inline(t.Context(), staged, r, Expected{})
+		if _, ok := errors.AsType[*durable.Full](err); !ok {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+		if taken := size - r.left; taken > smallLayer+64<<10 {
+			t.Errorf("%d of %d bytes were taken", taken, size)
+		}
+		if err := staged.Close(); err != nil {
+			t.Error(err)
+		}
+		_, err = layers.Inline(t.Context(), blobstore.NewMem(), &countedZeros{left: size}, Expected{})
+		if _, ok := errors.AsType[*durable.Full](err); ok {
+			t.Errorf("a recipe's layer of %d bytes: %v", size, err)
+		}
+	}
+}
+
+type countedZeros struct{ left int }
+
+func (z *countedZeros) Read(p []byte) (int, error) {
+	if z.left == 0 {
+		return 0, io.EOF
+	}
+	n := min(z.left, len(p))
+	clear(p[:n])
+	z.left -= n
+	return n, nil
 }
