@@ -105,9 +105,17 @@ func plainPort(text string) (string, error) {
 	return strconv.FormatUint(n, 10), nil
 }
 
+// maxImage bounds an image name in bytes, before expressions are matched with it.
+const maxImage = 4 << 10
+
 // ParseImage reads an image name as reference.ParseNormalizedNamed does, and spells
-// its registry as RegistryHost does.
+// its registry as RegistryHost does. A registry whose name is a part of a path at
+// Docker Hub in that spelling is an error: registry:443/team/app has no other
+// spelling that is not docker.io/registry/team/app.
 func ParseImage(text string) (reference.Named, error) {
+	if len(text) > maxImage {
+		return nil, fmt.Errorf("a name of %d bytes, and at most %d are taken", len(text), maxImage)
+	}
 	ref, err := reference.ParseNormalizedNamed(text)
 	if err != nil {
 		return nil, err
@@ -117,5 +125,9 @@ func ParseImage(text string) (reference.Named, error) {
 	if err != nil || host == domain {
 		return ref, err
 	}
-	return reference.ParseNormalizedNamed(host + strings.TrimPrefix(ref.String(), domain))
+	plain, err := reference.ParseNormalizedNamed(host + strings.TrimPrefix(ref.String(), domain))
+	if err == nil && reference.Domain(plain) != host {
+		return nil, fmt.Errorf("registry %q is not told from a name at Docker Hub without its port, dot or upper case: give it a name with a dot, or another port", domain)
+	}
+	return plain, err
 }
