@@ -93,3 +93,23 @@ func TestAnswersAreCharged(t *testing.T) {
 		}
 	}
 }
+
+// TestLongWords: names, digests, platforms, users, passwords and tokens are bounded before
+// anything is done with them.
+func TestLongWords(t *testing.T) {
+	const creds = "/v1alpha2/validate-creds"
+	long := strings.Repeat("a/", 250<<10) + "a"
+	for _, test := range [][2]string{
+		{container, `{"containerImage":%q}`}, {container, `{"containerImage":"a","containerPlatform":%q}`}, {container, `{"containerImage":"a","ttl":%q}`},
+		{container, `{"containerImage":"a","containerIncludes":[%q]}`}, {container, `{"containerImage":"a","towerAccessToken":%q}`},
+		{container, `{"containerImage":"a","containerConfig":{"layers":[{"location":"data:","tarDigest":%q}]}}`},
+		{"/v1alpha1/inspect", `{"containerImage":%q}`}, {"/v1alpha1/inspect", `{"containerImage":"a","towerAccessToken":%q}`},
+		{creds, `{"userName":"a","password":"b","registry":%q}`}, {creds, `{"userName":"a","password":%q}`}, {creds, `{"userName":%q,"password":"b"}`},
+	} {
+		f, h := newAPI()
+		w := call(h, "POST", test[0], fmt.Sprintf(test[1], long))
+		if w.Code != http.StatusBadRequest || len(f.calls) > 0 {
+			t.Errorf("%s %s: status %d %.200s after %d calls", test[0], test[1], w.Code, w.Body, len(f.calls))
+		}
+	}
+}

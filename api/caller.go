@@ -74,6 +74,9 @@ func (s server) receive(w http.ResponseWriter, r *http.Request, v any) (in recei
 		if carries {
 			token = cmp.Or(sender.platformToken(), token)
 		}
+		if len(token) > maxToken {
+			return in, front.Refuse(http.StatusBadRequest, front.Unsupported, "towerAccessToken has %d bytes, and at most %d are taken", len(token), maxToken)
+		}
 		if token != "" {
 			identity = auth.PlatformIdentity(token)
 		}

@@ -53,6 +53,9 @@ func (s server) checkLogin(r *http.Request, req LoginRequest, caller auth.Caller
 		if strings.TrimSpace(f.value) == "" {
 			return nil, front.Refuse(http.StatusBadRequest, front.Unsupported, "%s is missing or blank", f.member)
 		}
+		if len(f.value) > maxWord {
+			return nil, front.Refuse(http.StatusBadRequest, front.Unsupported, "%s has %d bytes, and at most %d are taken", f.member, len(f.value), maxWord)
+		}
 	}
 	host, err := parseRegistry(req.Registry)
 	if err != nil {
@@ -82,6 +85,9 @@ func (s server) checkLogin(r *http.Request, req LoginRequest, caller auth.Caller
 func parseRegistry(text string) (string, error) {
 	if text == "" {
 		return auth.DockerHub, nil
+	}
+	if len(text) > maxWord {
+		return "", front.Refuse(http.StatusBadRequest, front.Unsupported, "registry %.40q…: a name of %d bytes, and at most %d are taken", text, len(text), maxWord)
 	}
 	host := strings.TrimPrefix(strings.TrimPrefix(text, "https://"), "http://")
 	host = strings.TrimSuffix(host, "/")

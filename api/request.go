@@ -56,7 +56,8 @@ func (r *SubmitRequest) platformToken() string { return r.TowerAccessToken }
 const (
 	maxText   = 256 << 10 // bytes of environment, entrypoint and command: more fits no token's grant
 	maxLayers = 1000      // of a request
-	maxWord   = 4 << 10   // bytes of an image name or a list of platforms
+	maxWord   = 4 << 10   // bytes of an image name, a list of platforms, a user or a password
+	maxToken  = 16 << 10  // bytes of a token: those of identity providers list groups
 )
 
 // bounded refuses a request with more text or layers than any good request has,

@@ -24,6 +24,9 @@ var variants = map[string]string{"arm32v7": "v7", "arm32v6": "v6", "arm32v5": "v
 // "amd64", "x86_64", "linux/arm64/v8", "arm64v8", "linux/arm/v7". The
 // operating system defaults to linux.
 func ParsePlatform(s string) (ocispec.Platform, error) {
+	if len(s) > maxPlatformText {
+		return ocispec.Platform{}, Errorf("platform %.40q…: %d bytes, and at most %d are taken", s, len(s), maxPlatformText)
+	}
 	parts := strings.Split(strings.ToLower(strings.TrimSpace(s)), "/")
 	if len(parts) == 1 || (len(parts) == 2 && isArchitecture(parts[0])) {
 		parts = append([]string{"linux"}, parts...)
@@ -94,6 +97,9 @@ func normalize(p ocispec.Platform) ocispec.Platform {
 	}
 	return p
 }
+
+// maxPlatformText bounds a platform in bytes, before expressions are matched with it.
+const maxPlatformText = 256
 
 // FormatPlatform returns os/architecture[/variant].
 func FormatPlatform(p ocispec.Platform) string {

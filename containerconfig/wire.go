@@ -104,6 +104,9 @@ func (l Layer) IsRemote() bool {
 	return scheme == "http" || scheme == "https"
 }
 
+// maxDigest bounds a digest in bytes, before expressions are matched with it.
+const maxDigest = 100
+
 // Expected returns what the archive of the layer must turn out to be. Errors name
 // the layer's members under key.
 func (l Layer) Expected(key string) (assemble.Expected, error) {
@@ -112,7 +115,7 @@ func (l Layer) Expected(key string) (assemble.Expected, error) {
 		member string
 		digest digest.Digest
 	}{{"gzipDigest", want.Digest}, {"tarDigest", want.DiffID}} {
-		if d.digest != "" && (d.digest.Validate() != nil || d.digest.Algorithm() != digest.SHA256) {
+		if d.digest != "" && (len(d.digest) > maxDigest || d.digest.Validate() != nil || d.digest.Algorithm() != digest.SHA256) {
 			return want, front.Refuse(http.StatusBadRequest, front.Unsupported, "%s.%s %.100q: want sha256: and 64 hexadecimal digits", key, d.member, d.digest)
 		}
 	}
@@ -132,6 +135,9 @@ func (s *Size) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
+// maxDigits bounds an integer in bytes.
+const maxDigits = 40
+
 // ParseInteger reads an integer in JSON that may stand in a string. Null and ""
 // are 0.
 func ParseInteger(data []byte) (int64, error) {
@@ -139,7 +145,10 @@ func ParseInteger(data []byte) (int64, error) {
 	if text == "null" || text == "" {
 		return 0, nil
 	}
-	v, err := strconv.ParseInt(text, 10, 64)
+	v, err := int64(0), error(strconv.ErrSyntax)
+	if len(text) <= maxDigits {
+		v, err = strconv.ParseInt(text, 10, 64)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("%.40q is not an integer", text)
 	}
