@@ -1,6 +1,7 @@
 package augment
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -113,7 +114,8 @@ func (l Layer) equal(other Layer) bool {
 		slices.Equal(l.Via, other.Via)
 }
 
-// Validate returns an error for the first value that no image config can hold.
+// Validate returns an error for the first value that no image config can hold. It names
+// the place and not the value, which may be a secret.
 func (r Recipe) Validate() error {
 	for n, b := 0, r.Below; b != nil; n, b = n+1, b.Below {
 		if n == maxBelow {
@@ -125,14 +127,21 @@ func (r Recipe) Validate() error {
 			return err
 		}
 	}
-	for _, e := range r.Env {
+	for i, e := range r.Env {
 		if key, _, ok := strings.Cut(e, "="); !ok || key == "" {
-			return fmt.Errorf("env entry %q: want KEY=VALUE", e)
+			return fmt.Errorf("env[%d]: want KEY=VALUE", i)
 		}
 	}
-	fields := slices.Concat(r.Env, r.Entrypoint, r.Cmd, []string{r.WorkingDir})
-	if i := slices.IndexFunc(fields, func(s string) bool { return strings.ContainsRune(s, 0) }); i >= 0 {
-		return fmt.Errorf("%q contains a NUL character", fields[i])
+	for _, list := range []struct {
+		name   string
+		values []string
+	}{{"env", r.Env}, {"entrypoint", r.Entrypoint}, {"cmd", r.Cmd}} {
+		if i := slices.IndexFunc(list.values, func(s string) bool { return strings.ContainsRune(s, 0) }); i >= 0 {
+			return fmt.Errorf("%s[%d] contains a NUL character", list.name, i)
+		}
+	}
+	if strings.ContainsRune(r.WorkingDir, 0) {
+		return errors.New("the working directory contains a NUL character")
 	}
 	if r.WorkingDir != "" && !strings.HasPrefix(r.WorkingDir, "/") {
 		return fmt.Errorf("working directory %q is not an absolute path", r.WorkingDir)

@@ -226,7 +226,7 @@ func TestRefuses(t *testing.T) {
 			"recipes.r.layers[2]: layer gzipDigest: expected " + pinned,
 			"recipes.r.layers[3]: " + dir + "/text: ",
 			"recipes.r.layers[4]: " + dir + "/text is not a directory",
-			`recipes.r: env entry "A": want KEY=VALUE`,
+			`recipes.r: env[0]: want KEY=VALUE`,
 		}},
 		"long": {Definition{Env: []string{"A=" + strings.Repeat("x", maxText)}}, []string{"recipes.r: 131075 bytes of environment"}},
 	}
