@@ -115,6 +115,34 @@ func (x *Index) HasBelow(name string) bool {
 	return false
 }
 
+// Implies reports whether engines make a directory at a clean name, if the layer has no
+// entry there: because of an entry or a marker below it.
+func (x *Index) Implies(name string) bool {
+	if x.HasBelow(name) {
+		return true
+	}
+	key := keyOf(name)
+	if x.marks.n == 0 {
+		return false
+	}
+	for r := range x.marks.from(key) {
+		if r.name != key {
+			break
+		}
+		if r.kind == Opaque {
+			return true
+		}
+	}
+	first := key
+	if key != "" {
+		first += separator
+	}
+	for r := range x.marks.from(first) {
+		return isBelow(r.name, key)
+	}
+	return false
+}
+
 // All yields the markers and then the entries, both in the order of their names: each
 // directory comes before everything below it, and everything below it before the
 // next name.

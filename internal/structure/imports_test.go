@@ -19,6 +19,7 @@ var allowed = map[string][]string{
 	"augment":             {},
 	"augment/archivetest": {},
 	"layerindex":          {},
+	"rootfs":              {},
 	"blobstore":           {},
 	"blobstore/storetest": {"blobstore"},
 	"blobstore/cache":     {"blobstore"},
@@ -85,7 +86,7 @@ var allowed = map[string][]string{
 // of ours but others of them: a few calls of the operating system, shared work, or
 // the bounds of what requests cost. Indexes of layers are values that pass through many
 // hands.
-var anywhere = []string{"internal/byterange", "layerindex",
+var anywhere = []string{"internal/byterange", "layerindex", "rootfs",
 	"budget", "internal/brief", "internal/durable", "internal/fairqueue", "internal/flight", "internal/jsonlimit", "internal/sizedlru", "internal/unpack",
 }
 
@@ -125,6 +126,7 @@ var forbidden = map[string][]string{
 	"augment":    {"net/http", "os/exec", "oras.land/oras-go/v2", "github.com/distribution/distribution/v3"},
 	"blobstore":  {"oras.land/oras-go/v2", "github.com/distribution/distribution/v3"},
 	"layerindex": {"net/http", "os/exec"},
+	"rootfs":     {"net/http", "os/exec"},
 	"auth":       {"github.com/distribution/distribution/v3"},
 	"registry":   {"github.com/distribution/distribution/v3/registry/handlers", "github.com/google/go-containerregistry"},
 	"api":        {"github.com/distribution/distribution/v3/registry/handlers", "github.com/google/go-containerregistry"},
