@@ -22,7 +22,7 @@ func described() auth.Description {
 		Root: ocispec.Descriptor{Digest: digest.FromString("root")}, Platforms: []string{"linux/amd64", "linux/arm64"},
 		Identity: "platform:0123456789abcdef",
 		Recipe: augment.Recipe{Entrypoint: []string{"/e"}, Cmd: []string{"c"}, Env: []string{"A=b"}, WorkingDir: "/w", Layers: []augment.Layer{
-			{Digest: digest.FromString("inline"), Size: 3, DiffID: digest.FromString("inline tar"), Roots: []string{"bin"}},
+			{Digest: digest.FromString("inline"), Size: 3, DiffID: digest.FromString("inline tar")},
 			{Digest: digest.FromString("remote"), Size: 4, DiffID: digest.FromString("remote tar"), Location: "https://host/l.tar.gz"},
 		}},
 	}}

@@ -26,7 +26,8 @@ func TestResolve(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.registry.WantRequests(t, "GET "+upstreamtest.ManifestPath("library/base", "1"), "GET "+upstreamtest.BlobPath("library/base", base.Config.Digest()))
+	f.registry.WantRequests(t, "GET "+upstreamtest.ManifestPath("library/base", "1"), "GET "+upstreamtest.BlobPath("library/base", base.Config.Digest()),
+		"GET "+upstreamtest.BlobPath("library/base", base.Layer.Digest()))
 	if grant.Base != base.Manifest.Digest() || grant.Tag != "1" || grant.Identity != "ann" || grant.Image != "docker.io/library/base" || grant.Root.Digest == grant.Base {
 		t.Errorf("grant %+v", grant)
 	}
@@ -36,7 +37,7 @@ func TestResolve(t *testing.T) {
 		}
 	}
 	if f.stored(t, base.Layer.Digest()) {
-		t.Error("the base image's layer was fetched")
+		t.Error("the base image's layer was stored")
 	}
 }
 
@@ -50,7 +51,19 @@ func TestResolveIndex(t *testing.T) {
 	}
 	f.registry.WantAnyOrder(t, "GET "+upstreamtest.ManifestPath("library/base", "1"),
 		"GET "+upstreamtest.ManifestPath("library/base", base.Images[1].Manifest.Digest().String()),
-		"GET "+upstreamtest.BlobPath("library/base", base.Images[1].Config.Digest()))
+		"GET "+upstreamtest.BlobPath("library/base", base.Images[1].Config.Digest()),
+		"GET "+upstreamtest.BlobPath("library/base", base.Images[1].Layer.Digest()))
+}
+
+// TestLayersThatDoNotMatter: no layer of the base is read for files at the root.
+func TestLayersThatDoNotMatter(t *testing.T) {
+	f := newFixture(t)
+	base := f.registry.PushImage(t, "library/base", "amd64", []archivetest.File{{Name: "etc/base"}}, "1")
+	staged, recipe := f.staged(t, "added")
+	if _, err := f.resolver.Resolve(t.Context(), ImageRequest{Ref: parse(t, "base:1"), Recipe: recipe, Staged: staged}); err != nil {
+		t.Fatal(err)
+	}
+	f.registry.WantRequests(t, "GET "+upstreamtest.ManifestPath("library/base", "1"), "GET "+upstreamtest.BlobPath("library/base", base.Config.Digest()))
 }
 
 // TestBasesAreRemembered: no request is repeated for the same identity and
@@ -59,8 +72,10 @@ func TestBasesAreRemembered(t *testing.T) {
 	f := newFixture(t)
 	base := f.registry.PushImage(t, "library/base", "amd64", nil, "1")
 	f.registry.PushImage(t, "library/other", "amd64", nil, "1")
-	asks := func(repository string) []string {
-		return []string{"GET " + upstreamtest.ManifestPath(repository, "1"), "GET " + upstreamtest.BlobPath(repository, base.Config.Digest())}
+	// The layer is read once. Others show with a HEAD that they may read it, too.
+	asks := func(repository, method string) []string {
+		return []string{"GET " + upstreamtest.ManifestPath(repository, "1"), "GET " + upstreamtest.BlobPath(repository, base.Config.Digest()),
+			method + " " + upstreamtest.BlobPath(repository, base.Layer.Digest())}
 	}
 	resolve := func(identity, name string, want ...string) {
 		t.Helper()
@@ -70,10 +85,10 @@ func TestBasesAreRemembered(t *testing.T) {
 		}
 		f.registry.WantRequests(t, want...)
 	}
-	resolve("ann", "base:1", asks("library/base")...)
+	resolve("ann", "base:1", asks("library/base", "GET")...)
 	resolve("ann", "base:1")
-	resolve("bob", "base:1", asks("library/base")...)
-	resolve("ann", "other:1", asks("library/other")...)
+	resolve("bob", "base:1", asks("library/base", "HEAD")...)
+	resolve("ann", "other:1", asks("library/other", "HEAD")...)
 
 	// The tag moves: the remembered one is used for a moment, or until Digest has seen
 	// the move.
@@ -84,7 +99,8 @@ func TestBasesAreRemembered(t *testing.T) {
 		t.Errorf("digest %s, %v", d, err)
 	}
 	f.registry.WantRequests(t, "HEAD "+upstreamtest.ManifestPath("library/base", "1"))
-	resolve("ann", "base:1", "GET "+upstreamtest.ManifestPath("library/base", "1"), "GET "+upstreamtest.BlobPath("library/base", moved.Config.Digest()))
+	resolve("ann", "base:1", "GET "+upstreamtest.ManifestPath("library/base", "1"), "GET "+upstreamtest.BlobPath("library/base", moved.Config.Digest()),
+		"GET "+upstreamtest.BlobPath("library/base", moved.Layer.Digest()))
 	resolve("ann", "base@"+base.Manifest.Digest().String(), "GET "+upstreamtest.ManifestPath("library/base", base.Manifest.Digest().String()))
 	resolve("ann", "base:other@"+base.Manifest.Digest().String())
 }

@@ -3,7 +3,6 @@ package assemble
 import (
 	"context"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
-	"github.com/waveproxy/waveproxy/budget"
 	"github.com/waveproxy/waveproxy/internal/flight"
 	"github.com/waveproxy/waveproxy/internal/sizedlru"
 	"github.com/waveproxy/waveproxy/upstream"
@@ -135,30 +133,6 @@ func (b *bases) keepTag(key baseKey, o augment.Object) {
 
 func (s baseSource) Blob(ctx context.Context, d ocispec.Descriptor) (augment.Object, error) {
 	return s.read(ctx, "blob", d.Digest.String(), func(ctx context.Context) (augment.Object, error) { return s.repo.Blob(ctx, d) })
-}
-
-func (s baseSource) Layer(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
-	done, err := budget.From(ctx).Hold(budget.Fetches, 1)
-	if err != nil {
-		return nil, err
-	}
-	body, err := s.repo.Layer(ctx, d)
-	if err != nil {
-		done()
-		return nil, err
-	}
-	return download{body, done}, nil
-}
-
-// download is a layer that is charged until it is closed.
-type download struct {
-	io.ReadCloser
-	done func()
-}
-
-func (d download) Close() error {
-	defer d.done()
-	return d.ReadCloser.Close()
 }
 
 // read returns an object from memory, or from one request that all concurrent callers

@@ -33,7 +33,7 @@ func (f *confirming) push(t *testing.T, text string) digest.Digest {
 // pinned submits the tag and returns the base.
 func (f *confirming) pinned(t *testing.T) digest.Digest {
 	t.Helper()
-	staged, recipe := f.staged(t, "opt/added")
+	staged, recipe := f.staged(t, "added")
 	grant, err := f.resolver.Resolve(t.Context(), ImageRequest{Ref: parse(t, "app:dev"), Recipe: recipe, Staged: staged})
 	if err != nil {
 		t.Fatal(err)

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
-	"io"
 	"slices"
 	"sync"
 
@@ -34,11 +33,9 @@ type Documents interface {
 // Source reads the base image.
 type Source interface {
 	Documents
-	// Layer streams a layer as the registry sends it, unverified. Apply only
-	// looks for symbolic links in it and seldom reads it to its end.
-	Layer(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error)
 	// Index returns what a layer does to the file system. The descriptor has the
-	// annotations of its manifest. An *Error says that this cannot be known.
+	// annotations of its manifest. An *Error says that this cannot be known. Apply asks
+	// for it only if where an added entry lands depends on it.
 	Index(ctx context.Context, d ocispec.Descriptor) (*layerindex.Index, error)
 }
 
@@ -56,7 +53,8 @@ type Request struct {
 	// Archives holds the recipe's layers. A layer that must be changed to fit the
 	// base image is stored there in its new form.
 	Archives Archives
-	// AddedIndex returns what a layer of the recipe does to the file system.
+	// AddedIndex returns what a layer in Archives does to the file system; nil: the layer
+	// is read from there each time.
 	AddedIndex func(ctx context.Context, l Layer) (*layerindex.Index, error)
 	// Made is told of each document that was made, and the bytes of memory that it has,
 	// before the document is kept. Its error ends Apply. nil: it takes all.
@@ -89,23 +87,24 @@ const (
 	maxImage    = 64 << 20
 )
 
-// linksCost bounds the links of base images that are remembered, in bytes.
-const linksCost = 4 << 20
+// cachedResults is how many results are remembered, in each of two caches. One takes
+// some hundred bytes for each layer.
+const cachedResults = 4096
 
 // Augmenter applies recipes. It is safe for concurrent use.
 type Augmenter struct {
 	maxLayers int
-	links     *sizedlru.Cache[string, map[string]string] // by image name, base layer digest and roots
-	repacked  *lru.Cache[[sha256.Size]byte, Layer]       // by inputs of repack
-	reading   flight.Group[map[string]string]
+	prepared  *sizedlru.Cache[[sha256.Size]byte, prepared] // by inputs of prepare
+	repacked  *lru.Cache[[sha256.Size]byte, Layer]         // by inputs of repack
+	preparing flight.Group[prepared]
 	repacking flight.Group[Layer]
 }
 
 // NewAugmenter returns an Augmenter that allows at most maxLayers layers in an
 // image.
 func NewAugmenter(maxLayers int) *Augmenter {
-	repacked, _ := lru.New[[sha256.Size]byte, Layer](4096) // only a size below one fails
-	return &Augmenter{maxLayers: maxLayers, links: sizedlru.New[string, map[string]string](linksCost, 4096, 0), repacked: repacked}
+	repacked, _ := lru.New[[sha256.Size]byte, Layer](cachedResults) // only a size below one fails
+	return &Augmenter{maxLayers: maxLayers, prepared: sizedlru.New[[sha256.Size]byte, prepared](preparedCost, 4*cachedResults, 0), repacked: repacked}
 }
 
 // Apply computes the augmented image. It is deterministic: the same base
@@ -242,7 +241,7 @@ func (w *walk) visitManifest(ctx context.Context, o Object, m members, declared 
 		return result{plain: w.Recipe.Plain, platform: &platform}, nil
 	}
 	if !w.Recipe.IsZero() {
-		if layers, err = w.prepare(ctx, refs.Layers, layers); err != nil {
+		if layers, err = w.prepare(ctx, baseImage{o, platform, refs.Layers}, layers); err != nil {
 			return result{}, err
 		}
 		err := unpack.InTurn(ctx, len(config.Data)+len(o.Data), func() (err error) {

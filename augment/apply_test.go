@@ -19,7 +19,7 @@ func apply(t *testing.T, m *memory, ref string, r Recipe, platforms string) (*Im
 	if err != nil {
 		t.Fatal(err)
 	}
-	return NewAugmenter(125).Apply(t.Context(), m, Request{Name: "docker.io/library/x:" + ref, Reference: ref, Recipe: r, Platforms: want, Archives: m})
+	return NewAugmenter(125).Apply(t.Context(), m, Request{Name: "docker.io/library/x:" + ref, Reference: ref, Recipe: r, Platforms: want, Archives: m, AddedIndex: m.added})
 }
 
 func mustApply(t *testing.T, m *memory, ref string, r Recipe, platforms string) *Image {

@@ -74,7 +74,7 @@ func Inspect(ctx context.Context, r io.Reader, limits Limits) (Archive, error) {
 	err := func() error {
 		in := bufio.NewReaderSize(io.TeeReader(src, compressed.Hash()), magicSize)
 		packed := func() int64 { return cmp.Or(limits.Packed, src.n) }
-		out, compression, err := decompress(turn, in, maxWindow, packed)
+		out, compression, err := decompress(turn, in, packed)
 		if err != nil {
 			return err
 		}
@@ -82,7 +82,7 @@ func Inspect(ctx context.Context, r io.Reader, limits Limits) (Archive, error) {
 		found.Compression = compression
 		bounded := &boundedReader{r: out, left: limits.Bytes}
 		tarBytes := io.TeeReader(bounded, plain.Hash())
-		found.Roots, err = checkEntries(turn, tarBytes, limits)
+		err = checkEntries(turn, tarBytes, limits)
 		if errors.Is(err, errNoEntry) && compression == None {
 			return Errorf("layer is not a tar archive, plain or compressed with gzip or zstd")
 		}
@@ -127,7 +127,7 @@ func asRefusal(what string, err error) error {
 // often the bytes are no archive at all.
 var errNoEntry = errors.New("no entry")
 
-func checkEntries(turn *unpack.Turn, r io.Reader, limits Limits) (roots []string, err error) {
+func checkEntries(turn *unpack.Turn, r io.Reader, limits Limits) error {
 	in := &countingReader{r: r}
 	entries := tar.NewReader(in)
 	files := turn.Files(entries, in.count, nil)
@@ -137,36 +137,32 @@ func checkEntries(turn *unpack.Turn, r io.Reader, limits Limits) (roots []string
 	for n := 0; ; n++ {
 		h, err := entries.Next()
 		if errors.Is(err, io.EOF) {
-			slices.Sort(roots)
-			return roots, nil
+			return nil
 		}
 		if err != nil && n == 0 {
-			return nil, fmt.Errorf("%w: %w", errNoEntry, err)
+			return fmt.Errorf("%w: %w", errNoEntry, err)
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if n >= limits.Entries {
-			return nil, Errorf("layer has more than %d entries", limits.Entries)
+			return Errorf("layer has more than %d entries", limits.Entries)
 		}
 		if h.Typeflag == tar.TypeReg || h.Typeflag == tar.TypeGNUSparse {
 			left -= h.Size // a sparse file of kilobytes unpacks to any size
 		}
 		if left < 0 {
-			return nil, errTooLarge
+			return errTooLarge
 		}
 		if err := checkEntry(h); err != nil {
-			return nil, err
+			return err
 		}
 		if err := headers.Hold(h); err != nil {
-			return nil, err
-		}
-		if root := usrMergeRoot(h); root != "" && !slices.Contains(roots, root) { // one per root, not per entry
-			roots = append(roots, root)
+			return err
 		}
 		// Whether a sparse file is whole shows only here.
 		if _, err := io.Copy(io.Discard, files); err != nil {
-			return nil, err
+			return err
 		}
 	}
 }

@@ -19,8 +19,6 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
-
-	"github.com/waveproxy/waveproxy/internal/unpack"
 )
 
 func zstdOf(t *testing.T, data []byte) []byte {
@@ -61,10 +59,6 @@ func TestInspect(t *testing.T) {
 				t.Errorf("%+v", got)
 			}
 		})
-	}
-	roots, err := Inspect(t.Context(), bytes.NewReader(tarOf(file{name: "./bin/a"}, file{name: "bin/b"}, file{name: "lib64", kind: tar.TypeDir}, file{name: "sbin", kind: tar.TypeSymlink, link: "usr/sbin"}, file{name: "binary"}, file{name: "usr/sbin/c"})), DefaultLimits)
-	if err != nil || !slices.Equal(roots.Roots, []string{"bin", "lib64", "usr/sbin"}) {
-		t.Errorf("roots %v, %v", roots.Roots, err)
 	}
 }
 
@@ -239,19 +233,3 @@ func TestPackDirectory(t *testing.T) {
 }
 
 const packedDiffID = "941333affa46e793b9b783a9b9384ffe00156d8edf86e48c73b6589e238eea75"
-
-// TestRootsMemory: a layer with any number of entries below usrmerge roots keeps each
-// root once.
-func TestRootsMemory(t *testing.T) {
-	var files []file
-	for range 10_000 {
-		files = append(files, file{name: "usr/sbin/x"}, file{name: "bin/x"})
-	}
-	roots, err := checkEntries(unpack.New(t.Context()), bytes.NewReader(tarOf(files...)), DefaultLimits)
-	if err != nil || !slices.Equal(roots, []string{"bin", "usr/sbin"}) {
-		t.Fatalf("roots %v, error %v", roots, err)
-	}
-	if cap(roots) > 2*len(UsrMergeRoots) {
-		t.Errorf("room for %d roots was kept", cap(roots))
-	}
-}

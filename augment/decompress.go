@@ -16,18 +16,17 @@ import (
 
 // unpackFrom returns what a layer that is stored or has passed Inspect unpacks to.
 func unpackFrom(ctx context.Context, turn *unpack.Turn, r io.Reader) (io.ReadCloser, error) {
-	in, _, err := decompress(turn, bufio.NewReaderSize(&source{ctx: ctx, r: turn.Inside(r)}, magicSize), maxWindow, nil)
+	in, _, err := decompress(turn, bufio.NewReaderSize(&source{ctx: ctx, r: turn.Inside(r)}, magicSize), nil)
 	return in, err
 }
 
 // decompress returns a reader of the uncompressed bytes, and the compression,
 // which it tells from the first bytes. It holds the turn until the reader is
 // closed. packed is the measure of what the stream may unpack to, nil for none.
-// zstd streams with a larger window than window bytes are refused, because the
-// window is what a decoder costs in memory. With maxWindow, decoders wait for each
-// other in a queue. With less, r may come from the network: the window is charged, and
-// the beginning of the stream is read before there is a decoder.
-func decompress(turn *unpack.Turn, r *bufio.Reader, window uint64, packed func() int64) (io.ReadCloser, Compression, error) {
+// zstd streams with a larger window than maxWindow are refused, because the window is
+// what a decoder costs in memory, and decoders wait for each other in a queue, so r must
+// not wait for the network.
+func decompress(turn *unpack.Turn, r *bufio.Reader, packed func() int64) (io.ReadCloser, Compression, error) {
 	magic, err := r.Peek(4)
 	if len(magic) == 0 {
 		if err == nil || errors.Is(err, io.EOF) {
@@ -41,20 +40,16 @@ func decompress(turn *unpack.Turn, r *bufio.Reader, window uint64, packed func()
 		compression = Gzip
 	} else if bytes.Equal(magic, zstdMagic) {
 		compression = Zstd
-		if window == maxWindow {
-			// Before the turn: what has a turn must not wait for a window, or all that
-			// have windows could wait for turns.
-			leave, err := turn.Queue(windows)
-			if err != nil {
-				return nil, "", err
-			}
-			a.closes = append(a.closes, leave)
-		} else if err := a.stage(window); err != nil {
+		// Before the turn: what has a turn must not wait for a window, or all that
+		// have windows could wait for turns.
+		leave, err := turn.Queue(windows)
+		if err != nil {
 			return nil, "", err
 		}
+		a.closes = append(a.closes, leave)
 	}
 	if err = turn.Enter(); err == nil {
-		err = a.open(compression, window, packed)
+		err = a.open(compression, packed)
 	}
 	if err != nil {
 		a.Close()
@@ -70,25 +65,7 @@ type unpacking struct {
 	closes    []func()
 }
 
-// stagedBytes is how much of a base layer is read before there is a decoder. The links
-// of most distributions are in it, so that no window is held while a registry is silent.
-const stagedBytes = 256 << 10
-
-// stage reads the beginning of a zstd stream, and has windows of up to max bytes charged.
-func (a *unpacking) stage(max uint64) error {
-	release, err := a.turn.Hold(stagedBytes)
-	if err != nil {
-		return err
-	}
-	staged := bufio.NewReaderSize(a.Reader, stagedBytes)
-	_, _ = staged.Peek(stagedBytes) // an error comes again when the bytes before it are read
-	holder := a.turn.Windows(staged, max)
-	a.Reader = holder
-	a.closes = append(a.closes, holder.Release, release)
-	return nil
-}
-
-func (a *unpacking) open(compression Compression, window uint64, packed func() int64) error {
+func (a *unpacking) open(compression Compression, packed func() int64) error {
 	r := io.Reader(bufio.NewReaderSize(a.Reader, 64<<10)) // not before the turn: many may wait
 	switch compression {
 	case Gzip:
@@ -98,7 +75,7 @@ func (a *unpacking) open(compression Compression, window uint64, packed func() i
 		}
 		r = z
 	case Zstd:
-		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(window), zstd.WithDecoderLowmem(true))
+		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
 		if err != nil {
 			return err
 		}

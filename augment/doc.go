@@ -21,9 +21,10 @@
 // apply.go (reading the base through Source and rewriting bottom-up), index.go (its
 // indexes), choose.go (which images engines choose),
 // collect.go (the documents and layers that it leads to),
-// prepare.go (the layers as they must stand above one base image),
+// prepare.go (the layers as they must stand above one base image), landing.go (which of
+// them change there), placing.go (their entries where they land),
 // archive.go (checking layer archives), decompress.go (what they unpack to),
-// pack.go (a directory as a reproducible archive), repack.go (merging archives and moving entries off
-// usrmerge links), overlay.go (which entries count when archives are stacked),
-// usrmerge.go (which top-level directories of the base are links).
+// pack.go (a directory as a reproducible archive), repack.go (writing archives anew),
+// overlay.go (which entries count when archives are stacked), heldmemory.go (what their
+// names take).
 package augment

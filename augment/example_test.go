@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"testing/fstest"
 
 	"github.com/opencontainers/go-digest"
@@ -31,12 +29,9 @@ func (b base) Blob(ctx context.Context, d ocispec.Descriptor) (augment.Object, e
 	return b.Manifest(ctx, d.Digest.String())
 }
 
-func (b base) Index(context.Context, ocispec.Descriptor) (*layerindex.Index, error) {
-	return nil, errors.New("no layers in memory")
-}
-
-func (b base) Layer(context.Context, ocispec.Descriptor) (io.ReadCloser, error) {
-	return nil, errors.New("no layers in memory")
+// Index returns the index of an empty layer.
+func (b base) Index(ctx context.Context, _ ocispec.Descriptor) (*layerindex.Index, error) {
+	return layerindex.Read(ctx, bytes.NewReader(make([]byte, 1024)))
 }
 
 // add stores a document and returns its descriptor.
@@ -68,7 +63,7 @@ func newBase() base {
 }
 
 // A directory becomes a layer, and an image in memory gets the layer and a
-// variable. The base image's own layer is not read.
+// variable. What the base image's own layer has decides where the files land.
 func ExampleAugmenter_Apply() {
 	ctx := context.Background()
 
@@ -78,6 +73,7 @@ func ExampleAugmenter_Apply() {
 		fmt.Println(err)
 		return
 	}
+	data := archive.Bytes()
 	found, err := augment.Inspect(ctx, &archive, augment.DefaultLimits)
 	if err != nil {
 		fmt.Println(err)
@@ -89,6 +85,9 @@ func ExampleAugmenter_Apply() {
 		Name:      "registry.example.com/tools:latest",
 		Reference: "latest",
 		Recipe:    augment.Recipe{Layers: []augment.Layer{found.Layer}, Env: []string{"GREETING=hello"}},
+		AddedIndex: func(ctx context.Context, _ augment.Layer) (*layerindex.Index, error) {
+			return layerindex.Read(ctx, bytes.NewReader(data))
+		},
 	})
 	if err != nil {
 		fmt.Println(err)

@@ -148,7 +148,7 @@ func FuzzInspect(f *testing.F) {
 		if err != nil {
 			t.Fatalf("keep: %v", err)
 		}
-		if l, err = repack(t.Context(), m, []Layer{l}, map[string]string{"bin": "usr/bin"}); err != nil {
+		if l, err = repackOver(t.Context(), m, []Layer{l}, []file{link("bin", "usr/bin")}); err != nil {
 			if _, ok := errors.AsType[*Error](err); !ok {
 				t.Fatalf("repack: %v", err)
 			}

@@ -52,7 +52,7 @@ func TestHeadersAreCharged(t *testing.T) {
 				return err
 			},
 			"repack": func(l *budget.Ledger) error {
-				_, err := repack(budget.With(t.Context(), l.Open("a")), m, []Layer{layer}, map[string]string{"bin": "usr/bin"})
+				_, err := repackOver(budget.With(t.Context(), l.Open("a")), m, []Layer{layer})
 				return err
 			},
 			"index": func(l *budget.Ledger) error {

@@ -57,7 +57,7 @@ func TestHoles(t *testing.T) {
 			m := newMemory()
 			for size, refuses := range map[int64]bool{40 << 20: false, many: true} {
 				layers := []Layer{m.layer(gzipOf(sparse(size))), m.layer(archive(file{name: "a"}))}
-				got, err := repack(t.Context(), m, layers, nil)
+				got, err := repackOver(t.Context(), m, layers)
 				if refuses {
 					refused(t, err, "holes")
 				} else if err != nil || len(m.unpacked(t, got)["hole"]) != int(size) {
@@ -73,7 +73,7 @@ func TestMergedSize(t *testing.T) {
 	m := newMemory()
 	layers := []Layer{m.layer(archive(file{name: "a", text: string(make([]byte, 6000))})), m.layer(archive(file{name: "b", text: string(make([]byte, 6000))}))}
 	for limit, refuses := range map[int64]bool{10_000: true, 20_000: false} {
-		p, err := planRepack(t.Context(), m, layers, nil)
+		p, err := planRepack(t.Context(), placeOn(t.Context(), m, nil, layers, nil))
 		if err != nil {
 			t.Fatal(err)
 		}

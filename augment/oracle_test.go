@@ -142,7 +142,7 @@ func TestOracle(t *testing.T) {
 			}
 			src := r.source()
 			got, err := NewAugmenter(125).Apply(t.Context(), src, Request{Name: "docker.io/library/foo:latest", Reference: r.Request.Reference,
-				Recipe: r.recipe(), Platforms: platforms, Archives: src})
+				Recipe: r.recipe(), Platforms: platforms, Archives: src, AddedIndex: src.added})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -8,25 +8,16 @@ import (
 	"path"
 	"slices"
 	"strings"
-
-	"github.com/waveproxy/waveproxy/budget"
 )
 
 const (
 	// maxNames bounds the names of all entries, in bytes, because each takes time to hash.
 	// 700,000 names of 127 bytes fit, which is more than the largest layers have.
 	maxNames = 128 << 20
-	// maxOverlay bounds the memory of an overlay, in bytes. It is less than a client's
-	// share of limits.memory.
-	maxOverlay = 48 << 20
 	// nodeCost and linkCost are the most that a name and a hard link take, in bytes: a map
 	// that has just grown is half empty.
 	nodeCost = 72
 	linkCost = 36
-	// freeOverlay is not charged. A workflow asks for hundreds of small rewrites at once,
-	// which wait for their turns.
-	freeOverlay = 64 << 10
-	overlayStep = 1 << 20 // bytes that are charged at once, at most
 )
 
 // key stands for a name. It is a hash of the parent's key and the last component,
@@ -37,14 +28,12 @@ type key [16]byte
 // overlay knows, for each name, which entry counts when layers are stacked. It holds its
 // memory in the budget of its context until it is released.
 type overlay struct {
-	ctx     context.Context
-	nodes   map[key]node
-	links   []hardLink // in the order of their entries
-	root    int        // the last layer that hides everything in lower layers
-	top     int        // the uppermost layer so far
-	names   int        // bytes of all names so far
-	held    int64      // bytes of memory that are charged
-	release []func()
+	nodes map[key]node
+	links []hardLink // in the order of their entries
+	root  int        // the last layer that hides everything in lower layers
+	top   int        // the uppermost layer so far
+	names int        // bytes of all names so far
+	heldMemory
 
 	dir     string // the directory whose keys are in path
 	path    []key
@@ -71,15 +60,7 @@ type hardLink struct {
 // newOverlay returns an empty overlay. drop must be called when it is not needed any
 // more.
 func newOverlay(ctx context.Context) *overlay {
-	return &overlay{ctx: ctx, nodes: map[key]node{}}
-}
-
-// drop gives back the memory that is held.
-func (o *overlay) drop() {
-	for _, release := range o.release {
-		release()
-	}
-	o.release = nil
+	return &overlay{heldMemory: heldMemory{ctx: ctx}, nodes: map[key]node{}}
 }
 
 // child returns the key of a name in a directory.
@@ -154,7 +135,10 @@ func (o *overlay) makeDirs(name string, dirs []key, at position) error {
 			return err
 		}
 		if !n.dir {
-			o.remove(dirs[:depth], dirs[depth], at) // a file or link of a lower layer becomes a directory
+			// A file or link becomes a directory, of a lower layer or earlier in this one.
+			if o.remove(dirs[:depth], dirs[depth], at); int(n.layer) == at.layer+1 {
+				o.nodes[dirs[depth]] = node{cover: n.cover}
+			}
 		}
 	}
 	return nil
@@ -174,21 +158,7 @@ func (o *overlay) link(h *tar.Header, at position) error {
 
 // charge holds the memory that the overlay has come to need.
 func (o *overlay) charge() error {
-	need := int64(len(o.nodes))*nodeCost + int64(cap(o.links))*linkCost/2 - freeOverlay
-	if need <= o.held {
-		return nil
-	}
-	step := min(max(o.held/2, freeOverlay), overlayStep)
-	if o.held+step > maxOverlay {
-		return Errorf("layers cannot be rewritten: their names need more than %d bytes of memory", maxOverlay)
-	}
-	release, err := budget.From(o.ctx).Hold(budget.Memory, step)
-	if err != nil {
-		return err
-	}
-	o.held += step
-	o.release = append(o.release, release)
-	return nil
+	return o.grow(int64(len(o.nodes))*nodeCost + int64(cap(o.links))*linkCost/2)
 }
 
 // keys returns the keys of the directories that a name stands below, the outermost

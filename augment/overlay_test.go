@@ -58,7 +58,7 @@ func TestMerge(t *testing.T) {
 			for _, files := range test.layers {
 				layers = append(layers, m.layer(archive(files...)))
 			}
-			got, err := repack(t.Context(), m, layers, nil)
+			got, err := repackOver(t.Context(), m, layers)
 			if test.err != "" {
 				if _, ok := errors.AsType[*Error](err); !ok || !strings.Contains(err.Error(), test.err) {
 					t.Errorf("error %v, want a refusal with %q", err, test.err)

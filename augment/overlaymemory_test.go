@@ -81,7 +81,7 @@ func TestRepackHolds(t *testing.T) {
 		refused bool
 	}{"small": {small, 1, false}, "large": {large, 1 << 20, true}, "fits": {large, 4 << 20, false}} {
 		l := budget.NewLedger(budget.Limits{budget.Memory: {Client: test.limit, All: 64 << 20}})
-		_, err := repack(budget.With(t.Context(), l.Open("a")), m, test.layers, nil)
+		_, err := repackOver(budget.With(t.Context(), l.Open("a")), m, test.layers)
 		if e, ok := errors.AsType[*budget.Exceeded](err); ok != test.refused || ok && e.Kind != budget.Memory || !ok && err != nil {
 			t.Errorf("%s: %v", name, err)
 		}

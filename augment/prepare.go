@@ -4,76 +4,122 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
+	"unsafe"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/waveproxy/waveproxy/budget"
 )
 
-// prepareTimeout bounds reading one base layer, and rewriting the layers of one
-// recipe, whose largest are gigabytes.
-const prepareTimeout = 30 * time.Minute
+const (
+	// prepareTimeout bounds reading the layers of one base image, and rewriting the layers
+	// of one recipe, whose largest are gigabytes.
+	prepareTimeout = 30 * time.Minute
+	// preparedCost bounds the results that are remembered, and resultCost and layerCost
+	// are what one takes beside its digests, in bytes.
+	preparedCost = 4 << 20
+	resultCost   = 256
+	layerCost    = int64(unsafe.Sizeof(Layer{}))
+)
 
-// prepare returns the layers as they must stand above a base image: entries
-// moved off its usrmerge links, and all merged into one when the image would
-// have more layers than engines take.
-func (w *walk) prepare(ctx context.Context, base []ocispec.Descriptor, layers []Layer) ([]Layer, error) {
+// baseImage is an image of one platform.
+type baseImage struct {
+	manifest Object
+	platform ocispec.Platform
+	layers   []ocispec.Descriptor
+}
+
+// prepared is what became of layers: the merged one, or one for each, with no digest if
+// it stays as it is.
+type prepared []Layer
+
+// of returns the layers as they stand above the base.
+func (p prepared) of(layers []Layer) []Layer {
+	if len(p) < len(layers) {
+		return slices.Clone(p)
+	}
+	layers = slices.Clone(layers)
+	for i, l := range p {
+		if l.Digest != "" {
+			layers[i] = l
+		}
+	}
+	return layers
+}
+
+func (p prepared) cost() int64 {
+	cost := resultCost + layerCost*int64(cap(p))
+	for _, l := range p {
+		cost += int64(len(l.Digest) + len(l.DiffID))
+	}
+	return cost
+}
+
+// prepare returns the layers as they must stand above a base image: their entries where
+// they land in it, and all merged into one when the image would have more layers than
+// engines take. A layer that engines would unpack well as it is stays as it is.
+func (w *walk) prepare(ctx context.Context, base baseImage, layers []Layer) ([]Layer, error) {
 	if len(layers) > maxChildren {
 		return nil, Errorf("%d layers are to be injected; this server takes %d", len(layers), maxChildren)
 	}
-	links, err := w.baseLinks(ctx, base, layers)
+	if len(layers) == 0 {
+		return nil, nil
+	}
+	n, merged := len(base.layers)+len(layers), false
+	if n > w.maxLayers && len(layers) > 1 {
+		n, merged = len(base.layers)+1, true
+	}
+	if n > w.maxLayers {
+		return nil, Errorf("%s has %d layers, with the injected one %d; container engines take %d", w.Name, len(base.layers), n, w.maxLayers)
+	}
+	key := w.preparedKey(base, layers, merged)
+	if done, ok := w.stillPrepared(ctx, key); ok {
+		return done.of(layers), nil
+	}
+	// A workflow asks for one image in hundreds of tasks at once.
+	caller := ctx
+	done, err := w.preparing.Do(ctx, w.sharedBy(ctx, string(key[:])), prepareTimeout, func(ctx context.Context) (prepared, error) {
+		if done, ok := w.stillPrepared(ctx, key); ok {
+			return done, nil // a run ended since we looked
+		}
+		done, err := w.land(ctx, base, layers, merged)
+		switch {
+		case err == nil:
+			w.prepared.Add(key, done, done.cost())
+		case caller.Err() != nil:
+			err = abandoned{err}
+		}
+		return done, err
+	})
 	if err != nil {
 		return nil, err
 	}
-	if len(layers) > 1 && len(base)+len(layers) > w.maxLayers {
-		merged, err := w.repackOnce(ctx, layers, links)
-		if err != nil {
-			return nil, err
-		}
-		layers = []Layer{merged}
-	} else {
-		layers = slices.Clone(layers)
-		for i, l := range layers {
-			if !slices.ContainsFunc(l.Roots, func(root string) bool { return links[root] != "" }) {
-				continue
-			}
-			if layers[i], err = w.repackOnce(ctx, layers[i:i+1], links); err != nil {
-				return nil, err
-			}
-		}
-	}
-	if n := len(base) + len(layers); len(layers) > 0 && n > w.maxLayers {
-		return nil, Errorf("%s has %d layers, with the injected one %d; container engines take %d", w.Name, len(base), n, w.maxLayers)
-	}
-	return layers, nil
+	return done.of(layers), nil
 }
 
-// baseLinks returns where the base's usrmerge links lead. It reads the bottom
-// layer only if an injected layer has entries under a usrmerge root. The bytes
-// are not verified against the layer's digest, so the result is remembered for
-// this image name alone: another registry could have sent anything for the
-// digest.
-func (w *walk) baseLinks(ctx context.Context, base []ocispec.Descriptor, layers []Layer) (map[string]string, error) {
-	var roots []string
+// preparedKey stands for everything that prepare's result depends on. The image's name
+// and the access are part of it, so that nothing is told to a client which may not read
+// the base's layers, and the whole manifest, because a layer's index may come from a table
+// of contents that the manifest names.
+func (w *walk) preparedKey(base baseImage, layers []Layer, merged bool) [sha256.Size]byte {
+	text := fmt.Appendf(nil, "%q %q %s %q %v", w.Name, w.Access, base.manifest.Digest, base.platform.OS, merged)
 	for _, l := range layers {
-		roots = append(roots, l.Roots...)
+		text = fmt.Appendf(text, " %s %v", l.Digest, l.OwnModes)
 	}
-	if len(roots) == 0 || len(base) == 0 {
-		return nil, nil
+	return sha256.Sum256(text)
+}
+
+// stillPrepared returns the result that is remembered, if the archives have it.
+func (w *walk) stillPrepared(ctx context.Context, key [sha256.Size]byte) (prepared, bool) {
+	done, ok := w.prepared.Get(key)
+	for _, l := range done {
+		if l.Digest != "" && w.Archives.Verify(ctx, l.Digest) != nil {
+			return nil, false
+		}
 	}
-	slices.Sort(roots)
-	roots = slices.Compact(roots)
-	key := fmt.Sprintf("%q %q %q", w.Name, base[0].Digest, roots)
-	if links, ok := w.links.Get(key); ok {
-		return links, nil
-	}
-	// A workflow asks for one image in hundreds of tasks at once.
-	return w.reading.Do(ctx, w.sharedBy(ctx, key), prepareTimeout, func(ctx context.Context) (map[string]string, error) {
-		return w.readBase(ctx, base[0], key, roots)
-	})
+	return done, ok
 }
 
 // sharedBy returns the key of a run that the requests of one client with the same
@@ -83,31 +129,15 @@ func (w *walk) sharedBy(ctx context.Context, key string) string {
 	return fmt.Sprintf("%q %q %s", budget.Client(ctx), w.Access, key)
 }
 
-// readBase reads the links of a bottom layer and remembers them by the key.
-func (w *walk) readBase(ctx context.Context, layer ocispec.Descriptor, key string, roots []string) (map[string]string, error) {
-	if links, ok := w.links.Get(key); ok {
-		return links, nil // a run ended since we looked
+// repackOnce returns the result of repack, from memory if the inputs are known: the
+// layers, and where their entries land.
+func (w *walk) repackOnce(ctx context.Context, p *placing, landing [sha256.Size]byte) (Layer, error) {
+	inputs := sha256.New() // a thousand digests are too long for a key
+	fmt.Fprintf(inputs, "%x", landing)
+	for _, l := range p.layers {
+		fmt.Fprint(inputs, " ", l.Digest)
 	}
-	r, err := w.src.Layer(ctx, layer)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	links, err := readLinks(ctx, r, roots)
-	if err != nil {
-		return nil, err
-	}
-	cost := 512 + len(key)
-	for root, target := range links {
-		cost += 64 + len(root) + len(target)
-	}
-	w.links.Add(key, links, int64(cost))
-	return links, nil
-}
-
-// repackOnce returns the result of repack, from memory if the inputs are known.
-func (w *walk) repackOnce(ctx context.Context, layers []Layer, links map[string]string) (Layer, error) {
-	key := repackKey(layers, links)
+	key := [sha256.Size]byte(inputs.Sum(nil))
 	if l, ok := w.stillRepacked(ctx, key); ok {
 		return l, nil
 	}
@@ -116,7 +146,11 @@ func (w *walk) repackOnce(ctx context.Context, layers []Layer, links map[string]
 		if l, ok := w.stillRepacked(ctx, key); ok {
 			return l, nil // a run ended since we looked
 		}
-		l, err := repack(ctx, w.Archives, layers, links)
+		if !p.claim() {
+			return Layer{}, abandoned{context.Canceled}
+		}
+		defer p.memory.drop()
+		l, err := repack(ctx, p)
 		switch {
 		case err == nil:
 			w.repacked.Add(key, l)
@@ -125,21 +159,6 @@ func (w *walk) repackOnce(ctx context.Context, layers []Layer, links map[string]
 		}
 		return l, err
 	})
-}
-
-// repackKey returns a key that no other inputs of repack have. The targets of links
-// are any text that an image's author chose, so each is quoted: otherwise one link
-// could look like several, and an image decide how layers are rewritten for others.
-func repackKey(layers []Layer, links map[string]string) [sha256.Size]byte {
-	inputs := sha256.New() // a thousand digests are too long for a key
-	fmt.Fprintf(inputs, "%d links\n", len(links))
-	for _, root := range slices.Sorted(maps.Keys(links)) {
-		fmt.Fprintf(inputs, "%q %q\n", root, links[root])
-	}
-	for _, l := range layers {
-		fmt.Fprintf(inputs, "%q\n", l.Digest)
-	}
-	return [sha256.Size]byte(inputs.Sum(nil))
 }
 
 // stillRepacked returns the result that is remembered, if the archives have it. One

@@ -15,6 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/waveproxy/waveproxy/budget"
+	"github.com/waveproxy/waveproxy/layerindex"
 )
 
 // usrMerged is a memory with an image whose bin is a link, and a layer with entries
@@ -37,7 +38,7 @@ type slow struct {
 	gone         bool
 }
 
-func (s *slow) Layer(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+func (s *slow) Index(ctx context.Context, d ocispec.Descriptor) (*layerindex.Index, error) {
 	release, err := budget.From(ctx).Hold(budget.Fetches, 1)
 	if err != nil {
 		return nil, err
@@ -47,7 +48,7 @@ func (s *slow) Layer(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, 
 	s.layers++
 	s.mu.Unlock()
 	time.Sleep(time.Second)
-	return s.memory.Layer(ctx, d)
+	return s.memory.Index(ctx, d)
 }
 
 func (s *slow) Open(ctx context.Context, d digest.Digest) (io.ReadSeekCloser, error) {

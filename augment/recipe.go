@@ -58,15 +58,17 @@ func (r Recipe) Upon(below Recipe) Recipe {
 }
 
 // Layer names one injected layer: a gzip-compressed tar archive that was
-// checked by Inspect when it entered the store.
+// checked by Inspect when it entered the store. JSON of older versions has another member,
+// roots, which says nothing that is needed any more.
 type Layer struct {
 	Digest digest.Digest `json:"digest"` // of the compressed bytes
 	Size   int64         `json:"size"`   // of the compressed bytes
 	DiffID digest.Digest `json:"diffID"` // of the uncompressed tar
 	// Platform limits the layer to one platform ("linux/arm64"). Empty fits all.
 	Platform string `json:"platform,omitempty"`
-	// Roots lists the UsrMergeRoots that the archive has entries under.
-	Roots []string `json:"roots,omitempty"`
+	// OwnModes says that directories which the base image has get the mode, owner and
+	// extended attributes of the archive. Otherwise they keep their own.
+	OwnModes bool `json:"ownModes,omitempty"`
 	// Location is the URL the layer was fetched from, for people to read;
 	// empty for layers that came inline.
 	Location string `json:"location,omitempty"`
@@ -110,7 +112,7 @@ func (r Recipe) Equal(other Recipe) bool {
 
 func (l Layer) equal(other Layer) bool {
 	return l.Digest == other.Digest && l.Size == other.Size && l.DiffID == other.DiffID &&
-		l.Platform == other.Platform && l.Location == other.Location && slices.Equal(l.Roots, other.Roots) &&
+		l.Platform == other.Platform && l.Location == other.Location && l.OwnModes == other.OwnModes &&
 		slices.Equal(l.Via, other.Via)
 }
 

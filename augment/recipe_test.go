@@ -10,7 +10,7 @@ import (
 func TestRecipeEqual(t *testing.T) {
 	full := func() Recipe {
 		return Recipe{
-			Layers:     []Layer{{Digest: "d", Size: 1, DiffID: "i", Platform: "p", Roots: []string{"bin"}, Location: "l"}},
+			Layers:     []Layer{{Digest: "d", Size: 1, DiffID: "i", Platform: "p", OwnModes: true, Location: "l"}},
 			Env:        []string{"A=1"},
 			Entrypoint: []string{"e"}, Cmd: []string{"c"}, WorkingDir: "/w",
 		}
@@ -24,7 +24,7 @@ func TestRecipeEqual(t *testing.T) {
 		func(r *Recipe) { r.Layers[0].Size = 2 },
 		func(r *Recipe) { r.Layers[0].DiffID = "x" },
 		func(r *Recipe) { r.Layers[0].Platform = "x" },
-		func(r *Recipe) { r.Layers[0].Roots = nil },
+		func(r *Recipe) { r.Layers[0].OwnModes = false },
 		func(r *Recipe) { r.Layers[0].Location = "x" },
 		func(r *Recipe) { r.Env = append(r.Env, "B=2") },
 		func(r *Recipe) { r.Entrypoint = nil },

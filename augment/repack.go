@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path"
-	"strings"
 	"sync"
 
 	"github.com/klauspost/compress/gzip"
@@ -34,17 +32,16 @@ const (
 	maxHoles = 64 << 20
 )
 
-// repack stores one archive made of several, later ones over earlier ones, and
-// returns it as a Layer. links maps symbolic links of the base to their targets;
-// entries below a link are moved below its target. The result depends on nothing
-// but the inputs.
-func repack(ctx context.Context, archives Archives, layers []Layer, links map[string]string) (Layer, error) {
-	plan, err := planRepack(ctx, archives, layers, links)
+// repack stores one archive made of the layers of a placing, later ones over earlier
+// ones, and returns it as a Layer. The result depends on nothing but the layers and where
+// their entries land.
+func repack(ctx context.Context, from *placing) (Layer, error) {
+	plan, err := planRepack(ctx, from)
 	if err != nil {
 		return Layer{}, err
 	}
 	defer plan.overlay.drop()
-	return putArchive(ctx, archives, plan.write)
+	return putArchive(ctx, from.archives, plan.write)
 }
 
 // Keep stores a layer that Inspect has passed and returns it as it will stand
@@ -60,7 +57,7 @@ func Keep(ctx context.Context, archives Archives, r io.ReadSeeker, found Archive
 		}
 		return found.Layer, nil
 	}
-	l, err := putArchive(ctx, archives, func(ctx context.Context, compressed, plain io.Writer) error {
+	return putArchive(ctx, archives, func(ctx context.Context, compressed, plain io.Writer) error {
 		if _, err := r.Seek(0, io.SeekStart); err != nil {
 			return fmt.Errorf("read layer: %w", err)
 		}
@@ -75,8 +72,6 @@ func Keep(ctx context.Context, archives Archives, r io.ReadSeeker, found Archive
 		}
 		return z.Close()
 	})
-	l.Roots = found.Roots
-	return l, err
 }
 
 // putArchive stores the archive that produce writes, and returns it as a Layer. It
@@ -120,11 +115,9 @@ func (b *begun) Read(p []byte) (int, error) {
 
 // repackPlan holds which entries of which layers go into the result.
 type repackPlan struct {
-	archives Archives
-	layers   []Layer
-	links    map[string]string
-	overlay  *overlay
-	limit    int64 // of the result, in bytes of the plain tar
+	from    *placing
+	overlay *overlay
+	limit   int64 // of the result, in bytes of the plain tar
 }
 
 // position identifies an entry by the index of its layer and its index there.
@@ -135,113 +128,14 @@ func (p position) compare(q position) int {
 }
 
 // planRepack returns the plan, whose overlay must be dropped.
-func planRepack(ctx context.Context, archives Archives, layers []Layer, links map[string]string) (*repackPlan, error) {
+func planRepack(ctx context.Context, from *placing) (*repackPlan, error) {
 	o := newOverlay(ctx)
-	p := &repackPlan{archives: archives, layers: layers, links: links, overlay: o, limit: DefaultLimits.Bytes}
-	for i := range layers {
-		err := p.each(ctx, i, nil, func(n int, h *tar.Header, _ io.Reader) error {
-			return o.place(h, position{i, n})
-		})
-		if err != nil {
-			o.drop()
-			return nil, err
-		}
-	}
-	return p, nil
-}
-
-// each calls fn with the entries of one layer, their names already cleaned and
-// moved. Directories that the base has as links are left out. *holes goes down by the
-// bytes of holes that fn reads, unless holes is nil.
-func (p *repackPlan) each(ctx context.Context, layer int, holes *int64, fn func(n int, h *tar.Header, body io.Reader) error) error {
-	l := p.layers[layer]
-	f, err := p.archives.Open(ctx, l.Digest)
+	err := from.pass(ctx, nil, func(at position, h *tar.Header, _ io.Reader) error { return o.place(h, at) })
 	if err != nil {
-		return fmt.Errorf("open layer %s: %w", l.Digest, err)
+		o.drop()
+		return nil, err
 	}
-	defer f.Close()
-	turn := unpack.New(ctx)
-	in, err := unpackFrom(ctx, turn, f)
-	if err != nil {
-		return fmt.Errorf("read layer %s: %w", l.Digest, err)
-	}
-	defer in.Close()
-	counted := &countingReader{r: in}
-	entries := tar.NewReader(counted)
-	files := turn.Files(entries, counted.count, holes)
-	headers := turn.Headers()
-	defer headers.Release()
-	for n := 0; ; n++ {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		h, err := entries.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("read layer %s: %w", l.Digest, err)
-		}
-		if h.Typeflag == tar.TypeXGlobalHeader || !p.move(h) {
-			continue
-		}
-		if err := headers.Hold(h); err != nil {
-			return fmt.Errorf("read layer %s: %w", l.Digest, err)
-		}
-		if err := fn(n, h, files); err != nil {
-			return err
-		}
-	}
-}
-
-// move rewrites a header's paths and reports whether the entry is needed.
-func (p *repackPlan) move(h *tar.Header) bool {
-	name := cleanName(h.Name)
-	moved, isRoot := p.follow(name)
-	if name == "." || (isRoot && h.Typeflag == tar.TypeDir) {
-		return false
-	}
-	switch h.Typeflag {
-	case tar.TypeSymlink:
-		target := linkTarget(name, h.Linkname)
-		if target != name && p.place(target) == moved {
-			return false // it would lead to itself: on the base both directories are one
-		}
-		if moved != name && !strings.HasPrefix(h.Linkname, "/") {
-			// The target was relative to the directory that the author saw.
-			h.Linkname = path.Join("/", path.Dir(name), h.Linkname)
-		}
-	case tar.TypeLink:
-		h.Linkname, _ = p.follow(cleanName(h.Linkname))
-		if h.Linkname == moved {
-			return false
-		}
-	}
-	h.Name = moved
-	return true
-}
-
-// place returns where a path leads on the base image.
-func (p *repackPlan) place(name string) string {
-	if target, ok := p.links[name]; ok {
-		return target
-	}
-	moved, _ := p.follow(name)
-	return moved
-}
-
-// follow returns where an entry of this name belongs on the base image, and
-// whether the name is itself one of the base's links.
-func (p *repackPlan) follow(name string) (moved string, isRoot bool) {
-	for root, target := range p.links {
-		if name == root {
-			return name, true
-		}
-		if rest, ok := strings.CutPrefix(name, root+"/"); ok {
-			return path.Join(target, rest), false
-		}
-	}
-	return name, false
+	return &repackPlan{from: from, overlay: o, limit: DefaultLimits.Bytes}, nil
 }
 
 // write produces the archive: gzip to compressed, the plain tar to plain. An *Error
@@ -250,37 +144,40 @@ func (p *repackPlan) write(ctx context.Context, compressed, plain io.Writer) err
 	z := gzip.NewWriter(compressed)
 	out := tar.NewWriter(&boundedWriter{w: io.MultiWriter(z, plain), left: p.limit})
 	holes := int64(maxHoles)
-	for i := range p.layers {
-		err := p.each(ctx, i, &holes, func(n int, h *tar.Header, body io.Reader) error {
-			if counts, err := p.overlay.counts(h, position{i, n}); !counts {
-				return err
-			}
-			h.Format = tar.FormatUnknown // the moved name may need another format
-			if h.Typeflag == tar.TypeGNUSparse {
-				h.Typeflag = tar.TypeReg
-			}
-			if h.Typeflag == tar.TypeDir {
-				h.Name += "/"
-			}
-			if err := out.WriteHeader(h); err != nil {
-				// The header is at fault, not the writer: the first pass only computes digests.
-				return Errorf("layer entry %q cannot be rewritten: %v", h.Name, err)
-			}
-			if _, err := io.Copy(out, body); errors.Is(err, unpack.ErrHoles) {
-				return Errorf("layers cannot be rewritten: the holes of their sparse files, such as %.100q, have more than %d bytes", h.Name, maxHoles)
-			} else if err != nil {
-				return fmt.Errorf("repack %q: %w", h.Name, err)
-			}
-			return nil
-		})
-		if err != nil {
+	err := p.from.pass(ctx, &holes, func(at position, h *tar.Header, body io.Reader) error {
+		if counts, err := p.overlay.counts(h, at); !counts {
 			return err
 		}
+		return writeEntry(out, h, body)
+	})
+	if err != nil {
+		return err
 	}
 	if err := out.Close(); err != nil {
 		return fmt.Errorf("repack: %w", err)
 	}
 	return z.Close()
+}
+
+// writeEntry writes one entry. An *Error says that it cannot be written.
+func writeEntry(out *tar.Writer, h *tar.Header, body io.Reader) error {
+	h.Format = tar.FormatUnknown // the moved name may need another format
+	if h.Typeflag == tar.TypeGNUSparse {
+		h.Typeflag = tar.TypeReg
+	}
+	if h.Typeflag == tar.TypeDir {
+		h.Name += "/"
+	}
+	if err := out.WriteHeader(h); err != nil {
+		// The header is at fault, not the writer: the first pass only computes digests.
+		return Errorf("layer entry %q cannot be rewritten: %v", h.Name, err)
+	}
+	if _, err := io.Copy(out, body); errors.Is(err, unpack.ErrHoles) {
+		return Errorf("layers cannot be rewritten: the holes of their sparse files, such as %.100q, have more than %d bytes", h.Name, maxHoles)
+	} else if err != nil {
+		return fmt.Errorf("repack %q: %w", h.Name, err)
+	}
+	return nil
 }
 
 // boundedWriter fails with an *Error instead of passing more than left bytes to w.

@@ -85,11 +85,14 @@ func TestUnpackingIsCharged(t *testing.T) {
 			return err
 		},
 		"repack": func(ctx context.Context) error {
-			_, err := repack(ctx, m, layers, nil)
+			_, err := repackOver(ctx, m, layers)
 			return err
 		},
-		"usrmerge": func(ctx context.Context) error {
-			_, err := readLinks(ctx, bytes.NewReader(gzipOf(tarOf(file{name: "x", text: strings.Repeat("x", 2<<20)}))), []string{"bin"})
+		"landing": func(ctx context.Context) error {
+			p, err := placedOver(ctx, m, []Layer{m.layer(tarOf(file{name: "bin/.wh.y"}, file{name: "bin/x", text: strings.Repeat("x", 2<<20)}))}, bases["debian"])
+			if err == nil {
+				p.end()
+			}
 			return err
 		},
 	} {
@@ -129,33 +132,6 @@ func TestTurnsAndWindows(t *testing.T) {
 	wg.Wait()
 }
 
-// TestLinksHoldNoTurn: a base layer that does not come holds no processor.
-func TestLinksHoldNoTurn(t *testing.T) {
-	r, w := io.Pipe()
-	ended := make(chan error)
-	for range 100 {
-		go func() {
-			begun := bytes.NewReader(gzipOf(tarOf(file{name: "x", text: "x"}))[:20]) // so that it is being unpacked
-			_, err := readLinks(t.Context(), io.MultiReader(begun, r), []string{"bin"})
-			ended <- err
-		}()
-	}
-	time.Sleep(100 * time.Millisecond)
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-	defer cancel()
-	turn := unpack.New(ctx)
-	if err := turn.Enter(); err != nil {
-		t.Errorf("beside silent registries: %v", err)
-	}
-	turn.Leave()
-	w.CloseWithError(io.ErrUnexpectedEOF)
-	for range 100 {
-		if err := <-ended; !errors.Is(err, io.ErrUnexpectedEOF) {
-			t.Error(err)
-		}
-	}
-}
-
 // verifying is an Archives that takes all turns of the client before it reads what it
 // is given, as a store does that verifies what it has.
 type verifying struct{ *memory }
@@ -178,7 +154,7 @@ func TestPutWaitsForNoProducer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
 		l := m.layer(archive(file{name: "bin/x", text: incompressible(1 << 20)}))
-		if _, err := repack(t.Context(), verifying{m}, []Layer{l}, map[string]string{"bin": "usr/bin"}); err != nil {
+		if _, err := repackOver(t.Context(), verifying{m}, []Layer{l}, []file{link("bin", "usr/bin")}); err != nil {
 			t.Error(err)
 		}
 	})

@@ -86,9 +86,8 @@ func (g *Grant) Cost() int64 {
 	cost += int64(cap(g.Recipe.Layers)) * int64(unsafe.Sizeof(augment.Layer{}))
 	for _, l := range g.Recipe.Layers {
 		texts(string(l.Digest), string(l.DiffID), l.Platform, l.Location)
-		texts(l.Roots...)
 		texts(l.Via...)
-		cost += int64(cap(l.Roots)+cap(l.Via)) * headerCost
+		cost += int64(cap(l.Via)) * headerCost
 	}
 	for _, list := range [][]string{g.Recipe.Env, g.Recipe.Entrypoint, g.Recipe.Cmd, g.Platforms} {
 		texts(list...)

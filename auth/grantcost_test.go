@@ -24,7 +24,7 @@ func TestGrantCost(t *testing.T) {
 		"objects": func(g *Grant) { g.Objects = digests(1000) },
 		"layers": func(g *Grant) {
 			for i := range 500 {
-				g.Recipe.Layers = append(g.Recipe.Layers, augment.Layer{Digest: d, DiffID: d, Location: fmt.Sprint("https://example.com/", i), Roots: []string{"bin", "lib"}})
+				g.Recipe.Layers = append(g.Recipe.Layers, augment.Layer{Digest: d, DiffID: d, Location: fmt.Sprint("https://example.com/", i), Via: []string{"https://a.example.com", "https://b"}})
 			}
 			g.Injected = digests(500)
 		},

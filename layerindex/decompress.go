@@ -34,6 +34,10 @@ func (u *unpacking) Close() {
 	u.closes = nil
 }
 
+// stagedBytes is how much of a layer is read before there is a zstd decoder. No window is
+// held while a registry is silent before it.
+const stagedBytes = 256 << 10
+
 // decompress returns a reader of the uncompressed bytes, whose compression it tells from
 // the first ones. The turn is held until it is closed.
 func decompress(turn *unpack.Turn, in *bufio.Reader) (*unpacking, error) {
@@ -41,10 +45,20 @@ func decompress(turn *unpack.Turn, in *bufio.Reader) (*unpacking, error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
+	u := &unpacking{closes: []func(){turn.Leave}}
+	if isZstd(magic) {
+		release, err := turn.Hold(stagedBytes)
+		if err != nil {
+			return nil, err
+		}
+		u.closes = append(u.closes, release)
+		in = bufio.NewReaderSize(in, stagedBytes)
+		_, _ = in.Peek(stagedBytes) // an error comes again when the bytes before it are read
+	}
 	if err := turn.Enter(); err != nil {
+		u.Close()
 		return nil, err
 	}
-	u := &unpacking{closes: []func(){turn.Leave}}
 	out, err := u.open(turn, in, magic)
 	if err != nil {
 		u.Close()

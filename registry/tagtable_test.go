@@ -28,7 +28,9 @@ func TestNamedTagRequests(t *testing.T) {
 	first := s.get(toolsApp + "1")
 	net.WantAnyOrder(t, "GET "+appManifests+"1",
 		"GET "+appManifests+one.Images[0].Manifest.Digest().String(), "GET "+appManifests+one.Images[1].Manifest.Digest().String(),
-		"GET /v2/library/app/blobs/"+one.Images[0].Config.Digest().String(), "GET /v2/library/app/blobs/"+one.Images[1].Config.Digest().String())
+		"GET /v2/library/app/blobs/"+one.Images[0].Config.Digest().String(), "GET /v2/library/app/blobs/"+one.Images[1].Config.Digest().String(),
+		// Where the recipe's files land depends on the layers, each of which is read once.
+		"GET /v2/library/app/blobs/"+one.Images[0].Layer.Digest().String(), "GET /v2/library/app/blobs/"+one.Images[1].Layer.Digest().String())
 	if strings.Contains(string(first.body), "attestation") || first.digest() == one.Index.Digest() {
 		t.Errorf("the index is %s", first.body)
 	}
@@ -62,7 +64,8 @@ func TestNamedTagRequests(t *testing.T) {
 		t.Error("the tag has moved, and the image is still the previous one")
 	}
 	net.WantAnyOrder(t, "HEAD "+appManifests+"1", "GET "+appManifests+"1",
-		"GET "+appManifests+two.Images[0].Manifest.Digest().String(), "GET /v2/library/app/blobs/"+two.Images[0].Config.Digest().String())
+		"GET "+appManifests+two.Images[0].Manifest.Digest().String(), "GET /v2/library/app/blobs/"+two.Images[0].Config.Digest().String(),
+		"GET /v2/library/app/blobs/"+two.Images[0].Layer.Digest().String())
 	// Advertised digests can still be pulled.
 	pull(t, "tools/library/app", first.digest().String(), s)
 }
@@ -136,8 +139,8 @@ func TestNamedTagOnce(t *testing.T) {
 	}
 	close(release)
 	others.Wait()
-	if asked := net.TakeLines(); len(asked) != 3 {
-		t.Errorf("asked %v, want the tag, the manifest and the config, once each", asked)
+	if asked := net.TakeLines(); len(asked) != 4 {
+		t.Errorf("asked %v, want the tag, the manifest, the config and the layer, once each", asked)
 	}
 }
 

@@ -50,7 +50,7 @@ func (h *holes) take(n int64) error {
 	if err := h.turn.ctx.Err(); err != nil {
 		return err
 	}
-	if err := h.turn.share(); err != nil {
+	if err := h.turn.Share(); err != nil {
 		return err
 	}
 	if h.owed += n; h.owed < charged {

@@ -48,7 +48,7 @@ func (t *Turn) Reader(r io.Reader, packed func() int64) *Reader {
 // Read reads. Besides those of r, errors are ErrRatio, *budget.Exceeded, and the
 // context's.
 func (r *Reader) Read(p []byte) (int, error) {
-	if err := r.turn.share(); err != nil {
+	if err := r.turn.Share(); err != nil {
 		return 0, err
 	}
 	n, err := r.r.Read(p)

@@ -130,9 +130,9 @@ func (t *Turn) again() error {
 	return nil
 }
 
-// share lets the others have their turns, once the slice is used up. An error is
+// Share lets the others have their turns, once the slice is used up. An error is
 // *budget.Exceeded, or the context's.
-func (t *Turn) share() error {
+func (t *Turn) Share() error {
 	if t.leave == nil || time.Since(t.since) < slice {
 		return nil
 	}
@@ -156,7 +156,7 @@ type inside struct {
 }
 
 func (i inside) Read(p []byte) (int, error) {
-	if err := i.turn.share(); err != nil {
+	if err := i.turn.Share(); err != nil {
 		return 0, err
 	}
 	return i.r.Read(p)
