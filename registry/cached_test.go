@@ -3,6 +3,7 @@ package registry
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -101,6 +102,10 @@ func (n *cacheNetwork) stored() {
 	d := ocispec.Descriptor{Digest: n.blob.Digest(), Size: int64(len(n.blob.Data))}
 	for {
 		b, err := n.source.cache.Open(n.t.Context(), r, d, nil)
+		if errors.Is(err, cache.ErrUnavailable) { // another one's fill runs
+			time.Sleep(time.Millisecond)
+			continue
+		}
 		if err != nil {
 			n.t.Fatal(err)
 		}

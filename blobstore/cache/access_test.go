@@ -71,10 +71,13 @@ func TestUnproven(t *testing.T) {
 	d := descriptor(data)
 	fetch, fetched := hand()
 	mine := open(t, c, d, fetch)
+	// What has come is not verified, and the other repository may be a stranger's.
 	for _, access := range []string{"other identity", "other repository", ""} {
-		r := cache.Reader{Registry: reader.Registry, Access: access}
-		if _, err := c.Open(t.Context(), r, d, noFetch); !errors.Is(err, cache.ErrUnproven) {
-			t.Errorf("join the fill of another with the access %q: %v", access, err)
+		for _, proven := range []bool{false, true} {
+			r := cache.Reader{Registry: reader.Registry, Access: access, Proven: proven}
+			if _, err := c.Open(t.Context(), r, d, noFetch); !errors.Is(err, cache.ErrUnavailable) {
+				t.Errorf("join the fill of another with the access %q, proven %t: %v", access, proven, err)
+			}
 		}
 	}
 	up := fetched()
@@ -232,10 +235,17 @@ func TestManyFills(t *testing.T) {
 }
 
 // TestOldFiles: files of older versions are not used, because their names do not
-// have the registry.
+// have the registry, or half of its hash.
 func TestOldFiles(t *testing.T) {
+	for _, suffix := range []string{"", "-0123456789abcdef-3"} {
+		testOldFile(t, suffix)
+	}
+}
+
+func testOldFile(t *testing.T, suffix string) {
+	t.Helper()
 	dir := t.TempDir()
-	old := dir + "/sha256-" + descriptor([]byte("old")).Digest.Encoded()
+	old := dir + "/sha256-" + descriptor([]byte("old")).Digest.Encoded() + suffix
 	if err := os.WriteFile(old, []byte("old"), 0o600); err != nil {
 		t.Fatal(err)
 	}

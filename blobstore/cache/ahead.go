@@ -3,11 +3,13 @@ package cache
 import (
 	"io"
 	"sync"
+
+	"github.com/waveproxy/waveproxy/budget"
 )
 
 // A fill reads its body ahead into a ring of smallRing bytes, or of largeRing
-// bytes once fastAfter bytes have come. Most blobs are small, and many can come
-// at once.
+// bytes once fastAfter bytes have come and the client that began it may have so much
+// memory. Most blobs are small, and many can come at once.
 const (
 	smallRing = 64 << 10
 	largeRing = 512 << 10
@@ -26,12 +28,34 @@ type ahead struct {
 	in, out int64 // bytes ever put in and taken out
 	err     error // that ended the reading
 	stopped bool  // pass has returned after an error
+
+	budget *budget.Budget
+	held   func() // gives back what the large ring is charged; nil without one
+	small  bool   // the ring stays small
 }
 
-func newAhead() *ahead {
-	a := &ahead{ring: make([]byte, smallRing)}
+func newAhead(b *budget.Budget) *ahead {
+	a := &ahead{ring: make([]byte, smallRing), budget: b}
 	a.changed.L = &a.mu
 	return a
+}
+
+// release gives back what the large ring is charged, when neither goroutine uses it.
+func (a *ahead) release() {
+	if a.held != nil {
+		a.held()
+	}
+}
+
+// grow makes the ring large, if that may be charged.
+func (a *ahead) grow() {
+	held, err := a.budget.Hold(budget.Memory, largeRing-smallRing)
+	if err != nil {
+		a.small = true
+		return
+	}
+	a.held = held
+	a.ring = make([]byte, largeRing)
 }
 
 // readFrom puts the bytes of r into the ring, until r ends or work has failed.
@@ -39,7 +63,7 @@ func (a *ahead) readFrom(r io.Reader) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for a.err == nil {
-		grow := a.in >= fastAfter && len(a.ring) == smallRing
+		grow := a.in >= fastAfter && len(a.ring) == smallRing && !a.small
 		for !a.stopped && (a.in-a.out == int64(len(a.ring)) || grow && a.in > a.out) {
 			a.changed.Wait()
 		}
@@ -47,7 +71,7 @@ func (a *ahead) readFrom(r io.Reader) {
 			return
 		}
 		if grow {
-			a.ring = make([]byte, largeRing)
+			a.grow()
 		}
 		size := int64(len(a.ring))
 		start := a.in % size

@@ -24,7 +24,7 @@ func (s shaky) Read(p []byte) (int, error) {
 func TestAheadPassesEverything(t *testing.T) {
 	want := storetest.Bytes(6*largeRing+12345, "ahead") // the ring grows and wraps
 	for range 5 {
-		a := newAhead()
+		a := newAhead(nil)
 		go a.readFrom(shaky{bytes.NewReader(want)})
 		var got bytes.Buffer
 		err := a.pass(func(p []byte) error {
@@ -39,7 +39,7 @@ func TestAheadPassesEverything(t *testing.T) {
 
 func TestAheadStops(t *testing.T) {
 	full := errors.New("full")
-	a := newAhead()
+	a := newAhead(nil)
 	done := make(chan bool)
 	go func() {
 		defer close(done)

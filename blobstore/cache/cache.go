@@ -164,6 +164,9 @@ func (c *Cache) openBlob(ctx context.Context, r Reader, d ocispec.Descriptor, fe
 	if b.fill == nil {
 		return b, nil
 	}
+	// The fill has the turn of each client that reads it, not only of the first one.
+	stop, leave := b.fill.wanted.Join(ctx), b.leave
+	b.leave = func() { stop(); leave() }
 	if _, err = b.fill.wait(ctx, -1); err == nil {
 		return b, nil
 	}
@@ -204,8 +207,10 @@ func (c *Cache) find(b *Blob, r Reader) (first bool, err error) {
 		return false, fmt.Errorf("%w: being fetched with a size of %d bytes, not %d", ErrUnavailable, f.size, b.desc.Size)
 	case f.ended:
 		return false, errNoRoom
-	case !r.Proven && f.access != r.Access:
-		return false, ErrUnproven
+	case f.access != r.Access:
+		// A registry may have repositories of several owners, and bytes that have come are
+		// not verified.
+		return false, fmt.Errorf("%w: being fetched from another repository, or for another identity", ErrUnavailable)
 	}
 	// Under the lock, a fill in the map still has its temporary name. Every reader
 	// opens the file by itself, because sendfile needs an offset of its own.

@@ -46,7 +46,7 @@ func (c *Cache) path(name string) string { return filepath.Join(c.dir, name) }
 // which keep the path in the directory, and what stands for the registry.
 func nameOf(registry string, d digest.Digest) string {
 	sum := sha256.Sum256([]byte(registry))
-	return d.Algorithm().String() + "-" + d.Encoded() + "-" + hex.EncodeToString(sum[:8])
+	return d.Algorithm().String() + "-" + d.Encoded() + "-" + hex.EncodeToString(sum[:16])
 }
 
 // file is the blob's file: its name and the size that was stored, so that damage
@@ -67,17 +67,21 @@ func parseFile(file string) (e entry, ok bool) {
 }
 
 // isOldFile reports whether older versions kept blobs in such files. They did not
-// note the registry, so no reader may have them.
+// note the registry, or too little of it, so no reader may have them.
 func isOldFile(file string) bool {
-	algorithm, hex, _ := strings.Cut(file, "-")
-	return isDigest(algorithm, hex)
+	parts := strings.Split(file, "-")
+	if len(parts) == 4 && oldPattern.MatchString(parts[2]) {
+		parts = parts[:2]
+	}
+	return len(parts) == 2 && isDigest(parts[0], parts[1])
 }
 
 func isDigest(algorithm, hex string) bool {
 	return digest.NewDigestFromEncoded(digest.Algorithm(algorithm), hex).Validate() == nil
 }
 
-var registryPattern = regexp.MustCompile(`^[0-9a-f]{16}$`)
+// Half of a name's 128 bits were enough for an older version.
+var registryPattern, oldPattern = regexp.MustCompile(`^[0-9a-f]{32}$`), regexp.MustCompile(`^[0-9a-f]{16}$`)
 
 // own takes the directory for this process, unless it has it. The caller has
 // locked c.mu.

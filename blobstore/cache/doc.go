@@ -24,7 +24,8 @@
 // registry sent are given to readers of that registry only, so neither its wrong
 // bytes nor its slowness reach another's readers. Within a registry, a reader shows
 // first that the registry lets it read the blob (Reader.Proven), or follows a fill
-// whose own request decides over the same access. Sharing a blob among registries
+// whose own request decides over the same access. No other reader follows a fill: its
+// bytes are not verified, and a registry may have repositories of several owners. Sharing a blob among registries
 // would save disk space at the price of a rule that is hard to keep.
 //
 // Room is made for bytes when they arrive, because a size is what a descriptor

@@ -13,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/budget"
 	"github.com/waveproxy/waveproxy/internal/durable"
 )
 
@@ -35,6 +36,7 @@ type fill struct {
 	file             *os.File // gets the blob's name when it is complete
 	content          *content // of file
 	cancel           context.CancelCauseFunc
+	wanted           *budget.Shared // by the clients of its readers, one of whose turn it has
 
 	// The cache's mutex guards these.
 	counted int64       // bytes in Cache.filling, unless ended
@@ -133,15 +135,25 @@ func (c *Cache) begin(ctx context.Context, name string, r Reader, d ocispec.Desc
 	if c.yielding(f, min(d.Size, smallRing)) == f {
 		return nil, errNoRoom // now, and not after a request to the registry
 	}
+	ring, err := budget.From(ctx).Hold(budget.Memory, smallRing)
+	if err != nil {
+		return nil, err
+	}
 	file, err := os.CreateTemp(c.dir, tempPrefix+"*")
 	if err != nil {
+		ring()
 		c.diskFailed(d.Digest, err)
 		return nil, err
 	}
-	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	f.file, f.cancel = file, cancel
+	shared, wanted, end := budget.Share(context.WithoutCancel(ctx))
+	shared, cancel := context.WithCancelCause(shared)
+	f.file, f.cancel, f.wanted = file, cancel, wanted
 	c.fills[name] = f
-	c.fillers.Go(func() { c.run(ctx, f, fetch) })
+	c.fillers.Go(func() {
+		defer end()
+		defer ring()
+		c.run(shared, f, fetch)
+	})
 	return f, nil
 }
 
@@ -188,7 +200,8 @@ func (c *Cache) download(ctx context.Context, f *fill, fetch Fetch) error {
 	defer body.Close()
 	f.grow(0)
 
-	a := newAhead()
+	a := newAhead(budget.From(ctx))
+	defer a.release()
 	var reading sync.WaitGroup
 	reading.Go(func() { a.readFrom(body) })
 	defer reading.Wait()
