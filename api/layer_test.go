@@ -97,11 +97,11 @@ func zlibBomb(t *testing.T) string {
 // TestManyIncluded: the number of layers that included images have together is
 // bounded.
 func TestManyIncluded(t *testing.T) {
-	for each, status := range map[int]int{2048: 200, 2049: 400} {
+	for each, status := range map[int]int{256: 200, 257: 400} {
 		f, h := newAPI()
 		f.more = each - 1
 		w := call(h, "POST", container, `{"containerImage":"a","containerIncludes":["b","c"]}`)
-		if w.Code != status || status == 400 && !strings.Contains(w.Body.String(), "at most 4096") {
+		if w.Code != status || status == 400 && !strings.Contains(w.Body.String(), "at most 512") {
 			t.Errorf("%d layers each: %d %s", each, w.Code, w.Body)
 		}
 	}

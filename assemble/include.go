@@ -14,14 +14,26 @@ import (
 	"github.com/waveproxy/waveproxy/budget"
 )
 
-// MaxIncluded bounds the layers of an included image, all its platforms together: 20
-// platforms of 125 layers fit. Each layer costs a request memory until it has ended.
-const MaxIncluded = 4096
+const (
+	// MaxIncluded bounds the layers of an included image, all its platforms together: 20
+	// platforms of 25 layers fit. More fit into no grant.
+	MaxIncluded = 512
+	// includedText bounds what these layers take in a grant, in bytes, and layerText is
+	// what one takes beside the names of its registry and repository.
+	includedText = 240 << 10
+	layerText    = 420
+)
+
+// maxIncluded returns how many layers of images of the target may be included.
+func maxIncluded(target auth.Target) int {
+	return min(MaxIncluded, includedText/(layerText+len(target.Registry)+len(target.Repository)))
+}
 
 // IncludedLayers returns the layers of an image that is to be laid over
 // another, checked and stored like every injected layer. They are bound to
-// the platform of the image they come from: of an index, those are the
-// wanted ones, or all when none is wanted. An image of more than MaxIncluded layers
+// the platform of the image they come from, as its entry in the index says. Of an index,
+// those are the wanted ones, or all when none is wanted. An image without an index and
+// without an architecture fits any. An image of more than MaxIncluded layers
 // is an *augment.Error.
 func (r *Resolver) IncludedLayers(ctx context.Context, identity string, ref reference.Named, platforms []ocispec.Platform) ([]augment.Layer, error) {
 	target, want, _ := r.locate(identity, ref)
@@ -36,7 +48,12 @@ func (r *Resolver) IncludedLayers(ctx context.Context, identity string, ref refe
 	for _, o := range image.Objects {
 		objects[o.Digest] = o
 	}
-	var layers []augment.Layer
+	type manifest struct {
+		refs      augment.References
+		platforms []ocispec.Platform
+	}
+	var manifests []manifest
+	n, limit := 0, maxIncluded(target)
 	for _, o := range image.Objects {
 		if !o.IsManifest() {
 			continue
@@ -45,22 +62,35 @@ func (r *Resolver) IncludedLayers(ctx context.Context, identity string, ref refe
 		if err != nil {
 			return nil, fmt.Errorf("include %s: %w", ref, err)
 		}
-		if n := len(layers) + len(refs.Layers); n > MaxIncluded {
-			return nil, augment.Errorf("include %s: the image has %d layers or more in all its platforms, and at most %d are taken: name the platforms that are needed", ref, n, MaxIncluded)
-		}
-		found, err := r.layersOf(ctx, target, refs, objects[refs.Config.Digest])
+		m := manifest{refs, image.Platforms[o.Digest]}
+		n += len(refs.Layers) * len(m.platforms)
+		manifests = append(manifests, m)
+	}
+	// Before the first layer is fetched.
+	if n > limit {
+		return nil, augment.Errorf("include %s: the image has %d layers in all its platforms, and at most %d are taken: name the platforms that are needed", ref, n, limit)
+	}
+	var layers []augment.Layer
+	for _, m := range manifests {
+		found, err := r.layersOf(ctx, target, m.refs, objects[m.refs.Config.Digest])
 		if err != nil {
 			return nil, fmt.Errorf("include %s: %w", ref, err)
 		}
-		layers = append(layers, found...)
+		for _, p := range m.platforms {
+			for _, layer := range found {
+				if layer.Platform = ""; p.Architecture != "" {
+					layer.Platform = augment.FormatPlatform(p)
+				}
+				layers = append(layers, layer)
+			}
+		}
 	}
 	return layers, nil
 }
 
-// layersOf takes in the layers of one manifest.
+// layersOf takes in the layers of one manifest. They are bound to no platform yet.
 func (r *Resolver) layersOf(ctx context.Context, target auth.Target, refs augment.References, config augment.Object) ([]augment.Layer, error) {
 	var doc struct {
-		ocispec.Platform
 		RootFS ocispec.RootFS `json:"rootfs"`
 	}
 	if err := config.Decode(ctx, &doc); err != nil {
@@ -75,7 +105,6 @@ func (r *Resolver) layersOf(ctx context.Context, target auth.Target, refs augmen
 		if err != nil {
 			return nil, err
 		}
-		layer.Platform = augment.FormatPlatform(doc.Platform)
 		layers = append(layers, layer)
 	}
 	return layers, nil

@@ -67,6 +67,10 @@ type Image struct {
 	Root    ocispec.Descriptor // the augmented manifest or index
 	Objects []Object           // every document of the image that was read or made, by digest
 	Layers  []Layer            // the injected layers as they stand in the manifests, by digest
+	// Platforms has the platforms of each manifest among Objects: what the entries of
+	// indexes say decides, and its config has the rest. A platform without an
+	// architecture is any.
+	Platforms map[digest.Digest][]ocispec.Platform
 	// Absent are the entries of indexes that were left out, because the registry does
 	// not have their manifest or config. Remarks are other faults of the base image
 	// that did not matter. Both are for people.
@@ -120,7 +124,7 @@ func (a *Augmenter) Apply(ctx context.Context, src Source, req Request) (*Image,
 	if err != nil {
 		return nil, err
 	}
-	w := &walk{Augmenter: a, src: src, Request: req, image: &Image{Base: base.Digest}, seen: map[digest.Digest]bool{}}
+	w := &walk{Augmenter: a, src: src, Request: req, image: &Image{Base: base.Digest, Platforms: map[digest.Digest][]ocispec.Platform{}}, seen: map[digest.Digest]bool{}}
 	root, err := w.visit(ctx, base, nil, 0)
 	if err == nil {
 		err = w.checkPlatforms(root.object != nil)
@@ -257,6 +261,11 @@ func (w *walk) visitManifest(ctx context.Context, o Object, m members, declared 
 	}
 	w.addLayers(layers)
 	w.noteMade(platform)
+	w.mu.Lock()
+	if !slices.ContainsFunc(w.image.Platforms[o.Digest], func(p ocispec.Platform) bool { return FormatPlatform(p) == FormatPlatform(platform) }) {
+		w.image.Platforms[o.Digest] = append(w.image.Platforms[o.Digest], platform)
+	}
+	w.mu.Unlock()
 	if err := w.add(ctx, config); err != nil {
 		return result{}, err
 	}
