@@ -283,7 +283,7 @@ func wantHosts(t *testing.T, args []string) {
 		}
 		here = append(here, strings.ReplaceAll(arg, "$(HOST_IP)", "10.0.0.7"))
 	}
-	wantSuccess(t, path, here...)
+	wantSuccess(t, path, append(here, "--no-check")...) // the node's address is nowhere
 	if text := readFile(t, filepath.Join(dir, "docker.io", "hosts.toml")); !strings.Contains(text, "override_path") {
 		t.Errorf("nodes would have\n%s", text)
 	}
