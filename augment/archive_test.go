@@ -49,6 +49,15 @@ func TestInspect(t *testing.T) {
 		"gzip":              {gzipOf(plain), Gzip},
 		"gzip in two parts": {append(bytes.Clone(half), gzipOf(plain[1024:])...), Gzip},
 		"zstd":              {zstdOf(t, plain), Zstd},
+
+		// What engines take, too.
+		"gzip and zeros":              {append(gzipOf(plain), make([]byte, 1000)...), Gzip},
+		"gzip parts, zeros between":   {slices.Concat(half, make([]byte, 7), gzipOf(plain[1024:])), Gzip},
+		"an empty part of gzip":       {slices.Concat(gzipOf(nil), gzipOf(plain)), Gzip},
+		"zstd in two parts":           {slices.Concat(zstdOf(t, plain[:700]), zstdOf(t, plain[700:])), Zstd},
+		"a skippable frame, zstd":     {slices.Concat([]byte("\x50\x2a\x4d\x18\x03\x00\x00\x00abc"), zstdOf(t, plain)), Zstd},
+		"an empty skippable frame":    {slices.Concat([]byte("\x5f\x2a\x4d\x18\x00\x00\x00\x00"), zstdOf(t, plain)), Zstd},
+		"skippable frames in between": {slices.Concat(zstdOf(t, plain[:9]), []byte("\x53\x2a\x4d\x18\x01\x00\x00\x00a\x54\x2a\x4d\x18\x00\x00\x00\x00"), zstdOf(t, plain[9:])), Zstd},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := Inspect(t.Context(), bytes.NewReader(test.data), DefaultLimits)

@@ -1,6 +1,7 @@
 package augment
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -98,6 +99,13 @@ func extendHistory(m *members, baseLayers int, added []Layer) (made bool, err er
 // The member may be missing or null; it is added only if it gets content.
 // made says that this server augmented the base.
 func rewriteRuntime(m *members, r Recipe, made bool) error {
+	var os string
+	if err := m.decode("os", &os); err != nil {
+		return err
+	}
+	if os != "windows" && hasDrive.MatchString(r.WorkingDir) {
+		return Errorf("working directory %q is for Windows, and the image is for %s", r.WorkingDir, cmp.Or(os, "linux"))
+	}
 	var c members
 	if raw := m.get("config"); raw != nil {
 		var err error

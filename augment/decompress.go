@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/waveproxy/waveproxy/internal/fairqueue"
@@ -33,6 +32,9 @@ func decompress(turn *unpack.Turn, r *bufio.Reader, packed func() int64) (io.Rea
 			err = Errorf("layer is empty")
 		}
 		return nil, "", err
+	}
+	if unpack.IsSkippable(magic) {
+		magic = zstdMagic
 	}
 	a := &unpacking{Reader: r, turn: turn, closes: []func(){turn.Leave}}
 	compression := None
@@ -69,7 +71,7 @@ func (a *unpacking) open(compression Compression, packed func() int64) error {
 	r := io.Reader(bufio.NewReaderSize(a.Reader, 64<<10)) // not before the turn: many may wait
 	switch compression {
 	case Gzip:
-		z, err := gzip.NewReader(r)
+		z, err := unpack.Gzip(r)
 		if err != nil {
 			return err
 		}

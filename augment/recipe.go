@@ -3,6 +3,7 @@ package augment
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -145,8 +146,11 @@ func (r Recipe) Validate() error {
 	if strings.ContainsRune(r.WorkingDir, 0) {
 		return errors.New("the working directory contains a NUL character")
 	}
-	if r.WorkingDir != "" && !strings.HasPrefix(r.WorkingDir, "/") {
+	if r.WorkingDir != "" && !strings.HasPrefix(r.WorkingDir, "/") && !hasDrive.MatchString(r.WorkingDir) {
 		return fmt.Errorf("working directory %q is not an absolute path", r.WorkingDir)
 	}
 	return nil
 }
+
+// hasDrive matches an absolute path of Windows.
+var hasDrive = regexp.MustCompile(`^[A-Za-z]:[\\/]`)

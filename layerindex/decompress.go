@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/waveproxy/waveproxy/internal/unpack"
@@ -71,7 +70,7 @@ func decompress(turn *unpack.Turn, in *bufio.Reader) (*unpacking, error) {
 func (u *unpacking) open(turn *unpack.Turn, in *bufio.Reader, magic []byte) (io.Reader, error) {
 	switch {
 	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
-		return gzip.NewReader(in)
+		return unpack.Gzip(in)
 	case isZstd(magic):
 		windows := turn.Windows(in, maxWindow)
 		u.closes = append([]func(){windows.Release}, u.closes...)
@@ -95,7 +94,7 @@ func (u *unpacking) open(turn *unpack.Turn, in *bufio.Reader, magic []byte) (io.
 // isZstd reports whether a stream begins like a frame of zstd or a skippable one.
 func isZstd(magic []byte) bool {
 	return bytes.HasPrefix(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}) ||
-		len(magic) >= 4 && magic[0]&0xf0 == 0x50 && bytes.Equal(magic[1:4], []byte{0x2a, 0x4d, 0x18})
+		unpack.IsSkippable(magic)
 }
 
 // isBzip2 reports whether a stream begins like one of bzip2. The first letters alone may be
