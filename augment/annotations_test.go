@@ -172,4 +172,24 @@ func TestPlain(t *testing.T) {
 			t.Errorf("%s: without unfit: plain it is the same", name)
 		}
 	}
+	// One with as many layers as engines take has no room for one more.
+	var layers, diffs []string
+	for range 125 {
+		layers = append(layers, fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d}`, ocispec.MediaTypeImageLayerGzip, any.Digest, any.Size))
+		diffs = append(diffs, fmt.Sprintf("%q", any.DiffID))
+	}
+	config := m.add(ocispec.MediaTypeImageConfig, `{"os":"linux","architecture":"arm64","rootfs":{"type":"layers","diff_ids":[`+strings.Join(diffs, ",")+`]}}`)
+	full := m.add(ocispec.MediaTypeImageManifest, `{"schemaVersion":2,"config":`+descriptor(config)+`,"layers":[`+strings.Join(layers, ",")+`]}`, "full")
+	m.index("beside", descriptor(m.image("amd64", ""), platform("amd64")), descriptor(full, platform("arm64")))
+	if _, err := apply(t, m, "beside", Recipe{Layers: []Layer{any}}, ""); err == nil || !strings.Contains(err.Error(), "126") {
+		t.Errorf("by default: %v", err)
+	}
+	img := mustApply(t, m, "beside", Recipe{Layers: []Layer{any}, Plain: true}, "")
+	if root := string(img.object(t, img.Root.Digest).Data); !strings.Contains(root, full.Digest.String()) {
+		t.Errorf("the full image is not there: %s", root)
+	}
+	_, err := apply(t, m, "full", Recipe{Layers: []Layer{any}, Plain: true}, "")
+	if unfit, ok := errors.AsType[*Unfit](err); !ok || !unfit.Image {
+		t.Errorf("full: %v", err)
+	}
 }

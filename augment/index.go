@@ -92,21 +92,24 @@ func onePlatform(results []result, declared *ocispec.Platform) *ocispec.Platform
 // visitEntry reads what an entry names, and visits it. An entry whose manifest or config
 // the registry does not have is left out: engines for other platforms pull the image
 // without it. Any other failure is an error, because it says nothing of the image.
-func (w *walk) visitEntry(ctx context.Context, e part, depth int) (result, error) {
-	child, err := w.src.Manifest(ctx, e.Digest.String())
+func (w *walk) visitEntry(ctx context.Context, entry part, depth int) (result, error) {
+	child, err := w.src.Manifest(ctx, entry.Digest.String())
 	var r result
 	if err == nil {
-		child.MediaType = e.MediaType
-		r, err = w.visit(ctx, child, e.Platform, depth+1)
+		child.MediaType = entry.MediaType
+		r, err = w.visit(ctx, child, entry.Platform, depth+1)
+	}
+	if e, ok := errors.AsType[*Error](err); ok && e.unfit == unfitImage && w.Recipe.Plain {
+		return result{plain: true, platform: entry.Platform}, nil
 	}
 	if err == nil || !errors.Is(err, ErrAbsent) {
 		return r, err
 	}
-	w.retractPlatform(e.Platform)
+	w.retractPlatform(entry.Platform)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	absent := e.small()
-	absent.Platform = e.Platform
+	absent := entry.small()
+	absent.Platform = entry.Platform
 	w.image.Absent = append(w.image.Absent, absent)
 	if w.absent == nil {
 		w.absent = err

@@ -72,7 +72,7 @@ func (w *walk) prepare(ctx context.Context, base baseImage, layers []Layer) ([]L
 		n, merged = len(base.layers)+1, true
 	}
 	if n > w.maxLayers {
-		return nil, Errorf("%s has %d layers, with the injected one %d; container engines take %d", w.Name, len(base.layers), n, w.maxLayers)
+		return nil, notFor("%s has %d layers, with the injected one %d; container engines take %d", w.Name, len(base.layers), n, w.maxLayers)
 	}
 	key := w.preparedKey(base, layers, merged)
 	if done, ok := w.stillPrepared(ctx, key); ok {
