@@ -77,7 +77,11 @@ func TestHealth(t *testing.T) {
 			t.Errorf("%s: %d", path, w.Code)
 		}
 	}
+	checkJSON(t, call(h, "GET", "/health", ""), `{"status": "UP"}`)
 	f.ready = errors.New("the storage directory cannot be read")
+	if w := call(h, "GET", "/health", ""); w.Code != http.StatusServiceUnavailable || strings.TrimSpace(w.Body.String()) != `{"status":"DOWN"}` {
+		t.Errorf("/health of a server that is not ready: %d %s", w.Code, w.Body)
+	}
 	checkError(t, call(h, "GET", "/readyz", ""), http.StatusServiceUnavailable, "storage")
 	if w := call(h, "GET", "/healthz", ""); w.Code != http.StatusOK {
 		t.Errorf("/healthz of a server that is not ready: %d", w.Code)

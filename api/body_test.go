@@ -232,7 +232,7 @@ func TestHeldWhileWorking(t *testing.T) {
 	long := `{"containerImage":"a","workflowId":"` + strings.Repeat("x", 500<<10) + `"}`
 	for text, want := range map[string]int64{
 		long: int64(len(long)),
-		`{"containerImage":"a","scanLevels":["x"` + strings.Repeat(`,"x"`, 999) + `]}`: 1003 * elementCost,
+		`{"containerImage":"a","scanLevels":["LOW"` + strings.Repeat(`,"LOW"`, 999) + `]}`: 1003 * elementCost,
 	} {
 		ledger := budget.NewLedger(budget.Limits{budget.Memory: {All: 1 << 30}})
 		tokens := &watchedTokens{held: func() int64 { return ledger.Held(budget.Memory) }}

@@ -34,8 +34,12 @@ func (s server) postContainer(w http.ResponseWriter, r *http.Request) (any, erro
 		return nil, err
 	}
 	defer in.release()
-	if err := req.unsupported(); err != nil {
-		return s.forward(r, in.data, err)
+	unsupported, invalid := req.unsupported(), req.enumerated()
+	if unsupported != nil && (invalid == nil || s.Forward != nil) { // a Wave server may know newer values
+		return s.forward(r, in.data, unsupported)
+	}
+	if invalid != nil {
+		return nil, invalid
 	}
 	in.dropBody()
 	sub, err := s.check(&req, in.caller)
@@ -57,6 +61,7 @@ func (s server) postContainer(w http.ResponseWriter, r *http.Request) (any, erro
 	if err != nil {
 		return nil, err
 	}
+	grant.Asked = auth.Asked{Timestamp: req.Timestamp, Fingerprint: req.Fingerprint}
 	token, expires, err := s.Tokens.MintWithin(r.Context(), grant, sub.ttl, sub.longest)
 	if err != nil {
 		return nil, err

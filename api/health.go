@@ -23,3 +23,13 @@ func (s server) getReady(_ http.ResponseWriter, r *http.Request) (any, error) {
 	}
 	return Health{"ok"}, nil
 }
+
+// getWaveHealth is getReady as Wave answers it, for probes that were written for it.
+func (s server) getWaveHealth(_ http.ResponseWriter, r *http.Request) (any, error) {
+	a, err := encode(r.Context(), Health{"UP"})
+	if s.Ready(r.Context()) != nil {
+		a, err = encode(r.Context(), Health{"DOWN"})
+		a.status = http.StatusServiceUnavailable
+	}
+	return a, err
+}

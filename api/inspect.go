@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/distribution/reference"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/augment"
+	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/budget"
 	"github.com/waveproxy/waveproxy/front"
 )
@@ -214,7 +216,7 @@ func inspectedIndex(ctx context.Context, o augment.Object) (*InspectedIndex, err
 func inspectedContainer(ctx context.Context, ref reference.Named, found assemble.Inspection) (*InspectedContainer, error) {
 	c := &InspectedContainer{
 		Registry:  reference.Domain(ref),
-		HostName:  found.Host,
+		HostName:  hostName(reference.Domain(ref), found.Host),
 		ImageName: reference.Path(ref),
 		Reference: identifier(ref),
 		Digest:    found.Manifest.Digest,
@@ -248,6 +250,18 @@ func inspectedContainer(ctx context.Context, ref reference.Named, found assemble
 		c.Config.Created = created.UTC().Format(time.RFC3339Nano)
 	}
 	return c, nil
+}
+
+// hostName returns the registry's own address, as Wave shows it, where this server
+// reads a mirror of it.
+func hostName(domain, base string) string {
+	if u, err := url.Parse(base); err == nil && u.Host == domain {
+		return base
+	}
+	if domain == auth.DockerHub {
+		domain = auth.DockerHubAPI
+	}
+	return "https://" + domain
 }
 
 // notNull makes a list that was missing or null an empty one.

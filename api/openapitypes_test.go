@@ -113,6 +113,8 @@ func (c *typeChecker) value(where string, schema object, typ reflect.Type, null 
 	switch {
 	case typ == reflect.TypeFor[json.RawMessage]():
 		want = []string{"object"}
+	case typ == reflect.TypeFor[json.Number]():
+		want = []string{"number"}
 	case typ == reflect.TypeFor[Number](), typ == reflect.TypeFor[containerconfig.Size]():
 		want = []string{"integer", "string"}
 	case typ.Kind() == reflect.Struct:

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"slices"
+	"strings"
 
 	"github.com/waveproxy/waveproxy/containerconfig"
 	"github.com/waveproxy/waveproxy/front"
@@ -63,7 +65,7 @@ const (
 // bounded refuses a request with more text or layers than any good request has,
 // before any work is done.
 func (r *SubmitRequest) bounded() error {
-	for _, word := range append([]string{r.ContainerImage, r.ContainerPlatform, r.TTL}, r.ContainerIncludes[:min(len(r.ContainerIncludes), maxIncludes)]...) {
+	for _, word := range append([]string{r.ContainerImage, r.ContainerPlatform, r.TTL, r.Timestamp, r.Fingerprint}, r.ContainerIncludes[:min(len(r.ContainerIncludes), maxIncludes)]...) {
 		if len(word) > maxWord {
 			return front.Refuse(http.StatusBadRequest, front.Unsupported, "%.40q…: a name of %d bytes, and at most %d are taken", word, len(word), maxWord)
 		}
@@ -110,21 +112,61 @@ type SubmitResponse struct {
 // unsupported returns a refusal if only a build service could serve the request. It
 // says what to use instead. The statuses are Wave's for a server without one.
 func (r *SubmitRequest) unsupported() error {
-	const image = "; give containerImage an image that has been built"
+	const image = "; give containerImage (container, wave -i) an image that has been built, or forward builds (api.builds.forward)"
 	for _, f := range []struct {
 		asked  bool
 		reason string
 	}{
-		{r.ContainerFile != "", "containerFile: this server does not build images" + image},
-		{r.CondaFile != "", "condaFile: this server does not build images" + image},
-		{len(r.Packages) > 0 && string(r.Packages) != "null", "packages: this server does not build images" + image},
-		{r.Freeze, "freeze: this server does not push images; leave it out, because the image is pinned by digest anyway"},
-		{r.Mirror, "mirror: this server does not copy images; leave it out"},
-		{r.Format != "", fmt.Sprintf("format %.40q", r.Format) + ": this server hands out OCI images only; leave it out"},
-		{r.ScanMode == "required", "scanMode \"required\": this server does not scan images; leave it out"},
+		{r.ContainerFile != "", "a Dockerfile (containerFile; a module's Dockerfile, wave --containerfile): this server does not build images" + image},
+		{r.CondaFile != "", "conda (condaFile): this server does not build images" + image},
+		{len(r.Packages) > 0 && string(r.Packages) != "null", r.packageManager() + ": this server does not build images" + image},
+		{r.Freeze, "freeze (wave.freeze, wave --freeze): this server does not push images; leave it out, because the image is pinned by digest anyway"},
+		{r.Mirror, "mirror (wave.mirror, wave --mirror): this server does not copy images; leave it out"},
+		{r.Format != "", fmt.Sprintf("format %.40q (wave --singularity): this server hands out OCI images only; leave it out, because Singularity takes them", r.Format)},
+		{r.ScanMode == "required", "scanMode \"required\" (wave.scan.mode, wave --scan-mode): this server does not scan images; leave it out"},
 	} {
 		if f.asked {
 			return front.Refuse(http.StatusNotImplemented, front.Unsupported, "%s", f.reason)
+		}
+	}
+	return nil
+}
+
+// packageManager names what the packages are asked of, as people ask for it.
+func (r *SubmitRequest) packageManager() string {
+	var packages struct {
+		Type string `json:"type"`
+	}
+	if json.Unmarshal(r.Packages, &packages) == nil && packages.Type == "CRAN" {
+		return "cran (packages; wave --cran-package)"
+	}
+	return "conda (packages; a process's conda directive, wave --conda-package)"
+}
+
+// enumerated refuses a value that a member cannot have, with the values that it can.
+func (r *SubmitRequest) enumerated() error {
+	var compression struct {
+		Mode string `json:"mode"`
+	}
+	_ = json.Unmarshal(r.BuildCompression, &compression) // it changes nothing here
+	members := []struct {
+		name, value string
+		known       []string
+	}{
+		{"scanMode (wave.scan.mode, wave --scan-mode)", r.ScanMode, []string{"none", "async", "required"}},
+		{"nameStrategy (wave --name-strategy)", r.NameStrategy, []string{"none", "tagPrefix", "imageSuffix"}},
+		{"format", r.Format, []string{"sif"}},
+		{"buildCompression.mode (wave.build.compression.mode, wave --build-compression)", compression.Mode, []string{"gzip", "estargz", "zstd"}},
+	}
+	for _, level := range r.ScanLevels {
+		members = append(members, struct {
+			name, value string
+			known       []string
+		}{"scanLevels (wave.scan.allowedLevels, wave --scan-level)", level, []string{"LOW", "MEDIUM", "HIGH", "CRITICAL"}})
+	}
+	for _, m := range members {
+		if m.value != "" && !slices.Contains(m.known, m.value) {
+			return front.Refuse(http.StatusBadRequest, front.Unsupported, "%s %.40q: want %s", m.name, m.value, strings.Join(m.known, ", "))
 		}
 	}
 	return nil

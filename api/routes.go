@@ -43,6 +43,7 @@ func (s server) routes() []route {
 		{http.MethodGet, "/service-info", s.getServiceInfo},
 		{http.MethodGet, "/openapi.json", getOpenAPI},
 		{http.MethodGet, "/healthz", getHealth},
+		{http.MethodGet, "/health", s.getWaveHealth},
 		{http.MethodGet, "/readyz", s.getReady},
 	}
 }

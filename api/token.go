@@ -1,9 +1,13 @@
 package api
 
 import (
+	"cmp"
+	"encoding/json"
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/budget"
@@ -18,6 +22,8 @@ type ContainerStatus struct {
 	Status       string `json:"status"` // always DONE
 	Succeeded    bool   `json:"succeeded"`
 	CreationTime string `json:"creationTime"` // RFC 3339, UTC
+	// Duration is how long ago that was, in seconds with a fraction, as for Wave.
+	Duration json.Number `json:"duration"`
 }
 
 // ContainerRecord describes a request in the flat shape of
@@ -27,8 +33,9 @@ type ContainerRecord struct {
 	ContainerImage  string                  `json:"containerImage"`
 	ContainerConfig *containerconfig.Config `json:"containerConfig,omitempty"`
 	Platform        string                  `json:"platform,omitempty"` // comma-separated
-	Timestamp       string                  `json:"timestamp"`          // RFC 3339, UTC
-	Expiration      string                  `json:"expiration"`         // RFC 3339, UTC
+	Timestamp       string                  `json:"timestamp"`          // the client's; without one, when it came
+	Fingerprint     string                  `json:"fingerprint,omitempty"`
+	Expiration      string                  `json:"expiration"` // RFC 3339, UTC
 	SourceImage     string                  `json:"sourceImage"`
 	SourceDigest    string                  `json:"sourceDigest"`
 	WaveImage       string                  `json:"waveImage"`
@@ -51,7 +58,8 @@ type DescribedRequest struct {
 	ContainerImage  string                  `json:"containerImage"`
 	ContainerConfig *containerconfig.Config `json:"containerConfig,omitempty"`
 	Platform        string                  `json:"platform,omitempty"` // comma-separated
-	Timestamp       string                  `json:"timestamp"`          // RFC 3339, UTC
+	Timestamp       string                  `json:"timestamp"`          // the client's; without one, when it came
+	Fingerprint     string                  `json:"fingerprint,omitempty"`
 }
 
 // DescribedImage is an image and the digest it has.
@@ -61,7 +69,8 @@ type DescribedImage struct {
 }
 
 func (s server) getStatus(t auth.Token, d auth.Description) any {
-	return ContainerStatus{ID: string(t), Status: "DONE", Succeeded: true, CreationTime: formatTime(d.Created)}
+	return ContainerStatus{ID: string(t), Status: "DONE", Succeeded: true, CreationTime: formatTime(d.Created),
+		Duration: json.Number(strconv.FormatFloat(max(0, time.Since(d.Created).Seconds()), 'f', 3, 64))}
 }
 
 func (s server) getRecord(t auth.Token, d auth.Description) any {
@@ -71,7 +80,8 @@ func (s server) getRecord(t auth.Token, d auth.Description) any {
 		ContainerImage:  image,
 		ContainerConfig: containerconfig.Of(d.Grant.Recipe),
 		Platform:        strings.Join(d.Grant.Platforms, ","),
-		Timestamp:       formatTime(d.Created),
+		Timestamp:       cmp.Or(d.Grant.Asked.Timestamp, formatTime(d.Created)),
+		Fingerprint:     d.Grant.Asked.Fingerprint,
 		Expiration:      formatTime(d.Expires),
 		SourceImage:     image,
 		SourceDigest:    d.Grant.Base.String(),
@@ -89,7 +99,8 @@ func (s server) getToken(t auth.Token, d auth.Description) any {
 			ContainerImage:  image,
 			ContainerConfig: containerconfig.Of(d.Grant.Recipe),
 			Platform:        strings.Join(d.Grant.Platforms, ","),
-			Timestamp:       formatTime(d.Created),
+			Timestamp:       cmp.Or(d.Grant.Asked.Timestamp, formatTime(d.Created)),
+			Fingerprint:     d.Grant.Asked.Fingerprint,
 		},
 		Source: DescribedImage{image, d.Grant.Base.String()},
 		Wave:   DescribedImage{s.targetImage(t, d.Grant), d.Grant.Root.Digest.String()},

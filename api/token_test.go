@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -20,7 +21,7 @@ func described() auth.Description {
 	return auth.Description{Created: created, Expires: expires, Grant: &auth.Grant{
 		Image: "docker.io/library/ubuntu", Tag: "24.04", Base: digest.FromString("base"),
 		Root: ocispec.Descriptor{Digest: digest.FromString("root")}, Platforms: []string{"linux/amd64", "linux/arm64"},
-		Identity: "platform:0123456789abcdef",
+		Identity: "platform:0123456789abcdef", Asked: auth.Asked{Timestamp: "2026-01-02T03:00+01:00", Fingerprint: "f00d"},
 		Recipe: augment.Recipe{Entrypoint: []string{"/e"}, Cmd: []string{"c"}, Env: []string{"A=b"}, WorkingDir: "/w", Layers: []augment.Layer{
 			{Digest: digest.FromString("inline"), Size: 3, DiffID: digest.FromString("inline tar")},
 			{Digest: digest.FromString("remote"), Size: 4, DiffID: digest.FromString("remote tar"), Location: "https://host/l.tar.gz"},
@@ -38,14 +39,19 @@ func TestDescribe(t *testing.T) {
 	pulled := "proxy.test:9090/wt/" + string(token) + "/library/ubuntu:24.04"
 	path := container + "/" + string(token)
 
-	checkJSON(t, call(h, "GET", path+"/status", ""), fmt.Sprintf(
-		`{"id": %q, "status": "DONE", "succeeded": true, "creationTime": "2026-01-02T02:00:00Z"}`, string(token)))
+	status := call(h, "GET", path+"/status", "")
+	duration := regexp.MustCompile(`"duration":([0-9]+\.[0-9]{3})[,}]`).FindStringSubmatch(status.Body.String())
+	if duration == nil {
+		t.Fatalf("status %s: want a duration in seconds with a fraction, without which clients read nanoseconds", status.Body)
+	}
+	checkJSON(t, status, fmt.Sprintf(
+		`{"id": %q, "status": "DONE", "succeeded": true, "creationTime": "2026-01-02T02:00:00Z", "duration": %s}`, string(token), duration[1]))
 	checkJSON(t, call(h, "GET", path, ""), fmt.Sprintf(`{"id": %q, "containerImage": "docker.io/library/ubuntu:24.04", "containerConfig": %s,
-		"platform": "linux/amd64,linux/arm64", "timestamp": "2026-01-02T02:00:00Z", "expiration": "2026-01-03T15:00:00Z",
+		"platform": "linux/amd64,linux/arm64", "timestamp": "2026-01-02T03:00+01:00", "fingerprint": "f00d", "expiration": "2026-01-03T15:00:00Z",
 		"sourceImage": "docker.io/library/ubuntu:24.04", "sourceDigest": %q, "waveImage": %q, "waveDigest": %q, "freeze": false, "mirror": false}`,
 		string(token), config, digest.FromString("base"), pulled, digest.FromString("root")))
 	checkJSON(t, call(h, "GET", "/container-token/"+string(token), ""), fmt.Sprintf(`{"token": %q, "expiration": "2026-01-03T15:00:00Z",
-		"request": {"containerImage": "docker.io/library/ubuntu:24.04", "containerConfig": %s, "platform": "linux/amd64,linux/arm64", "timestamp": "2026-01-02T02:00:00Z"},
+		"request": {"containerImage": "docker.io/library/ubuntu:24.04", "containerConfig": %s, "platform": "linux/amd64,linux/arm64", "timestamp": "2026-01-02T03:00+01:00", "fingerprint": "f00d"},
 		"source": {"image": "docker.io/library/ubuntu:24.04", "digest": %q}, "wave": {"image": %q, "digest": %q}}`,
 		string(token), config, digest.FromString("base"), pulled, digest.FromString("root")))
 }
@@ -56,7 +62,7 @@ func TestDescribePlain(t *testing.T) {
 	f.description = described()
 	f.description.Grant.Recipe, f.description.Grant.Tag, f.description.Grant.Platforms = augment.Recipe{}, "", nil
 	checkJSON(t, call(h, "GET", "/container-token/"+string(token), ""), fmt.Sprintf(`{"token": %[1]q, "expiration": "2026-01-03T15:00:00Z",
-		"request": {"containerImage": "docker.io/library/ubuntu@%[2]s", "timestamp": "2026-01-02T02:00:00Z"},
+		"request": {"containerImage": "docker.io/library/ubuntu@%[2]s", "timestamp": "2026-01-02T03:00+01:00", "fingerprint": "f00d"},
 		"source": {"image": "docker.io/library/ubuntu@%[2]s", "digest": %[2]q},
 		"wave": {"image": "proxy.test:9090/wt/%[1]s/library/ubuntu@%[3]s", "digest": %[3]q}}`,
 		string(token), digest.FromString("base"), digest.FromString("root")))

@@ -50,6 +50,14 @@ type Grant struct {
 	// image's provenance stays the same after an upgrade. Empty in grants of older
 	// versions and in grants that add nothing.
 	Builder Builder `json:"builder,omitzero"`
+	// Asked is not part of the grant's identity: the first request counts.
+	Asked Asked `json:"-"`
+}
+
+// Asked is what a client says of its request, for people who look the request up.
+type Asked struct {
+	Timestamp   string `json:"timestamp,omitempty"` // not always RFC 3339
+	Fingerprint string `json:"fingerprint,omitempty"`
 }
 
 // Builder is a server and its version.
@@ -82,7 +90,7 @@ func (g *Grant) Cost() int64 {
 		}
 	}
 	texts(g.Image, g.Tag, string(g.Base), g.Root.MediaType, string(g.Root.Digest), g.Identity, g.Named, g.Builder.ID, g.Builder.Version)
-	texts(g.Recipe.WorkingDir)
+	texts(g.Recipe.WorkingDir, g.Asked.Timestamp, g.Asked.Fingerprint)
 	cost += int64(cap(g.Recipe.Layers)) * int64(unsafe.Sizeof(augment.Layer{}))
 	for _, l := range g.Recipe.Layers {
 		texts(string(l.Digest), string(l.DiffID), l.Platform, l.Location)
@@ -130,6 +138,7 @@ type entry struct {
 	Created time.Time       `json:"created"` // of the record
 	JSON    json.RawMessage `json:"grant"`
 	Index   []byte          `json:"index,omitempty"` // the caller's, beside the grant
+	Asked   Asked           `json:"asked,omitzero"`
 	grant   *Grant
 }
 
@@ -160,5 +169,6 @@ func (k Key) unseal(name, record []byte) (*entry, error) {
 		return nil, fmt.Errorf("decode grant: %w", err)
 	}
 	e.JSON = nil
+	e.grant.Asked = e.Asked
 	return e, nil
 }

@@ -147,7 +147,7 @@ func (t *Tokens) MintWithin(ctx context.Context, g Grant, ttl, longest time.Dura
 		if revoked {
 			continue
 		}
-		if err := t.store(ctx, key, id, data); err != nil {
+		if err := t.store(ctx, key, id, data, g.Asked); err != nil {
 			return "", time.Time{}, fmt.Errorf("mint token: %w", err)
 		}
 		return token, epoch.Add(time.Duration(minutes) * time.Minute), nil
@@ -192,7 +192,7 @@ func (t *Tokens) expiry(ttl, longest time.Duration) (minutes, step int64, err er
 }
 
 // store writes the grant's record unless there is one that opens.
-func (t *Tokens) store(ctx context.Context, key Key, id grantID, data []byte) error {
+func (t *Tokens) store(ctx context.Context, key Key, id grantID, data []byte, asked Asked) error {
 	record, err := t.records.Record(ctx, id.record())
 	if err == nil {
 		if _, err := key.unseal(id[:], record); err == nil {
@@ -201,7 +201,7 @@ func (t *Tokens) store(ctx context.Context, key Key, id grantID, data []byte) er
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read grant: %w", err)
 	}
-	if record, err = key.seal(id[:], entry{Created: t.now().UTC().Truncate(time.Second), JSON: data}); err != nil {
+	if record, err = key.seal(id[:], entry{Created: t.now().UTC().Truncate(time.Second), JSON: data, Asked: asked}); err != nil {
 		return err
 	}
 	if err := t.records.PutRecord(ctx, id.record(), record); err != nil {

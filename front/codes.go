@@ -15,6 +15,7 @@ var (
 	NameInvalid     = errcode.ErrorCodeNameInvalid
 	NameUnknown     = errcode.ErrorCodeNameUnknown
 	RangeInvalid    = errcode.ErrorCodeRangeInvalid
+	TagInvalid      = errcode.ErrorCodeTagInvalid // Docker's
 	TooManyRequests = errcode.ErrorCodeTooManyRequests
 	Unauthorized    = errcode.ErrorCodeUnauthorized
 	Unavailable     = errcode.ErrorCodeUnavailable

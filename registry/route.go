@@ -1,13 +1,16 @@
 package registry
 
 import (
+	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/front"
 )
 
 // kind is the kind of resource that a path names.
@@ -120,4 +123,27 @@ func (r *route) parseResource(resource, ref string) bool {
 		r.tag = ref
 	}
 	return true
+}
+
+// malformed returns the refusal of a path that is no route: of the part that is
+// spelled wrongly, if the others are there.
+func malformed(path string) error {
+	var token auth.Token
+	rest, ok := trimToken(path, &token)
+	parts := strings.Split(rest, "/")
+	if n := len(parts); ok && n >= 3 && token != "" {
+		name, resource, ref := strings.Join(parts[:n-2], "/"), parts[n-2], parts[n-1]
+		known := slices.Contains([]string{"manifests", "blobs", "referrers"}, resource) && ref != "" &&
+			!slices.ContainsFunc(parts, func(part string) bool { return strings.Trim(part, ".") == "" }) // no name, but another path
+		switch {
+		case known && (len(name) > maxName || !namePattern.MatchString(name)):
+			return front.Refuse(http.StatusBadRequest, front.NameInvalid, "%q is not the name of a repository: want lower-case letters, digits and separators, at most %d characters", auth.Redact(name), maxName)
+		case known && (resource != "manifests" || strings.Contains(ref, ":")) && digest.Digest(ref).Validate() != nil:
+			return front.Refuse(http.StatusBadRequest, front.DigestInvalid, "%q is not a digest: want sha256: and 64 of 0-9 and a-f", auth.Redact(ref))
+		case known && resource == "manifests" && !tagPattern.MatchString(ref):
+			return front.Refuse(http.StatusBadRequest, front.TagInvalid, "%q is not a tag: want letters, digits, dots, hyphens and underscores, at most 128", auth.Redact(ref))
+		}
+	}
+	return front.Refuse(http.StatusNotFound, front.NameUnknown,
+		"no such repository: image names on this server start with wt/<token>/, which the API or \"waveproxy augment\" hands out, or with wt/<recipe>/")
 }

@@ -1,12 +1,14 @@
 package registry
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/front"
 )
 
 const (
@@ -98,4 +100,37 @@ func FuzzParseRoute(f *testing.F) {
 			t.Errorf("%q: name %q, token %q", path, r.name, r.token)
 		}
 	})
+}
+
+// TestMalformed: the part of a path that is spelled wrongly is what the refusal names.
+func TestMalformed(t *testing.T) {
+	const tok, dgst = string(testToken), string(testDigest)
+	for path, want := range map[string]string{
+		"/v2/wt/" + tok + "/a/manifests/sha256:abc":                          "400 DIGEST_INVALID",
+		"/v2/wt/" + tok + "/a/blobs/latest":                                  "400 DIGEST_INVALID",
+		"/v2/wt/" + tok + "/a/blobs/" + strings.ToUpper(dgst):                "400 DIGEST_INVALID",
+		"/v2/wt/" + tok + "/a/manifests/sha256:" + strings.ToUpper(dgst[7:]): "400 DIGEST_INVALID",
+		"/v2/wt/" + tok + "/a/referrers/md5:" + strings.Repeat("a", 32):      "400 DIGEST_INVALID",
+		"/wt/hello/v2/a/blobs/sha256:":                                       "400 DIGEST_INVALID",
+		"/v2/wt/hello/a/manifests/.tag":                                      "400 TAG_INVALID",
+		"/v2/wt/hello/a/manifests/" + strings.Repeat("a", 129):               "400 TAG_INVALID",
+		"/v2/wt/hello/a/manifests/a+b":                                       "400 TAG_INVALID",
+		"/v2/wt/hello/A/manifests/latest":                                    "400 NAME_INVALID",
+		"/v2/wt/hello/a__b___c/manifests/latest":                             "400 NAME_INVALID",
+		"/v2/wt/hello/" + strings.Repeat("a", 256) + "/manifests/latest":     "400 NAME_INVALID",
+		"/v2/wt/hello/a/tags/other":                                          "404 NAME_UNKNOWN",
+		"/v2/library/ubuntu/manifests/latest":                                "404 NAME_UNKNOWN",
+		"/v2/wt/hello/manifests/latest":                                      "404 NAME_UNKNOWN",
+	} {
+		if _, ok := parseRoute(path); ok {
+			t.Errorf("%s is a route", path)
+		}
+		p := front.ProblemOf(malformed(path))
+		if got := fmt.Sprint(p.Status, " ", p.Code); got != want {
+			t.Errorf("%s: %s %s, want %s", path, got, p.Message, want)
+		}
+		if strings.Contains(p.Message, tok) {
+			t.Errorf("%s: the message has the token: %s", path, p.Message)
+		}
+	}
 }

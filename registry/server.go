@@ -114,8 +114,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if !ok {
-		front.WriteError(w, r, front.Refuse(http.StatusNotFound, front.NameUnknown,
-			"no such repository: image names on this server start with wt/<token>/, which the API or \"waveproxy augment\" hands out, or with wt/<recipe>/"))
+		front.WriteError(w, r, malformed(r.URL.Path))
 		return
 	}
 	if err := s.serve(w, r, rt, user); err != nil {

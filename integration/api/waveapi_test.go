@@ -63,19 +63,22 @@ func TestDescribe(t *testing.T) {
 	if age := time.Since(harness.MustTime(t, created)); age < 0 || age > time.Hour {
 		t.Errorf("created %s", created)
 	}
+	if fingerprint, _ := record["fingerprint"].(string); len(fingerprint) != 32 {
+		t.Errorf("fingerprint %q: want the client's", fingerprint)
+	}
 	added := map[string]any{"entrypoint": []any{"/e"}, "env": []any{"A=b"}, "workingDir": "/w", "layers": []any{map[string]any{
 		"location": "data:DATA+OMITTED", "gzipDigest": secret.GzipDigest, "gzipSize": float64(secret.GzipSize), "tarDigest": secret.TarDigest,
 	}}}
 	const image = "docker.io/library/busybox:multi"
 	if diff := cmp.Diff(map[string]any{
-		"id": a.RequestID, "containerImage": image, "containerConfig": added, "platform": "linux/amd64", "timestamp": created, "expiration": a.Expiration,
+		"id": a.RequestID, "containerImage": image, "containerConfig": added, "platform": "linux/amd64", "timestamp": created, "fingerprint": record["fingerprint"], "expiration": a.Expiration,
 		"sourceImage": image, "sourceDigest": a.SourceDigest, "waveImage": a.TargetImage, "waveDigest": a.TargetDigest, "freeze": false, "mirror": false,
 	}, record); diff != "" {
 		t.Errorf("record (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff(map[string]any{
 		"token": a.ContainerToken, "expiration": a.Expiration,
-		"request": map[string]any{"containerImage": image, "containerConfig": added, "platform": "linux/amd64", "timestamp": created},
+		"request": map[string]any{"containerImage": image, "containerConfig": added, "platform": "linux/amd64", "timestamp": created, "fingerprint": record["fingerprint"]},
 		"source":  map[string]any{"image": image, "digest": a.SourceDigest},
 		"wave":    map[string]any{"image": a.TargetImage, "digest": a.TargetDigest},
 	}, token); diff != "" {
@@ -174,7 +177,7 @@ func TestInspect(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := inspected{Registry: "docker.io", HostName: reg.URL, ImageName: "library/busybox", Reference: strings.TrimPrefix(test.image, "busybox:"), Digest: digest.String()}
+			want := inspected{Registry: "docker.io", HostName: "https://registry-1.docker.io", ImageName: "library/busybox", Reference: strings.TrimPrefix(test.image, "busybox:"), Digest: digest.String()}
 			want.Config.Architecture, want.Config.Created = test.arch, config.Created.UTC().Format(time.RFC3339Nano)
 			want.Config.Config.Entrypoint, want.Config.Config.Cmd = append([]string{}, config.Config.Entrypoint...), config.Config.Cmd
 			want.Config.Config.Env, want.Config.Config.WorkingDir = config.Config.Env, config.Config.WorkingDir
@@ -185,7 +188,7 @@ func TestInspect(t *testing.T) {
 			for _, l := range manifest.Layers {
 				want.Manifest.Layers = append(want.Manifest.Layers, inspectedLayer{string(l.MediaType), l.Digest.String(), l.Size})
 				// The wave CLI shows this URL as the layer's address.
-				_, blob := harness.Get(t, got.Container.HostName+"/v2/"+got.Container.ImageName+"/blobs/"+l.Digest.String())
+				_, blob := harness.Get(t, reg.URL+"/v2/"+got.Container.ImageName+"/blobs/"+l.Digest.String())
 				if harness.Sum([]byte(blob)) != l.Digest.String() {
 					t.Errorf("the layer is not at the answer's address: %.200s", blob)
 				}
