@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -87,5 +88,15 @@ func TestConnections(t *testing.T) {
 	}
 	if len(c.new.of)+len(c.new.clients)+len(c.idle.of)+len(c.idle.clients) != 0 {
 		t.Error("closed connections are kept")
+	}
+}
+
+// TestUnreadUploads: what handlers do not read of bodies over HTTP/2 costs little.
+func TestUnreadUploads(t *testing.T) {
+	h := newServer(nil, slog.New(slog.DiscardHandler)).HTTP2
+	for _, n := range []int{h.MaxReceiveBufferPerConnection, h.MaxReceiveBufferPerStream} {
+		if n <= 0 || n > 64<<10 {
+			t.Errorf("%d bytes are kept", n)
+		}
 	}
 }

@@ -121,7 +121,10 @@ func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10, // the tokens of large organisations are 16 KiB
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		// Over HTTP/2, what a handler does not read is kept in memory. The default is a
+		// megabyte of each connection.
+		HTTP2:    &http.HTTP2Config{MaxReceiveBufferPerConnection: 64 << 10, MaxReceiveBufferPerStream: 64 << 10},
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 }
 
