@@ -2,10 +2,19 @@ package registry
 
 import (
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore/cache"
+	"github.com/waveproxy/waveproxy/upstream"
+	"github.com/waveproxy/waveproxy/upstream/upstreamtest"
 )
 
 // TestRangesOfAllSources: ranges and conditions have the same answers, whichever
@@ -67,5 +76,37 @@ func TestRangesOfAllSources(t *testing.T) {
 	}
 	if err := kept.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestRangeOfWholeBlobs: a registry that ignores ranges has a range that begins far
+// inside answered with the whole blob, which costs it and this server one answer.
+func TestRangeOfWholeBlobs(t *testing.T) {
+	const size = 20 << 20
+	registry := upstreamtest.New(t)
+	registry.Answer(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", strconv.Itoa(size))
+		_, _ = w.Write(make([]byte, size))
+	})
+	client, err := upstream.New(upstream.Options{Registries: map[string]upstream.Registry{"example.org": {URL: registry.URL}}, Wait: new(upstreamtest.Pauses).Wait})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.CloseIdleConnections)
+	desc := ocispec.Descriptor{Digest: digest.FromString("large"), Size: size}
+	img := &image{target: auth.Target{Registry: "example.org", Repository: "app"}, upstream: descriptors{}, late: newLate()}
+	img.upstream.add(desc)
+	for header, want := range map[string]int{"bytes=20971519-": http.StatusOK, "bytes=-1": http.StatusOK, "bytes=1000-1999": http.StatusPartialContent} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Range", header)
+		w := httptest.NewRecorder()
+		registry.TakeRequests()
+		if err := (streamedBlobs{client}).serveBlob(w, r, img, desc.Digest); err != nil {
+			t.Fatal(header, err)
+		}
+		length := map[int]int{http.StatusOK: size, http.StatusPartialContent: 1000}[want]
+		if w.Code != want || w.Body.Len() != length || w.Header().Get("Content-Length") != strconv.Itoa(length) || (w.Header().Get("Content-Range") == "") != (want == http.StatusOK) {
+			t.Errorf("%s: status %d, %d bytes, headers %v", header, w.Code, w.Body.Len(), w.Header())
+		}
 	}
 }

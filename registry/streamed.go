@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"errors"
 	"net/http"
 
 	"github.com/opencontainers/go-digest"
@@ -31,6 +32,10 @@ func (b streamedBlobs) serveBlob(w http.ResponseWriter, r *http.Request, img *im
 		return err
 	}
 	location, body, err := b.client.Repository(img.target).Stream(r.Context(), desc, upstream.Span{Offset: part.Offset, Length: part.Length}, true)
+	if errors.Is(err, upstream.ErrNoRanges) && r.Header.Get("Range") != "" {
+		r.Header.Del("Range") // HTTP lets a server send the whole instead
+		return b.serveBlob(w, r, img, d)
+	}
 	if err != nil {
 		return err
 	}

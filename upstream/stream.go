@@ -29,9 +29,10 @@ func (s Span) end() int64 { return s.Offset + s.Length }
 // the blob to another place that they can reach themselves. Then there is no body, and
 // location is that place.
 //
-// Errors, those of reading included, are *Error, or the context's.
+// Errors, those of reading included, are *Error, or the context's. One of them may be
+// ErrNoRanges as well.
 func (r *Repository) Stream(ctx context.Context, d ocispec.Descriptor, span Span, redirect bool) (location string, body io.ReadCloser, err error) {
-	s := &stream{repo: r, ctx: ctx, desc: d, next: span.Offset, end: span.end()}
+	s := &stream{repo: r, ctx: ctx, desc: d, start: span.Offset, next: span.Offset, end: span.end()}
 	if err := d.Digest.Validate(); err != nil {
 		return "", nil, s.call().invalid("cannot be asked for %q, which is not a digest", d.Digest)
 	}
@@ -39,7 +40,7 @@ func (r *Repository) Stream(ctx context.Context, d ocispec.Descriptor, span Span
 		return "", s, nil
 	}
 	location, err = s.open(redirect && r.redirect)
-	if e, ok := errors.AsType[*Error](err); ok && e.Kind == Invalid {
+	if e, ok := errors.AsType[*Error](err); ok && e.Kind == Invalid && !errors.Is(err, ErrNoRanges) {
 		// The next one may be right. There is no third: the client has no byte yet, and
 		// engines ask again by themselves.
 		location, err = s.open(redirect && r.redirect)
@@ -56,7 +57,15 @@ const (
 	maxFutile      = 5
 	maxAnswers     = 200
 	enoughProgress = 256 << 10
+
+	// maxSkipped is how many bytes are read and thrown away in all, beside as many as
+	// were passed on, because the upstream ignores ranges.
+	maxSkipped = 16 << 20
 )
+
+// ErrNoRanges says that the upstream sends only whole blobs, and that the span begins
+// too far inside. A caller may send its client the whole blob instead.
+var ErrNoRanges = errors.New("the registry sends no parts of blobs")
 
 // stream is a body made of as many answers as it takes. It is used by one
 // goroutine.
@@ -65,7 +74,9 @@ type stream struct {
 	ctx  context.Context
 	desc ocispec.Descriptor
 
+	start     int64
 	next, end int64 // of the bytes that are still to come
+	skipped   int64
 	answer    io.ReadCloser
 	broken    error // why answer ended; nil while it goes on
 
@@ -177,7 +188,7 @@ func (s *stream) pause() time.Duration {
 // stays so for longer than a body may stop.
 func isResumable(err error) bool {
 	e, ok := errors.AsType[*Error](err)
-	if !ok {
+	if !ok || errors.Is(err, ErrNoRanges) {
 		return false
 	}
 	switch e.Kind {
@@ -243,12 +254,24 @@ func (s *stream) isRest(resp *http.Response) bool {
 		(length < 0 || length == s.end-s.next)
 }
 
+// noRanges wraps an *Error and is ErrNoRanges as well. No other attempt helps.
+type noRanges struct{ error }
+
+func (e *noRanges) Unwrap() error        { return e.error }
+func (e *noRanges) Is(target error) bool { return target == ErrNoRanges }
+
 // skip reads a whole blob up to where it is needed.
 func (s *stream) skip(cl *call, resp *http.Response) error {
 	if n := resp.ContentLength; n >= 0 && n != s.desc.Size {
 		resp.Body.Close()
 		return cl.invalid("sent %d bytes, but the manifest says %d", n, s.desc.Size)
 	}
+	if s.skipped+s.next > maxSkipped+s.next-s.start {
+		resp.Body.Close()
+		e := cl.invalid("sends no parts of blobs, and what was asked for begins %d bytes inside of one", s.next)
+		return &noRanges{e}
+	}
+	s.skipped += s.next
 	forgetHeaders(resp)
 	if _, err := io.CopyN(io.Discard, resp.Body, s.next); err != nil {
 		resp.Body.Close()
