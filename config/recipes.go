@@ -70,6 +70,9 @@ type RecipeLayer struct {
 	Digest Digest `yaml:"digest"`
 	// Platform binds the layer to one platform: linux/amd64. Default: any.
 	Platform Platform `yaml:"platform"`
+	// KeepModes is false if directories that the image has get the mode, owner and
+	// extended attributes that the layer gives them. Default: true; they keep their own.
+	KeepModes Switch `yaml:"keep_modes"`
 }
 
 // recipeName is what a recipe can be called: one component of an image name,

@@ -44,6 +44,10 @@ func TestValidateRecipes(t *testing.T) {
 			`c.yml:1: recipes.a.layers[5].target: "/a/../b": want an absolute path`,
 			`c.yml:1: recipes.a.layers[6].digest: "` + pinned + `": is for a url`,
 		}},
+		{"recipes: {a: {layers: [{path: ., keep_modes: false}, {path: ., keep_modes: true}, {path: ., keep_modes: no}, {path: ., keep_modes: 0}]}}", []string{
+			`c.yml:1: recipes.a.layers[2].keep_modes: want true or false`,
+			`c.yml:1: recipes.a.layers[3].keep_modes: want true or false`,
+		}},
 		{"recipes: {a: {layers: [{url: 'https://h/x?secret=1'}, {url: x, digest: 'sha256:1'}, {url: 'http://h/x', digest: '" + pinned + "', target: /opt}]}}", []string{
 			`c.yml:1: recipes.a.layers[1].digest: "sha256:1": ` + wantDigest,
 			`c.yml:1: recipes.a.layers[0].digest: "": ` + wantDigest,
@@ -129,7 +133,7 @@ func TestSameRecipeWorksFromTheExample(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := c.Recipes["scripts"]
-	if len(d.Layers) != 3 || d.Layers[1].Platform != "linux/amd64" || len(d.Images) != 2 || len(d.Credentials) != 1 || d.Layers[2].Digest == "" {
+	if len(d.Layers) != 3 || d.Layers[1].Platform != "linux/amd64" || len(d.Images) != 2 || len(d.Credentials) != 1 || d.Layers[2].Digest == "" || !d.Layers[2].KeepModes.Off() || d.Layers[0].KeepModes.Off() {
 		t.Errorf("%+v", d)
 	}
 	if info, err := os.Stat(d.Layers[0].Path); err != nil || !info.IsDir() {

@@ -41,6 +41,7 @@ func textSchemas() map[reflect.Type]yamlstrict.Schema {
 		reflect.TypeFor[Issuer]():         matching(`^$|^` + base),
 		reflect.TypeFor[Network]():        matching(`^[0-9a-fA-F:.]+(/[0-9]{1,3})?$`),
 		reflect.TypeFor[Platform]():       matching(`^$|^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+){0,2}$`),
+		reflect.TypeFor[Switch]():         {"enum": []any{"", true, false, "true", "false", nil}},
 		reflect.TypeFor[Digest]():         matching(`^$|^sha256:[0-9a-f]{64}$`),
 		reflect.TypeFor[auth.Pattern]():   matching(`^[^/@?{}\[\]\\ A-Z]+(/[^:@?{}\[\]\\ A-Z]+)?$`),
 		reflect.TypeFor[Size]():           number(`^[0-9]+ *([TGMK]iB|[TGMKk]B|B)?$`),

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -226,6 +227,22 @@ func (n *Network) UnmarshalText(text []byte) (err error) {
 	}
 	return nil
 }
+
+// Switch is true or false; empty is not set.
+type Switch string
+
+// UnmarshalText takes true and false.
+func (s *Switch) UnmarshalText(text []byte) error {
+	switch string(text) {
+	case "", "true", "false":
+		*s = Switch(text)
+		return nil
+	}
+	return errors.New("want true or false")
+}
+
+// Off reports whether the switch is false, and not only unset.
+func (s Switch) Off() bool { return s == "false" }
 
 // Platform is a platform as augment.FormatPlatform writes it. Empty is not set.
 type Platform string

@@ -41,4 +41,6 @@ type Layer struct {
 	Digest digest.Digest // of the archive at URL
 	// Platform is the only platform that the layer is for ("linux/amd64"); empty: any.
 	Platform string
+	// OwnModes says that directories which an image has get the attributes of the layer.
+	OwnModes bool
 }

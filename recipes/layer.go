@@ -63,6 +63,7 @@ func (l Loader) fromDocument(ctx context.Context, d containerconfig.Document, wa
 // take takes in a layer of the configuration.
 func (l Loader) take(ctx context.Context, layer Layer) (augment.Layer, error) {
 	taken, err := l.open(ctx, layer)
+	taken.OwnModes = layer.OwnModes
 	if err == nil && layer.Platform != "" {
 		taken.Platform, err = bind(taken, layer.Platform)
 	}

@@ -330,3 +330,16 @@ func TestPacksTheSame(t *testing.T) {
 		t.Error("another content makes the same recipe")
 	}
 }
+
+// TestOwnModes: a layer says whether directories of the image keep their attributes.
+func TestOwnModes(t *testing.T) {
+	h := newFixture(t, newSite(t))
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "x"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r := h.recipe(t, h.load(t, map[string]Definition{"a": {Layers: []Layer{{Path: dir, Target: "/a"}, {Path: dir, Target: "/b", OwnModes: true}}}}), "a")
+	if r.Layers[0].OwnModes || !r.Layers[1].OwnModes {
+		t.Errorf("%+v", r.Layers)
+	}
+}

@@ -107,6 +107,7 @@ func definitions(cfg *config.Config) map[string]recipes.Definition {
 		for _, l := range r.Layers {
 			d.Layers = append(d.Layers, recipes.Layer{
 				Path: l.Path, Target: l.Target, URL: string(l.URL), Digest: digest.Digest(l.Digest), Platform: string(l.Platform),
+				OwnModes: l.KeepModes.Off(),
 			})
 		}
 		byName[name] = d
