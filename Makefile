@@ -1,4 +1,4 @@
-.PHONY: all build test test-all soak check-deploy lint demo fuzz bench
+.PHONY: all build test test-all soak rootfs check-deploy lint demo fuzz bench
 
 all: lint test build
 
@@ -21,6 +21,9 @@ test-all: test ## everything: also attacks, faults, logins, nodes, replicas, com
 
 soak: ## honest clients beside one attacker of each kind, under 512 MiB; needs root and a quiet machine
 	go test -count=1 -v -timeout 30m ./integration/soak -length 20s -latency
+
+rootfs: ## 3,000 generated images, unpacked by Docker, containerd and tar; needs root, about 15 minutes
+	go test -count=1 -v -timeout 60m ./integration/rootfs -cases 3000 -seed 0
 
 check-deploy: ## what is in deploy/, with Helm, nginx, haproxy and systemd's own checks
 	cd deploy/check && go vet ./... && go test -count=1 ./...

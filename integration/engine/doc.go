@@ -9,7 +9,9 @@
 // deadline. Docker and containerd need root.
 //
 // Files: containerd.go (containerd and ctr), docker.go (dockerd with its own
-// containerd), engine.go (Engine, Available), node.go (a node: containerd with a
-// kubelet's settings, by release), podman.go (Podman), process.go (programs and
-// daemons), skopeo.go (skopeo), storage.go (overlay file systems, removal).
+// containerd), engine.go (Engine, Available), grpc.go (calls to containerd's
+// services), node.go (a node: containerd with a kubelet's settings, by release),
+// podman.go (Podman), process.go (programs and daemons), skopeo.go (skopeo),
+// storage.go (overlay file systems, removal), unpacked.go (where Docker and a node
+// unpack images).
 package engine

@@ -5,6 +5,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,7 +14,10 @@ import (
 
 // Docker is the Docker engine with the storage of its own that it had before
 // version 29, not containerd's.
-type Docker struct{ cli command }
+type Docker struct {
+	cli command
+	api http.RoundTripper // to dockerd, without a process
+}
 
 func startDocker(dir string, overlay bool) (Engine, func() error, error) {
 	socket := "unix://" + filepath.Join(dir, "s")
@@ -50,7 +54,7 @@ func startDocker(dir string, overlay bool) (Engine, func() error, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	engine := &Docker{cli}
+	engine := &Docker{cli, overUnix(filepath.Join(dir, "s"))}
 	return engine, func() error { return errors.Join(engine.killContainers(), d.stop()) }, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -25,6 +26,8 @@ type Node struct {
 	dir    string
 	crictl command
 	ctr    command
+	api    grpcClient   // the same services, without a process
+	views  atomic.Int64 // of snapshots, for their names
 }
 
 // Releases are the containerd releases that nodes are tested with: Debian's, and
@@ -116,6 +119,7 @@ func startNode(t testing.TB, release string) (*Node, error) {
 	})
 	n := &Node{CertsDir: filepath.Join(dir, "certs.d"), dir: dir}
 	socket := filepath.Join(dir, "s")
+	n.api = newGRPCClient(socket)
 	subdirectory := ""
 	if release != "1.6" {
 		subdirectory = "containerd" + release

@@ -78,6 +78,7 @@ var allowed = map[string][]string{
 	"integration/pull":        {},
 	"integration/recipes":     {},
 	"integration/replicas":    {},
+	"integration/rootfs":      {},
 	"integration/soak":        {},
 	"integration/upstream":    {},
 }

@@ -1,0 +1,31 @@
+// Package rootfs tests where added files land: the root file system that Docker and
+// containerd unpack from an augmented image is the one that GNU tar leaves when it
+// unpacks the added layers in the base's.
+//
+// A case is a generated stack of base layers and one to three added layers. The base
+// is what the same engine unpacks from the base image, because engines differ in
+// corner cases of base images: a directory that a layer does not name has mode 0755
+// in Docker, and in containerd the attributes that it has in the layers below. tar
+// runs chrooted into the base with the options in oracle_test.go, which also says
+// what is done by hand before tar runs. The root directory's own attributes are not compared:
+// engines give every container a root directory of their own. Neither are the times
+// of directories.
+//
+// The flags -cases and -seed give the number of cases and the first seed; case i has
+// the seed -seed + i, so that "-cases 1 -seed N" runs one case again. Failing cases are
+// shown with entries left out as long as they fail.
+//
+// Some cases are generated with -gaps only, because they are known to differ: added
+// layers that do not name the directories above what is to be made; base directories
+// with the set-group-ID bit; entries of a base layer below a link of the same layer; an
+// opaque marker beside entries that it does not hide; a directory in place of a link
+// that leads in a circle. Layers that contradict themselves have no right result and are
+// replaced: a file where the same layer needs a directory, an opaque root.
+//
+// Files: entry_test.go (entries, layers, their listing), generate_test.go and
+// names_test.go (the generator), main_test.go (TestMain), oracle_test.go and
+// resolve_test.go (tar, and what is done by hand), push_test.go (the base images),
+// rootfs_test.go (the property), setup_test.go (registry, server, engines),
+// shrink_test.go (smaller cases), tree_test.go (file systems and their
+// differences).
+package rootfs
