@@ -239,16 +239,35 @@ func (p *Placer) makeParents(in *place, out *Placed) {
 		p.reopen(in.name, in.refill, out)
 		p.note(in.name, node{kind: Dir, layer: p.layer, cover: p.nodes[in.name].cover, overDir: p.nodes[in.name].overDir})
 		in.kind, in.refill = Dir, false
+		if p.base.mixed(in.name) {
+			out.Before = append(out.Before, plainDir(in.name))
+			out.changed = true
+		}
 	}
 	if p.nodes[in.name].layer > 0 || p.told[in.name] || in.node.Kind != Dir {
 		return
 	}
-	if base := in.node.Entry; !in.node.Implied && !sameAttributes(base, plainDir("")) {
+	if base := in.node.Entry; !in.node.Implied && (inheritsGroup(in) || !sameAttributes(base, plainDir(""))) {
 		p.tell(in.name)
 		base.Name = in.name
 		out.Before = append(out.Before, base)
 		out.changed = true
 	}
+}
+
+// inheritsGroup reports whether an engine that makes the directory would give it the
+// set-group-ID bit and the group of a directory above it, which the base's has not.
+// Directories between them that no entry names have both.
+func inheritsGroup(at *place) bool {
+	const setGID = 0o2000
+	if at.node.Unnamed {
+		return false
+	}
+	in := at.in
+	for in.node.Kind == Dir && in.node.Unnamed {
+		in = in.in
+	}
+	return in.node.Kind == Dir && in.node.Entry.Mode&setGID != 0
 }
 
 // reopen has an Opaque marker written for a directory that takes the place of a file

@@ -2,6 +2,7 @@ package rootfs
 
 import (
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/waveproxy/waveproxy/layerindex"
@@ -27,6 +28,9 @@ type Node struct {
 	// only something below it, and a lower layer names it. Engines disagree on what such a
 	// directory keeps of the attributes that the lower layer gives it.
 	Implied bool
+	// Unnamed says that no layer names the directory. Below one with the set-group-ID bit,
+	// it is not 0755 and root in engines, but has the bit and the group.
+	Unnamed bool
 }
 
 // Stack is the layers of an image, as they stand together. It is immutable.
@@ -118,7 +122,7 @@ layers:
 		}
 	}
 	if n.Kind == Dir && !named {
-		n.Entry, n.Implied = plainDir(name), false
+		n.Entry, n.Implied, n.Unnamed = plainDir(name), false, true
 	}
 	return n, bottom
 }
@@ -156,6 +160,17 @@ func plainDir(name string) layerindex.Entry {
 func sameAttributes(a, b layerindex.Entry) bool {
 	const permissions = 0o7777
 	return a.Mode&permissions == b.Mode&permissions && a.UID == b.UID && a.GID == b.GID && maps.Equal(a.Xattrs, b.Xattrs)
+}
+
+// mixed reports whether a layer by itself has something at the name, or something other
+// than a directory above it. containerd gives a directory that a layer does not name the
+// attributes of what it finds there, layer by layer, links followed and whiteouts taken
+// for files, or it refuses the layer.
+func (s *Stack) mixed(name string) bool {
+	return slices.ContainsFunc(s.layers, func(x *layerindex.Index) bool {
+		_, found := x.Find(name)
+		return found || x.Implies(name) || x.Hides(name)
+	})
 }
 
 // join returns the name of something in a directory.
