@@ -44,6 +44,7 @@ func decompress(turn *unpack.Turn, in *bufio.Reader) (*unpacking, error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
+	magic = bytes.Clone(magic) // further reading overwrites it
 	u := &unpacking{closes: []func(){turn.Leave}}
 	if isZstd(magic) {
 		release, err := turn.Hold(stagedBytes)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os/exec"
 	"slices"
 	"strings"
@@ -44,8 +45,15 @@ func TestEveryForm(t *testing.T) {
 	half := len(plain) / 2
 	garbage := bytes.Repeat([]byte("garbage"), 100)
 	global := archivetest.Tar(t, archivetest.File{Name: "pax_global_header", Type: tar.TypeXGlobalHeader, PAX: map[string]string{"comment": "commit"}})
+	// Of bytes that do not compress, so that it fills every buffer on the way.
+	noise := make([]byte, 600<<10)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(noise)
+	large := archivetest.Tar(t, dir("etc"), archivetest.File{Name: "etc/a", Text: string(noise)}, link("bin", "usr/bin"))
 	forms := map[string][]byte{
 		"plain":                      plain,
+		"large":                      large,
+		"large, gzip":                archivetest.Gzip(t, large),
+		"large, zstd":                zstdOf(t, large),
 		"garbage behind the end":     slices.Concat(plain, garbage),
 		"no end":                     plain[:len(plain)-1024],
 		"gzip":                       archivetest.Gzip(t, plain),
