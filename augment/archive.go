@@ -16,6 +16,7 @@ import (
 
 	"github.com/waveproxy/waveproxy/budget"
 	"github.com/waveproxy/waveproxy/internal/unpack"
+	"github.com/waveproxy/waveproxy/layerindex"
 )
 
 // Compression is how a layer archive's bytes are compressed.
@@ -59,8 +60,8 @@ type Archive struct {
 // Inspect reads a layer archive to its end and describes it. It returns an
 // *Error if the bytes are not a well-formed tar, plain or compressed with gzip
 // or zstd. It also refuses entries that no container engine should be handed:
-// absolute names, names that leave the root or are too long, whiteouts without a
-// name, and device files. Errors of r and ctx are returned wrapped.
+// names with ".." or that are too long, whiteouts without a name, and device files.
+// Errors of r and ctx are returned wrapped.
 //
 // The bytes that come out are charged to the context's budget, whose refusals are
 // *budget.Exceeded. A processor is taken while r is read, so r must not be waiting
@@ -182,32 +183,29 @@ func checkEntry(h *tar.Header) error {
 	if h.Typeflag == tar.TypeXGlobalHeader {
 		return nil
 	}
-	switch path.Base(cleanName(h.Name)) {
+	name := layerindex.Clean(h.Name)
+	switch path.Base(name) {
 	case whiteout, whiteout + ".", whiteout + "..":
 		return Errorf("layer entry %q is a whiteout without a name", h.Name)
 	}
-	if cleanName(h.Name) == "." && h.Typeflag != tar.TypeDir {
+	if name == "." && h.Typeflag != tar.TypeDir {
 		return Errorf("layer entry %q names the root but is not a directory", h.Name)
 	}
 	return checkName(h.Name)
 }
 
+// checkName returns an *Error if an archive must not have the name. Slashes around it and
+// "." elements are no fault: engines take every name relative to the image's root.
 func checkName(name string) error {
 	switch {
 	case name == "" || strings.ContainsRune(name, 0):
 		return Errorf("layer entry %q has no valid name", name)
-	case len(name) > maxName:
-		return Errorf("layer entry %.100q... has a name of %d bytes; Linux takes %d", name, len(name), maxName)
-	case strings.Count(name, "/") > maxNested:
-		return Errorf("layer entry %.100q... is below more than %d directories", name, maxNested)
-	case strings.HasPrefix(name, "/"):
-		return Errorf("layer entry %q is an absolute path; names must be relative to the image's root", name)
 	case slices.Contains(strings.Split(name, "/"), ".."):
 		return Errorf("layer entry %q contains \"..\"", name)
+	case len(name) > maxName:
+		return Errorf("layer entry %.100q... has a name of %d bytes; Linux takes %d", name, len(name), maxName)
+	case strings.Count(layerindex.Clean(name), "/") > maxNested:
+		return Errorf("layer entry %.100q... is below more than %d directories", name, maxNested)
 	}
 	return nil
 }
-
-// cleanName returns an entry's path without "./" and trailing slashes; "." is
-// the root itself.
-func cleanName(name string) string { return path.Clean(name) }

@@ -208,9 +208,9 @@ func (p *placing) emit(layer int, h *tar.Header, body io.Reader, fn func(h *tar.
 
 // stays cleans the names of a header and reports whether the entry is needed.
 func stays(h *tar.Header) bool {
-	h.Name = cleanName(h.Name)
+	h.Name = layerindex.Clean(h.Name)
 	if h.Typeflag == tar.TypeLink {
-		h.Linkname = cleanName(h.Linkname)
+		h.Linkname = layerindex.Clean(h.Linkname)
 	}
 	return h.Name != "." && (h.Typeflag != tar.TypeLink || h.Linkname != h.Name)
 }
@@ -259,7 +259,7 @@ func (p *placing) read(ctx context.Context, layer int, holes *int64, fn func(h *
 
 // entryOf returns what a header says, as an index has it.
 func entryOf(h *tar.Header) layerindex.Entry {
-	e := layerindex.Entry{Name: cleanName(h.Name), Kind: layerindex.Other}
+	e := layerindex.Entry{Name: layerindex.Clean(h.Name), Kind: layerindex.Other}
 	dir, base := path.Split(e.Name)
 	if hidden, ok := strings.CutPrefix(base, whiteout); ok {
 		if e.Name, e.Kind = dir+hidden, layerindex.Whiteout; base == whiteoutOpaque {
@@ -271,7 +271,7 @@ func entryOf(h *tar.Header) layerindex.Entry {
 	case tar.TypeSymlink:
 		e.Kind, e.Target = layerindex.Link, h.Linkname
 	case tar.TypeLink:
-		e.Target = cleanName(h.Linkname)
+		e.Target = layerindex.Clean(h.Linkname)
 	case tar.TypeDir:
 		e.Kind, e.Mode, e.UID, e.GID, e.ModTime = layerindex.Dir, h.Mode, h.Uid, h.Gid, h.ModTime.UnixNano()
 		for name, value := range h.PAXRecords {

@@ -32,6 +32,7 @@ func TestEngines(t *testing.T) {
 				runGreeter(t, e, p, "busybox@"+digests["busybox:docker-multi"].String())
 			})
 			t.Run("usrmerge", func(t *testing.T) { runUsrMerge(t, e, p) })
+			t.Run("absolute names", func(t *testing.T) { runAbsolute(t, e, p) })
 			t.Run("many layers", func(t *testing.T) { runManyLayers(t, e, p) })
 			t.Run("second pull", func(t *testing.T) { pullTwice(t, e, p, reg) })
 		})
@@ -75,6 +76,28 @@ func runUsrMerge(t *testing.T, e engine.Engine, p *harness.Proxy) {
 	harness.MustPull(t, e, a.TargetImage)
 	if out := harness.MustRun(t, e, a.TargetImage); out != "hello from /bin/hello\nhello from /usr/bin/hello\nl\n" {
 		t.Errorf("printed %q", out)
+	}
+}
+
+// runAbsolute injects names that begin with slashes: a layer that stays as it is, and one
+// of which an entry is below a link of the base.
+func runAbsolute(t *testing.T, e engine.Engine, p *harness.Proxy) {
+	for _, extra := range []string{"/srv/", "//bin/"} {
+		a := p.Augment(t, harness.Request{ContainerImage: "usrmerge", ContainerConfig: &harness.Config{
+			Cmd: []string{"/bin/sh", "-c", "/opt/abs/two && /opt/abs/three && ls " + extra + "more && ls -ld /bin | cut -c1"},
+			Layers: []harness.Layer{harness.LayerOf(t,
+				harness.File{Name: "/", Kind: tar.TypeDir, Mode: 0o755},
+				harness.File{Name: "/opt/abs/one", Mode: 0o755, Text: "#!/bin/sh\necho hello from $0\n"},
+				harness.File{Name: "/opt/abs/two", Kind: tar.TypeLink, Mode: 0o755, Link: "/opt/abs/one"},
+				harness.File{Name: "./opt//abs/./three", Kind: tar.TypeLink, Mode: 0o755, Link: "//opt/abs//one"},
+				harness.File{Name: extra + "more", Mode: 0o755},
+			)},
+		}})
+		harness.MustPull(t, e, a.TargetImage)
+		want := "hello from /opt/abs/two\nhello from /opt/abs/three\n" + extra + "more\nl\n"
+		if out := harness.MustRun(t, e, a.TargetImage); out != want {
+			t.Errorf("printed %q, want %q", out, want)
+		}
 	}
 }
 

@@ -26,7 +26,7 @@ func MustJSON(t *testing.T, v any) []byte {
 
 // File is an entry of a layer made by a test.
 type File struct {
-	Name, Text, link string
+	Name, Text, Link string
 	Mode             int64
 	Kind             byte // tar.TypeReg if zero
 }
@@ -48,7 +48,7 @@ func LayerOf(t *testing.T, files ...File) Layer {
 	var plain, compressed bytes.Buffer
 	w := tar.NewWriter(&plain)
 	for _, f := range files {
-		h := &tar.Header{Name: f.Name, Mode: f.Mode, Size: int64(len(f.Text)), Linkname: f.link, Typeflag: f.Kind}
+		h := &tar.Header{Name: f.Name, Mode: f.Mode, Size: int64(len(f.Text)), Linkname: f.Link, Typeflag: f.Kind}
 		if f.Kind == 0 {
 			h.Typeflag = tar.TypeReg
 		}
