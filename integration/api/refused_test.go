@@ -50,7 +50,7 @@ func TestRefusedSubmissions(t *testing.T) {
 		"bad image":       {harness.Request{ContainerImage: "Busybox:latest"}, 400, []string{"Busybox:latest", "lowercase"}},
 		"URL as image":    {harness.Request{ContainerImage: "docker://busybox"}, 400, []string{"docker://busybox"}},
 		"long name":       {harness.Request{ContainerImage: strings.Repeat("a", 200) + ":x"}, 400, []string{"255", "characters"}},
-		"bad env":         {harness.Request{ContainerImage: "busybox:oci", ContainerConfig: &harness.Config{Env: []string{"NOVALUE"}}}, 400, []string{"NOVALUE"}},
+		"bad env":         {harness.Request{ContainerImage: "busybox:oci", ContainerConfig: &harness.Config{Env: []string{"NOVALUE"}}}, 400, []string{"env[0]"}},
 		"bad directory":   {harness.Request{ContainerImage: "busybox:oci", ContainerConfig: &harness.Config{WorkingDir: "relative"}}, 400, []string{"relative"}},
 		"bad platform":    {harness.Request{ContainerImage: "busybox:oci", ContainerPlatform: "linux/amd64/v1/x"}, 400, []string{"linux/amd64/v1/x"}},
 		"lacks platform":  {harness.Request{ContainerImage: "busybox:multi", ContainerPlatform: "linux/s390x"}, 400, []string{"linux/s390x", "linux/amd64, linux/arm64"}},

@@ -111,8 +111,8 @@ func TestPrivateLogins(t *testing.T) {
 			if digest := harness.Verify(t, a.TargetImage); digest != a.TargetDigest {
 				t.Errorf("pulled %s, promised was %s", digest, a.TargetDigest)
 			}
-			// The config, for the submission, and three layers.
-			if asked := blobs(reg.Requests()); len(asked) != 4 {
+			// The config and the three layers for the submission, and the layers once more.
+			if asked := blobs(reg.Requests()); len(asked) != 7 {
 				t.Errorf("the registry got the requests %q", asked)
 			}
 			wantTokenRequests(t, reg, user, 1)
