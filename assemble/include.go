@@ -140,6 +140,7 @@ func (l *Layers) blob(ctx context.Context, target auth.Target, want Expected) (a
 	if err := l.upstream.Check(target); err != nil {
 		return augment.Layer{}, err // though it may have been taken in before
 	}
+	want.devices = true
 	name := fmt.Sprintf("docker://%s/v2/%s %s", target.Registry, target.Repository, target.Identity)
 	return l.once(ctx, layerRecord(name, want.Digest), want, func(ctx context.Context) (augment.Layer, error) {
 		blob := target.Registry + "/" + target.Repository + "@" + want.Digest.String()

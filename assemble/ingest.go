@@ -39,6 +39,9 @@ type Expected struct {
 	// Packed is no expectation: it is how many bytes the archive took on its way here
 	// if it was packed once more, which bounds what it may unpack to.
 	Packed int64
+	// devices is no expectation either: the layer is an image's, and may have devices and
+	// pipes as a base image may.
+	devices bool
 }
 
 // Layers takes layers into the store: it checks them, whichever way they come,
@@ -252,7 +255,7 @@ func keep(ctx context.Context, store blobstore.Store, r io.ReadSeeker, want Expe
 		return augment.Layer{}, fmt.Errorf("read layer: %w", err)
 	}
 	limits := augment.DefaultLimits
-	limits.Packed = cmp.Or(want.Packed, size)
+	limits.Packed, limits.Devices = cmp.Or(want.Packed, size), want.devices
 	found, err := augment.Inspect(ctx, r, limits)
 	// Report "not an archive" before a digest mismatch: the usual cause is a wrong URL,
 	// not damaged bytes.

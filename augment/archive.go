@@ -37,6 +37,8 @@ type Limits struct {
 	// less if it was packed once more. It may unpack to unpack.Ratio times as many.
 	// At 0, the bytes read so far count.
 	Packed int64
+	// Devices lets devices and pipes pass, because images have them, and engines take them.
+	Devices bool
 }
 
 // maxName is the longest path that Linux accepts, in bytes. maxNested is how
@@ -60,7 +62,8 @@ type Archive struct {
 // Inspect reads a layer archive to its end and describes it. It returns an
 // *Error if the bytes are not a well-formed tar, plain or compressed with gzip
 // or zstd. It also refuses entries that no container engine should be handed:
-// names with ".." or that are too long, whiteouts without a name, and device files.
+// names with ".." or that are too long, whiteouts without a name, and device files
+// unless limits let them pass.
 // Errors of r and ctx are returned wrapped.
 //
 // The bytes that come out are charged to the context's budget, whose refusals are
@@ -155,7 +158,7 @@ func checkEntries(turn *unpack.Turn, r io.Reader, limits Limits) error {
 		if left < 0 {
 			return errTooLarge
 		}
-		if err := checkEntry(h); err != nil {
+		if err := checkEntry(h, limits.Devices); err != nil {
 			return err
 		}
 		if err := headers.Hold(h); err != nil {
@@ -168,7 +171,7 @@ func checkEntries(turn *unpack.Turn, r io.Reader, limits Limits) error {
 	}
 }
 
-func checkEntry(h *tar.Header) error {
+func checkEntry(h *tar.Header, devices bool) error {
 	switch h.Typeflag {
 	case tar.TypeReg, tar.TypeDir, tar.TypeSymlink, tar.TypeXGlobalHeader, tar.TypeGNUSparse:
 	case tar.TypeLink:
@@ -176,7 +179,9 @@ func checkEntry(h *tar.Header) error {
 			return fmt.Errorf("hard link %q: %w", h.Name, err)
 		}
 	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
-		return Errorf("layer entry %q is a device or pipe, which may not be injected", h.Name)
+		if !devices {
+			return Errorf("layer entry %q is a device or pipe, which may not be injected", h.Name)
+		}
 	default:
 		return Errorf("layer entry %q has the unknown type %q", h.Name, h.Typeflag)
 	}

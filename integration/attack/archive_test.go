@@ -133,6 +133,8 @@ func TestAttackArchives(t *testing.T) {
 		"no archive":               []byte(strings.Repeat("<html>", 1000)),
 		"an archive twice packed":  gzipped(t, 1, good),
 	}
+	// Base images may have these entries, and so may included ones.
+	ofImages := map[string]bool{"a disk": true, "a character device": true, "a pipe": true}
 	p := harness.StartProxy(t, "", h.settings())
 	image := h.host() + "/good:x"
 	members := func(l harness.Layer) map[string]any {
@@ -158,6 +160,10 @@ func TestAttackArchives(t *testing.T) {
 	for name, plain := range archives {
 		t.Run(name, func(t *testing.T) {
 			for way, request := range by(t, gzipped(t, 1, plain), plain) {
+				if ofImages[name] && (way == "docker" || way == "include") {
+					wantStatus(t, name+" by "+way, p.Post(t, submission, request), http.StatusOK)
+					continue
+				}
 				before := harness.Stored(t, p.Dir)
 				r := p.Post(t, submission, request)
 				if r.Status != http.StatusBadRequest {
