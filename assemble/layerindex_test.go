@@ -151,14 +151,18 @@ func TestWrongLayers(t *testing.T) {
 		says     string
 		upstream bool
 	}{
-		"another layer":   {ocispec.Descriptor{Digest: digest.FromString("wanted")}, right, "another digest, " + digest.FromBytes(right).String(), true},
-		"with its size":   {ocispec.Descriptor{Digest: digest.FromString("wanted"), Size: int64(len(right))}, right, "another digest", true},
-		"cut off":         {ocispec.Descriptor{Digest: digest.FromBytes(right), Size: int64(len(right))}, right[:len(right)-1], "", false},
-		"a byte more":     {ocispec.Descriptor{Digest: digest.FromBytes(right)}, append(slices.Clone(right), 0), "another digest", true},
-		"a page":          {ocispec.Descriptor{Digest: digest.FromBytes(page), Size: int64(len(page))}, page, "is not a tar archive", false},
-		"no digest":       {ocispec.Descriptor{Digest: "sha256:short"}, right, "short", false},
-		"encrypted":       {ocispec.Descriptor{Digest: digest.FromBytes(right), MediaType: ocispec.MediaTypeImageLayerGzip + "+encrypted"}, right, "is encrypted", false},
-		"foreign, absent": {ocispec.Descriptor{Digest: digest.FromBytes(right), MediaType: "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"}, nil, "is a foreign layer", false},
+		"another layer":    {ocispec.Descriptor{Digest: digest.FromString("wanted")}, right, "another digest, " + digest.FromBytes(right).String(), true},
+		"with its size":    {ocispec.Descriptor{Digest: digest.FromString("wanted"), Size: int64(len(right))}, right, "another digest", true},
+		"cut off":          {ocispec.Descriptor{Digest: digest.FromBytes(right), Size: int64(len(right))}, right[:len(right)-1], "", false},
+		"a byte more":      {ocispec.Descriptor{Digest: digest.FromBytes(right)}, append(slices.Clone(right), 0), "another digest", true},
+		"a page":           {ocispec.Descriptor{Digest: digest.FromBytes(page), Size: int64(len(page))}, page, "is not a tar archive", false},
+		"no digest":        {ocispec.Descriptor{Digest: "sha256:short"}, right, "short", false},
+		"encrypted":        {ocispec.Descriptor{Digest: digest.FromBytes(page), MediaType: ocispec.MediaTypeImageLayerGzip + "+encrypted"}, page, "is encrypted, so where the entry would land cannot be told", false},
+		"encrypted, zstd":  {ocispec.Descriptor{Digest: digest.FromBytes(page), MediaType: ocispec.MediaTypeImageLayerZstd + "+encrypted"}, page, "is encrypted, so where the entry would land cannot be told", false},
+		"encrypted, plain": {ocispec.Descriptor{Digest: digest.FromBytes(page), MediaType: ocispec.MediaTypeImageLayer + "+encrypted"}, page, "is encrypted, so where the entry would land cannot be told", false},
+		"Docker encrypted": {ocispec.Descriptor{Digest: digest.FromBytes(page), MediaType: "application/vnd.docker.image.rootfs.diff.tar.gzip+enc"}, page, "is encrypted, so where the entry would land cannot be told", false},
+		"Docker tar, enc.": {ocispec.Descriptor{Digest: digest.FromBytes(page), MediaType: "application/vnd.docker.image.rootfs.diff.tar+enc"}, page, "is encrypted, so where the entry would land cannot be told", false},
+		"foreign, absent":  {ocispec.Descriptor{Digest: digest.FromBytes(right), MediaType: "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"}, nil, "is a foreign layer", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)

@@ -36,8 +36,8 @@ func (s baseSource) index(ctx context.Context, d ocispec.Descriptor) (*layerinde
 	if err := d.Digest.Validate(); err != nil {
 		return nil, nil, augment.Errorf("layer %.100q of %s/%s: %v", d.Digest, s.target.Registry, s.target.Repository, err)
 	}
-	if strings.Contains(d.MediaType, "+encrypted") {
-		return nil, nil, augment.Errorf("%s is encrypted, so this server cannot see what it has", layer)
+	if isEncrypted(d.MediaType) {
+		return nil, nil, augment.Errorf("%s is encrypted, so where the entry would land cannot be told", layer)
 	}
 	names := recordsOf(d)
 	index, release, err := s.indexes.provide(ctx, wanted{
@@ -56,6 +56,9 @@ func (s baseSource) index(ctx context.Context, d ocispec.Descriptor) (*layerinde
 	}
 	return index, release, nil
 }
+
+// isEncrypted reports whether only a key opens a layer: +encrypted of OCI, +enc of Docker.
+func isEncrypted(mediaType string) bool { return strings.Contains(mediaType, "+enc") }
 
 // isForeign reports whether registries need not have a layer.
 func isForeign(mediaType string) bool {
