@@ -40,7 +40,8 @@ func TestLanding(t *testing.T) {
 			[]map[string]string{{"usr/bin/a": "a", "srv/spool/b": "b", "opt/c": "c"}}},
 		"modes":              {[][]file{{{name: "tmp/", kind: tar.TypeDir, mode: 0o700}, {name: "tmp/a"}, {name: "root/b"}}}, []map[string]string{{"tmp/": "dir", "tmp/a": "", "root/": "dir", "root/b": ""}}},
 		"a link of ours":     {[][]file{{dir("data/"), link("work", "data")}, {{name: "work/x", text: "x"}}}, []map[string]string{nil, {"data/x": "x"}}},
-		"a whiteout of ours": {[][]file{{{name: ".wh.bin"}}, {{name: "bin/x", text: "x"}}}, []map[string]string{nil, nil}},
+		// Without an entry for bin, containerd would look for its attributes behind the link.
+		"a whiteout of ours": {[][]file{{{name: ".wh.bin"}}, {{name: "bin/x", text: "x"}}}, []map[string]string{nil, {"bin/": "dir", "bin/x": "x"}}},
 		"moved, then below":  {[][]file{{link("bin/alias", "/opt")}, {{name: "usr/bin/alias/x", text: "x"}}}, []map[string]string{{"usr/bin/alias": "-> /opt"}, {"opt/x": "x"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
