@@ -96,7 +96,8 @@ func (w *walk) landOne(ctx context.Context, stack *rootfs.Stack, layers []Layer,
 // itself, and is no directory, takes the place of what the base has there.
 func belowRoot(x *layerindex.Index) string {
 	for e := range x.All() {
-		if e.Kind == layerindex.Dir || strings.Contains(e.Name, "/") {
+		// An opaque marker is in the directory that it is called by.
+		if e.Kind == layerindex.Dir || e.Kind == layerindex.Opaque || strings.Contains(e.Name, "/") {
 			return e.Name
 		}
 	}

@@ -38,8 +38,12 @@ func TestLanding(t *testing.T) {
 		"it stays": {[][]file{{dir("usr/"), {name: "usr/bin/a", text: "a"}, {name: "opt/y"}}}, []map[string]string{nil}},
 		"links of any layer": {[][]file{{{name: "bin/a", text: "a"}, {name: "var/spool/b", text: "b"}, {name: "opt/c", text: "c"}}},
 			[]map[string]string{{"usr/bin/a": "a", "srv/spool/b": "b", "opt/c": "c"}}},
-		"modes":          {[][]file{{{name: "tmp/", kind: tar.TypeDir, mode: 0o700}, {name: "tmp/a"}, {name: "root/b"}}}, []map[string]string{{"tmp/": "dir", "tmp/a": "", "root/": "dir", "root/b": ""}}},
-		"a link of ours": {[][]file{{dir("data/"), link("work", "data")}, {{name: "work/x", text: "x"}}}, []map[string]string{nil, {"data/x": "x"}}},
+		"modes": {[][]file{{{name: "tmp/", kind: tar.TypeDir, mode: 0o700}, {name: "tmp/a"}, {name: "root/b"}}}, []map[string]string{{"tmp/": "dir", "tmp/a": "", "root/": "dir", "root/b": ""}}},
+		// An opaque marker is the only entry, in a directory at the root.
+		"opaque, a link":   {[][]file{{{name: "bin/.wh..wh..opq"}}}, []map[string]string{{"usr/bin/.wh..wh..opq": ""}}},
+		"opaque, a mode":   {[][]file{{{name: "root/.wh..wh..opq"}}}, []map[string]string{{"root/": "dir", "root/.wh..wh..opq": ""}}},
+		"opaque, as it is": {[][]file{{{name: "usr/.wh..wh..opq"}}}, []map[string]string{nil}},
+		"a link of ours":   {[][]file{{dir("data/"), link("work", "data")}, {{name: "work/x", text: "x"}}}, []map[string]string{nil, {"data/x": "x"}}},
 		// Without an entry for bin, containerd would look for its attributes behind the link.
 		"a whiteout of ours": {[][]file{{{name: ".wh.bin"}}, {{name: "bin/x", text: "x"}}}, []map[string]string{nil, {"bin/": "dir", "bin/x": "x"}}},
 		"moved, then below":  {[][]file{{link("bin/alias", "/opt")}, {{name: "usr/bin/alias/x", text: "x"}}}, []map[string]string{{"usr/bin/alias": "-> /opt"}, {"opt/x": "x"}}},
