@@ -12,13 +12,14 @@ import (
 // generator makes one case.
 type generator struct {
 	*rand.Rand
-	now   sketch // of all layers so far
-	files int    // so far: each has a content of its own
+	now   sketch          // of all layers so far
+	ever  map[string]bool // names that some layer has a file or a link at, or hides
+	files int             // so far: each has a content of its own
 }
 
 // generate makes a case. Equal seeds and attempts make equal cases.
 func generate(seed, attempt uint64) stack {
-	g := &generator{Rand: rand.New(rand.NewPCG(seed, attempt)), now: sketch{}}
+	g := &generator{Rand: rand.New(rand.NewPCG(seed, attempt)), now: sketch{}, ever: map[string]bool{}}
 	s := stack{Seed: seed}
 	for i := range 1 + g.IntN(4) {
 		s.Base = append(s.Base, g.layer(i == 0, false))
@@ -60,10 +61,17 @@ func (g *generator) layer(bottom, added bool) layer {
 		if !b.allows(g, e) {
 			continue
 		}
-		if b.dirs && g.chance(60) || g.mustNameParents(b, e.clean()) {
+		must := g.mustNameParents(b, e.clean())
+		if b.dirs && g.chance(60) || must {
 			g.parents(b, e.clean())
 		}
+		if must && !b.namesParents(e.clean()) {
+			continue
+		}
 		g.append(b, e)
+	}
+	if added && !*gaps {
+		b.sort()
 	}
 	return b.entries
 }
@@ -78,7 +86,14 @@ func (g *generator) append(b *building, e entry) {
 	} else {
 		b.hidden[hidden] = true
 	}
+	was := maps.Clone(g.now)
 	g.now.put(e)
+	for old := range was {
+		if _, still := g.now[old]; !still {
+			g.ever[old] = true
+		}
+	}
+	g.ever[name] = g.ever[name] || e.Kind != tar.TypeDir
 	if e.Kind == tar.TypeDir && !g.chance(10) {
 		e.Name += "/"
 	}
@@ -142,32 +157,9 @@ func (b *building) allows(g *generator, e entry) bool {
 	// What an entry other than a directory would undo. Of a directory that comes after its
 	// files, containerd keeps extended attributes from the layers below.
 	if e.Kind != tar.TypeDir || !b.added && len(g.now[name].Xattrs) > 0 {
-		return !within(b.own, name) && !within(b.hidden, name) && !within(b.opaque, name)
+		return !within(b.own, name) && !within(b.hidden, name) && !within(b.opaque, name) && !b.opaque[name]
 	}
 	return true
-}
-
-// mustNameParents reports whether an entry without entries for the directories above it
-// is one of the gaps.
-func (g *generator) mustNameParents(b *building, name string) bool {
-	if *gaps {
-		return false
-	}
-	if b.added {
-		for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
-			if b.opaque[dir] {
-				return true
-			}
-		}
-		_, exists, loop := g.now.follow(path.Dir(name))
-		return !exists && !loop
-	}
-	for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
-		if e, ok := g.now[dir]; ok && e.Kind != tar.TypeDir {
-			return true
-		}
-	}
-	return false
 }
 
 var components = []string{"a", "b", "c", "bin", "lib", "usr", "etc", "opt"}
@@ -260,7 +252,7 @@ func (g *generator) owner(e *entry) {
 func (g *generator) hardLink(b *building, name string) (entry, bool) {
 	var files layer
 	for _, e := range b.entries {
-		if _, _, marker := e.hides(); e.Kind == tar.TypeReg && !marker && e.clean() != name {
+		if _, _, marker := e.hides(); e.Kind == tar.TypeReg && !marker && (e.clean() < name || *gaps && e.clean() != name) {
 			files = append(files, e)
 		}
 	}

@@ -2,92 +2,15 @@ package rootfs
 
 import (
 	"archive/tar"
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 )
-
-// tarOptions are what "unpack into the image" means. All extended attributes are
-// restored, as engines do; tar by itself takes only those of the namespace user.
-var tarOptions = []string{
-	"-x", "--keep-directory-symlink", "--no-overwrite-dir", "-p", "--numeric-owner", "--xattrs", "--xattrs-include=*", "-P",
-	"-f", "-",
-}
-
-// tools is the directory in the oracle's root with tar and its libraries. No case
-// has this name.
-const tools = ".tar"
-
-// copyTools makes a layer with GNU tar and the libraries that it is linked with.
-func copyTools(dir string) error {
-	program, err := exec.LookPath("tar")
-	if err != nil {
-		return err
-	}
-	version, err := exec.Command(program, "--version").Output()
-	if err != nil || !bytes.Contains(version, []byte("GNU tar")) {
-		return fmt.Errorf("%s is not GNU tar: %.60q, %w", program, version, err)
-	}
-	list, err := exec.Command("ldd", program).Output()
-	if err != nil {
-		return fmt.Errorf("ldd %s: %w", program, err)
-	}
-	to := filepath.Join(dir, tools)
-	if err := os.MkdirAll(to, 0o755); err != nil {
-		return err
-	}
-	files := map[string]string{"tar": program}
-	for field := range strings.FieldsSeq(string(list)) {
-		if !filepath.IsAbs(field) {
-			continue
-		}
-		name := filepath.Base(field)
-		if strings.HasPrefix(name, "ld-linux") || strings.HasPrefix(name, "ld64") {
-			name = "loader"
-		}
-		files[name] = field
-	}
-	if files["loader"] == "" {
-		return fmt.Errorf("ldd %s names no loader: %s", program, list)
-	}
-	for name, from := range files {
-		data, err := os.ReadFile(from)
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(filepath.Join(to, name), data, 0o755); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// runTar unpacks the entries in root.
-func runTar(ctx context.Context, root string, entries layer) error {
-	if len(entries) == 0 {
-		return nil
-	}
-	archive, err := entries.archive()
-	if err != nil {
-		return err
-	}
-	cmd := exec.CommandContext(ctx, "/"+tools+"/loader")
-	cmd.Args = append([]string{"loader", "--library-path", "/" + tools, "/" + tools + "/tar"}, tarOptions...)
-	cmd.SysProcAttr, cmd.Dir, cmd.Env = &syscall.SysProcAttr{Chroot: root}, "/", []string{"LC_ALL=C"}
-	cmd.Stdin = bytes.NewReader(archive)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("tar: %w: %s\nof: %s", err, out, entries)
-	}
-	return nil
-}
 
 // errUndecided says that a case has no right result.
 var errUndecided = errors.New("the added layers contradict themselves")
@@ -98,32 +21,44 @@ var errUndecided = errors.New("the added layers contradict themselves")
 func applyLayers(ctx context.Context, root string, added []layer) (open map[string]bool, err error) {
 	open = map[string]bool{}
 	for _, l := range added {
-		var marked []string
-		// Whiteouts hide only what is below the layer, so they come first.
-		err := l.markers(root, func(at place, opaque bool) error {
-			for _, dir := range at.missing {
+		// Whiteouts hide only what is below the layer, so they come first. All of them
+		// are looked up before one removes anything.
+		marks, err := l.markers(root)
+		if err != nil {
+			return nil, err
+		}
+		below := lower{}
+		for _, m := range marks {
+			for _, dir := range m.missing {
 				open[dir[len(root)+1:]] = true
 			}
-			marked = append(marked, at.path)
-			return removeHidden(root, at, opaque)
-		})
-		if err != nil {
+			below.places = append(below.places, m.path)
+			if !m.opaque {
+				below.removed = append(below.removed, m.path)
+			}
+			if err := m.removeHidden(root); err != nil {
+				return nil, err
+			}
+		}
+		if below.tree, err = readTree(root); err != nil {
 			return nil, err
 		}
-		before, err := readTree(root)
-		if err != nil {
-			return nil, err
-		}
-		if err := unpack(ctx, root, l, lower{before, marked}); err != nil {
+		if err := unpack(ctx, root, l, below); err != nil {
 			return nil, err
 		}
 	}
 	return open, nil
 }
 
-// markers calls f for each whiteout with the place of what it hides, and for each
-// opaque marker with the place of the marker.
-func (l layer) markers(root string, f func(at place, opaque bool) error) error {
+// mark is the place of what a whiteout hides, or of an opaque marker.
+type mark struct {
+	place
+	opaque bool
+}
+
+// markers returns where the layer's whiteouts and opaque markers lead.
+func (l layer) markers(root string) ([]mark, error) {
+	var marks []mark
 	for _, e := range l {
 		name, opaque, ok := e.hides()
 		if !ok {
@@ -133,26 +68,24 @@ func (l layer) markers(root string, f func(at place, opaque bool) error) error {
 			name = e.clean()
 		}
 		at, err := resolve(root, name)
-		if err == nil {
-			err = f(at, opaque)
-		}
 		if err != nil {
-			return err
+			return nil, err
 		}
+		marks = append(marks, mark{at, opaque})
 	}
-	return nil
+	return marks, nil
 }
 
-func removeHidden(root string, at place, opaque bool) error {
+func (m mark) removeHidden(root string) error {
 	switch {
-	case len(at.missing) > 0:
+	case len(m.missing) > 0:
 		return nil // there is no such directory
-	case opaque && filepath.Dir(at.path) == root:
+	case m.opaque && filepath.Dir(m.path) == root:
 		return errUndecided // overlay file systems know no opaque root
-	case opaque:
-		return removeChildren(filepath.Dir(at.path))
+	case m.opaque:
+		return removeChildren(filepath.Dir(m.path))
 	}
-	return os.RemoveAll(at.path)
+	return os.RemoveAll(m.path)
 }
 
 // makeMissing makes the directories that do not exist. A file in the place of one goes.
@@ -173,6 +106,9 @@ func (p place) makeMissing(root string, before tree) error {
 
 func removeChildren(dir string) error {
 	children, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) { // removed by another marker
+		return nil
+	}
 	for _, c := range children {
 		if c.Name() != tools {
 			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, c.Name())))
@@ -196,39 +132,59 @@ func unpack(ctx context.Context, root string, l layer, before lower) error {
 		if _, _, marker := e.hides(); marker {
 			continue
 		}
-		left, err := prepare(root, e, before)
+		at, err := resolve(root, e.clean())
+		if err != nil {
+			return err
+		}
+		if e.Kind == tar.TypeSymlink && e.leadsToItself(root, at) || !*gaps && before.removes(at.path) {
+			return errUndecided
+		}
+		left, err := prepare(root, e, at, before)
 		if err != nil {
 			return err
 		}
 		if err := runTar(ctx, root, left); err != nil {
 			return err
 		}
-		if e.Kind == tar.TypeSymlink && e.leadsToItself(root) {
-			return errUndecided
-		}
+		before.places = append(before.places, at.path)
 	}
 	return nil
 }
 
-// leadsToItself reports whether a link that leads elsewhere by its own words leads to
-// itself in the file system: its author has two directories in mind that are one.
-func (e entry) leadsToItself(root string) bool {
+// leadsToItself reports whether a link, by the words of its archive, leads to what is its
+// own place in the image: its author has two directories in mind that are one. waveproxy
+// drops such a link.
+func (e entry) leadsToItself(root string, own place) bool {
 	target := path.Join("/", e.Link)
 	if !strings.HasPrefix(e.Link, "/") {
 		target = path.Join("/", path.Dir(e.clean()), e.Link)
 	}
-	if target == "/" || target[1:] == e.clean() {
+	if target = target[1:]; target == "" || target == e.clean() {
 		return false
 	}
-	_, err := resolve(root, e.clean()+"/x")
-	_, loop := errors.AsType[*loopError](err)
-	return loop
+	for range maxLinks {
+		at, err := resolve(root, target)
+		if err != nil || at.path == own.path {
+			return err == nil
+		}
+		link, err := os.Readlink(at.path)
+		if err != nil {
+			return false
+		}
+		if !strings.HasPrefix(link, "/") {
+			link = filepath.Dir(at.path)[len(root):] + "/" + link // "..", too, is followed as the name says
+		}
+		if target = strings.TrimLeft(path.Clean(link), "/"); target == "" || target == "." {
+			return false
+		}
+	}
+	return false
 }
 
 // tarAlone reports whether no entry of the layer needs anything by hand: then all of
 // them resolve to the same places before tar runs as while it runs.
 func tarAlone(root string, l layer) (bool, error) {
-	var places []string
+	var places, files []string
 	for _, e := range l {
 		if _, _, marker := e.hides(); marker || e.Kind == tar.TypeSymlink {
 			return false, nil
@@ -240,7 +196,7 @@ func tarAlone(root string, l layer) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		if at.byHand || replacesDirectory(at.path, e) || e.Kind == tar.TypeDir && len(e.Xattrs) > 0 {
+		if at.byHand || replaces(at.path, e) || e.Kind == tar.TypeDir && len(e.Xattrs) > 0 {
 			return false, nil
 		}
 		for _, other := range places {
@@ -248,14 +204,24 @@ func tarAlone(root string, l layer) (bool, error) {
 				return false, nil
 			}
 		}
+		for _, file := range files {
+			if strings.HasPrefix(at.path, file+"/") {
+				return false, nil
+			}
+		}
 		places = append(places, at.path)
+		if e.Kind != tar.TypeDir {
+			files = append(files, at.path)
+		}
 	}
 	return true, nil
 }
 
-func replacesDirectory(name string, e entry) bool {
+// replaces reports whether the entry takes the place of a directory, or of a link: other
+// entries may go through either.
+func replaces(name string, e entry) bool {
 	stat, err := os.Lstat(name)
-	return err == nil && stat.IsDir() && e.Kind != tar.TypeDir
+	return err == nil && e.Kind != tar.TypeDir && (stat.IsDir() || stat.Mode()&os.ModeSymlink != 0)
 }
 
 // prepare does what tar would fail to do, or would do otherwise than an image needs,
@@ -266,11 +232,7 @@ func replacesDirectory(name string, e entry) bool {
 //     the layer itself has put something there,
 //   - a directory that was there before the layer keeps its extended attributes, like its
 //     mode; one that the layer itself has made so far gets the entry's attributes.
-func prepare(root string, e entry, before lower) (layer, error) {
-	at, err := resolve(root, e.clean())
-	if err != nil {
-		return nil, err
-	}
+func prepare(root string, e entry, at place, before lower) (layer, error) {
 	if at.byHand {
 		if err := at.makeMissing(root, before.tree); err != nil {
 			return nil, err
@@ -288,7 +250,14 @@ func prepare(root string, e entry, before lower) (layer, error) {
 			return nil, errors.Join(err, errUndecided)
 		}
 		e.Name = at.path[len(root)+1:] // the links that lead here may be in the directory
-		return layer{e}, os.RemoveAll(at.path)
+		if err := os.RemoveAll(at.path); err != nil || e.Kind != tar.TypeLink {
+			return layer{e}, err
+		}
+		target, err := resolve(root, path.Clean(e.Link))
+		if _, lost := os.Lstat(target.path); err != nil || lost != nil {
+			return nil, errUndecided // the target was in the directory
+		}
+		return layer{e}, nil
 	}
 	if !strings.HasPrefix(before.tree[at.path[len(root)+1:]], "dir ") {
 		return nil, errors.Join(
@@ -301,7 +270,14 @@ func prepare(root string, e entry, before lower) (layer, error) {
 // lower is what there is below a layer.
 type lower struct {
 	tree
-	marked []string // where the layer's whiteouts and opaque markers are, on this machine
+	removed []string // what the layer's whiteouts hide
+	places  []string // where the layer's entries so far are, and its markers, on this machine
+}
+
+// removes reports whether the layer hides the name, or a directory above it, by a
+// whiteout: it makes again what it removes.
+func (l lower) removes(name string) bool {
+	return slices.ContainsFunc(l.removed, func(gone string) bool { return strings.HasPrefix(name+"/", gone+"/") })
 }
 
 // lacks reports whether the layer itself has something in the directory.
@@ -314,7 +290,7 @@ func (l lower) lacks(root, dir string) (bool, error) {
 		}
 	}
 	inside := func(name string) bool { return strings.HasPrefix(name, dir+"/") }
-	return l.tree[dir[len(root)+1:]] == "" || slices.ContainsFunc(l.marked, inside), err
+	return l.tree[dir[len(root)+1:]] == "" || slices.ContainsFunc(l.places, inside), err
 }
 
 func setXattrs(name string, xattrs map[string]string) error {
