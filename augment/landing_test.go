@@ -74,6 +74,27 @@ func TestLanding(t *testing.T) {
 	}
 }
 
+// TestLandingOfEachBase: a layer whose own link leads its later entries elsewhere on each
+// base is never taken from another base.
+func TestLandingOfEachBase(t *testing.T) {
+	m := newMemory()
+	bases := map[string]string{"with": "c/opt/opt/bin/bin", "without": "c/a/bin/bin"}
+	m.stacked("with", "linux", []file{dir("c/"), link("c/usr", "../c"), link("c/a", "opt/opt")})
+	m.stacked("without", "linux", []file{dir("c/"), link("c/usr", "../c")})
+	recipe := Recipe{Layers: []Layer{m.layer(archive(link("c/usr/usr", "/./c//a/"), file{name: "c/usr/bin/bin"}))}}
+	a := NewAugmenter(125)
+	for _, tag := range []string{"with", "without", "with"} {
+		img, err := a.Apply(t.Context(), m, Request{Name: "x", Reference: tag, Recipe: recipe, Archives: m})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]string{"c/usr": "-> /./c//a/", bases[tag]: ""}
+		if diff := cmp.Diff(want, m.unpacked(t, img.Layers[0])); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tag, diff)
+		}
+	}
+}
+
 // TestLandingMerged: layers that are merged land as they do one after the other.
 func TestLandingMerged(t *testing.T) {
 	m := newMemory()

@@ -31,6 +31,7 @@ type placing struct {
 	layers   []Layer
 	indexes  []*layerindex.Index // of the layers
 	placer   *rootfs.Placer      // nil: names stay as they are, and there are no indexes
+	ordered  []bool              // layers whose entries are read in their order
 	memory   heldMemory
 	claimed  atomic.Bool
 }
@@ -41,6 +42,9 @@ func placeOn(ctx context.Context, archives Archives, base *rootfs.Stack, layers 
 	p := &placing{archives: archives, layers: layers, indexes: indexes, memory: heldMemory{ctx: ctx}}
 	if base != nil {
 		p.placer = rootfs.NewPlacer(base)
+		for _, x := range indexes {
+			p.ordered = append(p.ordered, !x.Simple())
+		}
 	}
 	return p
 }
@@ -65,12 +69,19 @@ func (p *placing) learn(ctx context.Context) (changed bool, landing [sha256.Size
 		if err := p.begin(i); err != nil {
 			return false, landing, err
 		}
-		if p.indexes[i].Simple() {
-			err = p.learnIndex(ctx, i, sum)
-		} else { // the order of the entries counts
+		if p.ordered[i] {
 			err = p.read(ctx, i, nil, func(h *tar.Header, _ io.Reader) error {
 				return p.note(i, entryOf(h), sum)
 			})
+		} else {
+			p.placer.Watch(p.indexes[i])
+			err = p.learnIndex(ctx, i, sum)
+			_, refused := errors.AsType[*Error](err)
+			if p.placer.OrderMatters() || refused { // the index has lost the order
+				p.ordered[i] = true
+				p.placer = p.placer.Anew()
+				return p.learn(ctx)
+			}
 		}
 		if err != nil {
 			return false, landing, err

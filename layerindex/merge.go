@@ -20,7 +20,8 @@ type level struct {
 	// replaced is the last row at this name or above it that is no directory: it removes
 	// everything below that came before it. 0 is none.
 	replaced uint32
-	file     bool // the last row at this name, or one above it, is no directory
+	file     bool   // the last row at this name, or one above it, is no directory
+	order    uint32 // of the last row at this name
 }
 
 // take takes the next row.
@@ -40,6 +41,10 @@ func (m *merger) take(r row) {
 		m.begin(r.name)
 	}
 	above := m.directory()
+	if above.order > r.order {
+		m.simple = false // engines make the directory twice
+	}
+	m.name.order = max(m.name.order, r.order)
 	if r.order > above.replaced {
 		m.last, m.counts = r, true
 	}

@@ -11,7 +11,7 @@ import (
 
 // A record is recordForm, the SHA-256 of the rest, and the rest: how many bytes the tables
 // have, and the tables, compressed.
-const recordForm = "layerindex 1\n"
+const recordForm = "layerindex 2\n"
 
 // maxIndex bounds what a record unpacks to: the names, and what the entries have beside
 // them.

@@ -85,6 +85,8 @@ func (p *Placer) enter(in *place, name string, v view) *place {
 type walk struct {
 	links int
 	last  string // the last link
+	by    string // the name by which the walk comes to what is next; "" in the text of a link
+	text  bool   // the path is a text itself: of a hard link
 }
 
 // follow returns where a cleaned, relative path leads, links followed. What is absent
@@ -94,6 +96,11 @@ func (p *Placer) follow(path string, w *walk) (at *place, ok bool) {
 	if path == "." {
 		return p.root, true
 	}
+	defer func() {
+		if ok {
+			p.came(at.name, path)
+		}
+	}()
 	// What was entered under a name is no link, and nothing above it is one.
 	if at, ok := p.places[path]; ok {
 		return at, true
@@ -104,9 +111,12 @@ func (p *Placer) follow(path string, w *walk) (at *place, ok bool) {
 			return nil, false
 		}
 		element = path[slash+1:]
-		if in.name == path[:slash] {
-			return p.step(in, path, w)
-		}
+	}
+	if w.by = path; w.text {
+		w.by = ""
+	}
+	if dir, _ := split(path); in.name == dir {
+		return p.step(in, path, w)
 	}
 	return p.step(in, join(in.name, element), w)
 }
@@ -124,14 +134,20 @@ func (p *Placer) step(in *place, name string, w *walk) (*place, bool) {
 		return nil, false
 	}
 	w.last = name
+	p.came(name, w.by)
+	w.by = ""
 	if strings.HasPrefix(v.target, "/") {
 		in = p.root
 	}
+	from := in
 	for element := range strings.SplitSeq(v.target, "/") {
-		switch element {
-		case "", ".":
+		if element == "" || element == "." {
 			continue
-		case "..":
+		}
+		if in != from {
+			p.came(in.name, "") // the last one is come to by what the link stands for
+		}
+		if element == ".." {
 			in = in.in
 			continue
 		}
@@ -170,6 +186,19 @@ func (p *Placer) resolve(name string) (in *place, full string, err error) {
 		return in, name, nil
 	}
 	return in, join(in.name, element), nil
+}
+
+// resolveTarget is resolve for the text of a hard link.
+func (p *Placer) resolveTarget(target string) (full string, err error) {
+	dir, element := split(target)
+	w := &walk{text: true}
+	in, ok := p.follow(dir, w)
+	if !ok {
+		return "", &LoopError{Entry: target, Link: w.last}
+	}
+	full = join(in.name, element)
+	p.came(full, target)
+	return full, nil
 }
 
 // leads reports whether a path may lead through the name, as far as is remembered.

@@ -34,6 +34,9 @@ type Placer struct {
 	// complete after the first pass.
 	removed map[removal]Kind
 	learned bool
+
+	entry string // the name of the entry that is being placed
+	watch *watch // nil unless the layer is watched
 }
 
 // node is what the added layers have made of a name.
@@ -76,6 +79,9 @@ func (p *Placer) Restart() {
 	p.learned = true
 	p.start()
 }
+
+// Anew returns a Placer over the same base that has learned nothing.
+func (p *Placer) Anew() *Placer { return NewPlacer(p.base) }
 
 func (p *Placer) start() {
 	p.nodes, p.told, p.places = map[string]node{}, map[string]bool{}, map[string]*place{}
@@ -123,6 +129,7 @@ func (p *Placer) place(e layerindex.Entry, keepsModes bool) (Placed, error) {
 	if err != nil {
 		return Placed{}, err
 	}
+	p.entry = e.Name
 	out := Placed{Name: name, Kind: e.Kind, changed: name != e.Name}
 	v := p.look(in, name)
 	switch e.Kind {
@@ -140,12 +147,13 @@ func (p *Placer) place(e layerindex.Entry, keepsModes bool) (Placed, error) {
 		p.set(name, v, node{kind: Link, target: e.Target})
 	default:
 		if e.Target != "" { // before the entry itself can change where it leads
-			if _, out.Target, err = p.resolve(e.Target); err != nil {
+			if out.Target, err = p.resolveTarget(e.Target); err != nil {
 				return Placed{}, err
 			}
 			out.Drop = out.Target == name // both names are one file
 		}
 		if !out.Drop {
+			p.cameFile(name, e.Name)
 			p.makeParents(in, &out)
 			p.placeFile(out, v)
 		}
@@ -168,6 +176,7 @@ func (p *Placer) placeFile(out Placed, v view) {
 // placeDir notes a directory and decides on its attributes.
 func (p *Placer) placeDir(e layerindex.Entry, v view, keepsModes bool, out *Placed) {
 	name := out.Name
+	p.came(name, e.Name)
 	if v.kind != Dir {
 		if v.kind == Link {
 			out.changed = true // whether its target is there may depend on the order of entries
@@ -200,7 +209,10 @@ func (p *Placer) leadsToDir(in *place, name string, v view) bool {
 	if v.kind != Link {
 		return false
 	}
-	at, ok := p.step(in, name, &walk{})
+	at, ok := p.step(in, name, &walk{by: p.entry})
+	if ok {
+		p.came(at.name, p.entry)
+	}
 	return ok && at.kind == Dir
 }
 
@@ -290,6 +302,7 @@ func (p *Placer) tell(name string) {
 
 // set notes what an entry makes of a name that was v.
 func (p *Placer) set(name string, v view, n node) {
+	p.came(name, p.entry)
 	old := p.nodes[name]
 	n.layer, n.cover, n.overDir = p.layer, old.cover, old.overDir
 	if n.kind != Dir && v.kind == Dir { // what is in the directory goes
