@@ -16,8 +16,7 @@
 // shown with entries left out as long as they fail.
 //
 // Some cases are generated with -gaps only, because they are known to differ: added
-// layers whose entries are not in the order of their names, or that do not name the
-// directories above what is to be made; base directories with the set-group-ID bit;
+// layers that do not name the directories above what is to be made; base directories with the set-group-ID bit;
 // entries of a base layer below a link of the same layer, or below what a lower layer has
 // as a link or file or hides, without entries for the directories above them; an opaque marker
 // beside entries that it does not hide; a directory in place of a link that leads in a

@@ -3,16 +3,7 @@ package rootfs
 import (
 	"archive/tar"
 	"path"
-	"slices"
-	"strings"
 )
-
-// sort puts the entries into the order of their names.
-func (b *building) sort() {
-	slices.SortStableFunc(b.entries, func(a, b entry) int {
-		return slices.Compare(strings.Split(a.clean(), "/"), strings.Split(b.clean(), "/"))
-	})
-}
 
 // namesParents reports whether the layer has an entry for each directory above the name.
 func (b *building) namesParents(name string) bool {

@@ -70,9 +70,6 @@ func (g *generator) layer(bottom, added bool) layer {
 		}
 		g.append(b, e)
 	}
-	if added && !*gaps {
-		b.sort()
-	}
 	return b.entries
 }
 
