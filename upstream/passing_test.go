@@ -108,7 +108,7 @@ func TestMayPass(t *testing.T) {
 		"manifest without bytes": {at(func(http.ResponseWriter, *http.Request) {}), false},
 		"manifest of a terabyte": {at(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Length", "1099511627776") }), false},
 		"no such method":         {at(status(http.StatusMethodNotAllowed)), false},
-		"not implemented":        {at(status(http.StatusNotImplemented)), false},
+		"status 501":             {at(status(http.StatusNotImplemented)), false},
 		"captive portal":         {at(status(http.StatusNetworkAuthenticationRequired)), false},
 		"server error":           {at(status(http.StatusInternalServerError)), true},
 		"origin is unreachable":  {at(status(521)), true},
