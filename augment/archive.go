@@ -71,13 +71,13 @@ type Archive struct {
 // for the network.
 func Inspect(ctx context.Context, r io.Reader, limits Limits) (Archive, error) {
 	turn := unpack.New(ctx)
-	src := &source{ctx: ctx, r: turn.Inside(r)}
+	src := turn.Inside(r)
 	found := Archive{}
 	compressed := digest.Canonical.Digester()
 	plain := digest.Canonical.Digester()
 	err := func() error {
 		in := bufio.NewReaderSize(io.TeeReader(src, compressed.Hash()), magicSize)
-		packed := func() int64 { return cmp.Or(limits.Packed, src.n) }
+		packed := func() int64 { return cmp.Or(limits.Packed, src.Bytes()) }
 		out, compression, err := decompress(turn, in, packed)
 		if err != nil {
 			return err
@@ -101,12 +101,12 @@ func Inspect(ctx context.Context, r io.Reader, limits Limits) (Archive, error) {
 		return err
 	}()
 	switch {
-	case src.err != nil:
-		return Archive{}, fmt.Errorf("read layer: %w", src.err)
+	case src.Err() != nil:
+		return Archive{}, fmt.Errorf("read layer: %w", src.Err())
 	case err != nil:
 		return Archive{}, asRefusal("layer", err)
 	}
-	found.Digest, found.Size, found.DiffID = compressed.Digest(), src.n, plain.Digest()
+	found.Digest, found.Size, found.DiffID = compressed.Digest(), src.Bytes(), plain.Digest()
 	return found, nil
 }
 

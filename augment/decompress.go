@@ -2,8 +2,6 @@ package augment
 
 import (
 	"bufio"
-	"bytes"
-	"context"
 	"errors"
 	"io"
 
@@ -14,8 +12,8 @@ import (
 )
 
 // unpackFrom returns what a layer that is stored or has passed Inspect unpacks to.
-func unpackFrom(ctx context.Context, turn *unpack.Turn, r io.Reader) (io.ReadCloser, error) {
-	in, _, err := decompress(turn, bufio.NewReaderSize(&source{ctx: ctx, r: turn.Inside(r)}, magicSize), nil)
+func unpackFrom(turn *unpack.Turn, r io.Reader) (io.ReadCloser, error) {
+	in, _, err := decompress(turn, bufio.NewReaderSize(turn.Inside(r), magicSize), nil)
 	return in, err
 }
 
@@ -33,14 +31,11 @@ func decompress(turn *unpack.Turn, r *bufio.Reader, packed func() int64) (io.Rea
 		}
 		return nil, "", err
 	}
-	if unpack.IsSkippable(magic) {
-		magic = zstdMagic
-	}
 	a := &unpacking{Reader: r, turn: turn, closes: []func(){turn.Leave}}
 	compression := None
-	if bytes.HasPrefix(magic, []byte{0x1f, 0x8b}) {
+	if unpack.IsGzip(magic) {
 		compression = Gzip
-	} else if bytes.Equal(magic, zstdMagic) {
+	} else if unpack.IsZstd(magic) {
 		compression = Zstd
 		// Before the turn: what has a turn must not wait for a window, or all that
 		// have windows could wait for turns.
@@ -100,8 +95,6 @@ func (a *unpacking) Close() error {
 // smaller buffers.
 const magicSize = 16
 
-var zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
-
 // maxWindow is the largest window that zstd uses unless told otherwise, in bytes.
 // windows bounds how many of them are in memory at a time, because a few bytes
 // can ask for one. The holder of a window must not wait for another one, nor for
@@ -109,31 +102,6 @@ var zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
 const maxWindow = 128 << 20
 
 var windows = fairqueue.New(fairqueue.Options{Slots: 2, PerClient: 1})
-
-// source counts what is read and remembers the first real error, so that a
-// broken connection is not reported as a broken archive. It fails once its
-// context has ended, because unpacking can take minutes.
-type source struct {
-	ctx context.Context
-	r   io.Reader
-	n   int64
-	err error
-}
-
-func (s *source) Read(p []byte) (int, error) {
-	if s.err == nil {
-		s.err = s.ctx.Err()
-	}
-	if s.err != nil {
-		return 0, s.err
-	}
-	n, err := s.r.Read(p)
-	s.n += int64(n)
-	if err != nil && !errors.Is(err, io.EOF) && s.err == nil {
-		s.err = err
-	}
-	return n, err
-}
 
 var errTooLarge = Errorf("layer unpacks to more than the limit")
 

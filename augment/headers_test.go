@@ -109,7 +109,7 @@ func TestWaitingIsCheap(t *testing.T) {
 			t.Errorf("%s: %d bytes are read before the turn, %v", name, r.want, err)
 		}
 		r = &firstRead{ReadSeeker: bytes.NewReader(data)}
-		out, err := unpackFrom(t.Context(), unpack.New(t.Context()), r)
+		out, err := unpackFrom(unpack.New(t.Context()), r)
 		if err != nil || r.want > 16 {
 			t.Errorf("%s: %d bytes are read before the turn, %v", name, r.want, err)
 		}

@@ -17,34 +17,23 @@ const (
 )
 
 // heldMemory is memory that grows with the names of layers, charged to the budget of its
-// context until it is dropped.
-type heldMemory struct {
-	ctx     context.Context
-	held    int64 // bytes that are charged
-	release []func()
+// context until it is released.
+type heldMemory struct{ *budget.Holding }
+
+func holdMemory(ctx context.Context) heldMemory {
+	return heldMemory{budget.From(ctx).Holding(budget.Memory)}
 }
 
 // grow holds the memory that is needed now. An error is an *Error, or *budget.Exceeded.
-func (m *heldMemory) grow(need int64) error {
-	for need-freeOverlay > m.held {
-		step := min(max(m.held/2, freeOverlay), overlayStep)
-		if m.held+step > maxOverlay {
+func (m heldMemory) grow(need int64) error {
+	for need-freeOverlay > m.Held() {
+		step := min(max(m.Held()/2, freeOverlay), overlayStep)
+		if m.Held()+step > maxOverlay {
 			return Errorf("layers cannot be rewritten: their names need more than %d bytes of memory", maxOverlay)
 		}
-		release, err := budget.From(m.ctx).Hold(budget.Memory, step)
-		if err != nil {
+		if err := m.Grow(step); err != nil {
 			return err
 		}
-		m.held += step
-		m.release = append(m.release, release)
 	}
 	return nil
-}
-
-// drop gives back the memory that is held.
-func (m *heldMemory) drop() {
-	for _, release := range m.release {
-		release()
-	}
-	m.held, m.release = 0, nil
 }

@@ -57,10 +57,10 @@ type hardLink struct {
 	layer    uint16
 }
 
-// newOverlay returns an empty overlay. drop must be called when it is not needed any
+// newOverlay returns an empty overlay. Release must be called when it is not needed any
 // more.
 func newOverlay(ctx context.Context) *overlay {
-	return &overlay{heldMemory: heldMemory{ctx: ctx}, nodes: map[key]node{}}
+	return &overlay{heldMemory: holdMemory(ctx), nodes: map[key]node{}}
 }
 
 // child returns the key of a name in a directory.

@@ -46,7 +46,7 @@ func TestOverlayMemory(t *testing.T) {
 			if used > held || held > maxOverlay {
 				t.Errorf("%d bytes are used and %d held, of at most %d", used, held, int64(maxOverlay))
 			}
-			o.drop()
+			o.Release()
 			if held := l.Held(budget.Memory); held != 0 {
 				t.Errorf("%d bytes are held in the end", held)
 			}
@@ -57,7 +57,7 @@ func TestOverlayMemory(t *testing.T) {
 // TestOverlayBound: no budget lets an overlay beyond its bound.
 func TestOverlayBound(t *testing.T) {
 	o := newOverlay(t.Context())
-	defer o.drop()
+	defer o.Release()
 	var err error
 	for i := 0; err == nil && i < 1e6; i++ {
 		err = o.place(&tar.Header{Typeflag: tar.TypeReg, Name: fmt.Sprint(i)}, position{0, i})

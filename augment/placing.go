@@ -39,7 +39,7 @@ type placing struct {
 // placeOn returns the placing of layers over a base; with a nil base, all names stay.
 // end must be called in the end.
 func placeOn(ctx context.Context, archives Archives, base *rootfs.Stack, layers []Layer, indexes []*layerindex.Index) *placing {
-	p := &placing{archives: archives, layers: layers, indexes: indexes, memory: heldMemory{ctx: ctx}}
+	p := &placing{archives: archives, layers: layers, indexes: indexes, memory: holdMemory(ctx)}
 	if base != nil {
 		p.placer = rootfs.NewPlacer(base)
 		for _, x := range indexes {
@@ -56,7 +56,7 @@ func (p *placing) claim() bool { return p.claimed.CompareAndSwap(false, true) }
 // end gives back the memory, unless a run goes on with the placing.
 func (p *placing) end() {
 	if p.claim() {
-		p.memory.drop()
+		p.memory.Release()
 	}
 }
 
@@ -235,7 +235,7 @@ func (p *placing) read(ctx context.Context, layer int, holes *int64, fn func(h *
 	}
 	defer f.Close()
 	turn := unpack.New(ctx)
-	in, err := unpackFrom(ctx, turn, f)
+	in, err := unpackFrom(turn, f)
 	if err != nil {
 		return fmt.Errorf("read layer %s: %w", l.Digest, err)
 	}

@@ -149,7 +149,7 @@ func (w *walk) repackOnce(ctx context.Context, p *placing, landing [sha256.Size]
 		if !p.claim() {
 			return Layer{}, abandoned{context.Canceled}
 		}
-		defer p.memory.drop()
+		defer p.memory.Release()
 		l, err := repack(ctx, p)
 		switch {
 		case err == nil:

@@ -40,7 +40,7 @@ func repack(ctx context.Context, from *placing) (Layer, error) {
 	if err != nil {
 		return Layer{}, err
 	}
-	defer plan.overlay.drop()
+	defer plan.overlay.Release()
 	return putArchive(ctx, from.archives, plan.write)
 }
 
@@ -61,7 +61,7 @@ func Keep(ctx context.Context, archives Archives, r io.ReadSeeker, found Archive
 		if _, err := r.Seek(0, io.SeekStart); err != nil {
 			return fmt.Errorf("read layer: %w", err)
 		}
-		in, err := unpackFrom(ctx, unpack.New(ctx), r)
+		in, err := unpackFrom(unpack.New(ctx), r)
 		if err != nil {
 			return fmt.Errorf("read layer: %w", err)
 		}
@@ -132,7 +132,7 @@ func planRepack(ctx context.Context, from *placing) (*repackPlan, error) {
 	o := newOverlay(ctx)
 	err := from.pass(ctx, nil, func(at position, h *tar.Header, _ io.Reader) error { return o.place(h, at) })
 	if err != nil {
-		o.drop()
+		o.Release()
 		return nil, err
 	}
 	return &repackPlan{from: from, overlay: o, limit: DefaultLimits.Bytes}, nil

@@ -20,6 +20,6 @@
 // Work that several clients wait for is charged to the one that began it, and queues
 // take it when the first of them has its turn (Share, Watch).
 //
-// Files: account.go (Ledger, accounts of clients), budget.go (Budget, contexts),
+// Files: account.go (Ledger, accounts of clients), budget.go (Budget, contexts), holding.go (Holding),
 // limits.go (kinds, limits, Exceeded), shared.go (work that several clients want).
 package budget

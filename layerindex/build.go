@@ -31,9 +31,8 @@ const (
 // builder makes an Index of entries that come in any order. What it keeps is charged to
 // the context's budget until release. One goroutine uses it.
 type builder struct {
-	budget   *budget.Budget
-	releases []func()
-	owed     int64 // bytes that are not charged yet
+	memory *budget.Holding
+	owed   int64 // bytes that are not charged yet
 
 	batch      []row
 	batchBytes int
@@ -53,7 +52,7 @@ type run struct {
 
 // newBuilder returns a builder. An error is *budget.Exceeded.
 func newBuilder(ctx context.Context) (*builder, error) {
-	b := &builder{budget: budget.From(ctx), numbers: map[string]uint32{}}
+	b := &builder{memory: budget.From(ctx).Holding(budget.Memory), numbers: map[string]uint32{}}
 	return b, b.hold(batchRows*rowCost + batchBytes)
 }
 
@@ -62,21 +61,15 @@ func (b *builder) hold(n int64) error {
 	if b.owed += n; b.owed < chargedBytes {
 		return nil
 	}
-	release, err := b.budget.Hold(budget.Memory, b.owed)
+	err := b.memory.Grow(b.owed)
 	if err == nil {
 		b.owed = 0
-		b.releases = append(b.releases, release)
 	}
 	return err
 }
 
 // release gives back what is held.
-func (b *builder) release() {
-	for _, release := range b.releases {
-		release()
-	}
-	b.releases = nil
-}
+func (b *builder) release() { b.memory.Release() }
 
 // add takes the entry of an archive at a name as the archive has it. e has everything
 // but the name, the attributes and the modification time, which directories have. An error

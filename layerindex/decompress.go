@@ -46,7 +46,7 @@ func decompress(turn *unpack.Turn, in *bufio.Reader) (*unpacking, error) {
 	}
 	magic = bytes.Clone(magic) // further reading overwrites it
 	u := &unpacking{closes: []func(){turn.Leave}}
-	if isZstd(magic) {
+	if unpack.IsZstd(magic) {
 		release, err := turn.Hold(stagedBytes)
 		if err != nil {
 			return nil, err
@@ -70,9 +70,9 @@ func decompress(turn *unpack.Turn, in *bufio.Reader) (*unpacking, error) {
 
 func (u *unpacking) open(turn *unpack.Turn, in *bufio.Reader, magic []byte) (io.Reader, error) {
 	switch {
-	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
+	case unpack.IsGzip(magic):
 		return unpack.Gzip(in)
-	case isZstd(magic):
+	case unpack.IsZstd(magic):
 		windows := turn.Windows(in, maxWindow)
 		u.closes = append([]func(){windows.Release}, u.closes...)
 		z, err := zstd.NewReader(windows, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
@@ -90,12 +90,6 @@ func (u *unpacking) open(turn *unpack.Turn, in *bufio.Reader, magic []byte) (io.
 		return bzip2.NewReader(in), nil
 	}
 	return in, nil
-}
-
-// isZstd reports whether a stream begins like a frame of zstd or a skippable one.
-func isZstd(magic []byte) bool {
-	return bytes.HasPrefix(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}) ||
-		unpack.IsSkippable(magic)
 }
 
 // isBzip2 reports whether a stream begins like one of bzip2. The first letters alone may be

@@ -24,7 +24,7 @@ import (
 // bound, *budget.Exceeded, the context's, and those of r.
 func Read(ctx context.Context, r io.Reader) (*Index, error) {
 	turn := unpack.New(ctx)
-	src := &source{ctx: ctx, r: turn.Outside(r)}
+	src := turn.Outside(r)
 	in := bufio.NewReaderSize(src, 64<<10)
 	x, err := readTar(ctx, turn, in)
 	if err == nil {
@@ -37,32 +37,10 @@ func Read(ctx context.Context, r io.Reader) (*Index, error) {
 	return x, nil
 }
 
-// source remembers the first real error of r, so that a broken connection is not
-// reported as a broken archive. It fails once its context has ended.
-type source struct {
-	ctx context.Context
-	r   io.Reader
-	err error
-}
-
-func (s *source) Read(p []byte) (int, error) {
-	if s.err == nil {
-		s.err = s.ctx.Err()
-	}
-	if s.err != nil {
-		return 0, s.err
-	}
-	n, err := s.r.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		s.err = err
-	}
-	return n, err
-}
-
 // explain tells errors of the source, and refusals, from complaints about the bytes.
-func explain(src *source, err error) error {
-	if src.err != nil {
-		return fmt.Errorf("read: %w", src.err)
+func explain(src *unpack.Source, err error) error {
+	if src.Err() != nil {
+		return fmt.Errorf("read: %w", src.Err())
 	}
 	if _, ok := errors.AsType[*Error](err); ok {
 		return err

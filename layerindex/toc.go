@@ -87,7 +87,7 @@ func (t TOC) Read(ctx context.Context, span Span) (*Index, error) {
 	}
 	defer body.Close()
 	turn := unpack.New(ctx)
-	src := &source{ctx: ctx, r: turn.Outside(body)}
+	src := turn.Outside(body)
 	x, err := t.parse(ctx, turn, src)
 	if err != nil {
 		return nil, explain(src, err)

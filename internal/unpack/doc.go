@@ -10,6 +10,6 @@
 // streams that unpack to far more than they are. Files does both for the holes of
 // sparse files, which are in no stream.
 //
-// Files: turn.go (Turn), reader.go (Reader), gzip.go (streams that engines take), holes.go (Files), headers.go (Headers), window.go (Windows:
+// Files: turn.go (Turn), reader.go (Reader), source.go (Source), gzip.go (streams that engines take), holes.go (Files), headers.go (Headers), window.go (Windows:
 // memory of zstd decoders), document.go (InTurn).
 package unpack

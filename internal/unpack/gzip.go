@@ -75,8 +75,12 @@ func (m *members) skipZeros() (more bool, err error) {
 	return true, nil
 }
 
-// IsSkippable reports whether a stream begins like a skippable frame of zstd, which holds
-// what decoders pass over: pzstd and zstd:chunked write some.
-func IsSkippable(magic []byte) bool {
-	return len(magic) >= 4 && magic[0]&0xf0 == 0x50 && bytes.Equal(magic[1:4], []byte{0x2a, 0x4d, 0x18})
+// IsGzip reports whether a stream begins like one of gzip.
+func IsGzip(magic []byte) bool { return bytes.HasPrefix(magic, []byte{0x1f, 0x8b}) }
+
+// IsZstd reports whether a stream begins like a frame of zstd, or like a skippable one, which
+// holds what decoders pass over: pzstd and zstd:chunked write some.
+func IsZstd(magic []byte) bool {
+	return bytes.HasPrefix(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}) ||
+		len(magic) >= 4 && magic[0]&0xf0 == 0x50 && bytes.Equal(magic[1:4], []byte{0x2a, 0x4d, 0x18})
 }

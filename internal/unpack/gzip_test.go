@@ -55,15 +55,18 @@ func TestGzip(t *testing.T) {
 	}
 }
 
-// TestIsSkippable: all sixteen kinds are known, and nothing else.
-func TestIsSkippable(t *testing.T) {
+// TestIsZstd: all sixteen kinds of skippable frames are known, frames, and nothing else.
+func TestIsZstd(t *testing.T) {
 	n := 0
 	for first := range 256 {
-		if IsSkippable([]byte{byte(first), 0x2a, 0x4d, 0x18}) {
+		if IsZstd([]byte{byte(first), 0x2a, 0x4d, 0x18}) {
 			n++
 		}
 	}
-	if n != 16 || IsSkippable([]byte{0x50, 0x2a, 0x4d}) || IsSkippable([]byte("P*M\x19")) {
+	if !IsZstd([]byte("\x28\xb5\x2f\xfd\x00")) || IsZstd([]byte("\x28\xb5\x2f")) {
+		t.Error("frames are not known by their first bytes")
+	}
+	if n != 16 || IsZstd([]byte{0x50, 0x2a, 0x4d}) || IsZstd([]byte("P*M\x19")) {
 		t.Errorf("%d kinds", n)
 	}
 }

@@ -148,7 +148,7 @@ func (t *Turn) Share() error {
 
 // Inside returns r, which is at hand. Others have their turns while it is read, even
 // if it unpacks to nothing: a stream may be a million empty ones.
-func (t *Turn) Inside(r io.Reader) io.Reader { return inside{t, r} }
+func (t *Turn) Inside(r io.Reader) *Source { return &Source{ctx: t.ctx, r: inside{t, r}} }
 
 type inside struct {
 	turn *Turn
@@ -164,7 +164,7 @@ func (i inside) Read(p []byte) (int, error) {
 
 // Outside returns r, which comes from the network: while it is read, the turn is
 // not held.
-func (t *Turn) Outside(r io.Reader) io.Reader { return outside{t, r} }
+func (t *Turn) Outside(r io.Reader) *Source { return &Source{ctx: t.ctx, r: outside{t, r}} }
 
 type outside struct {
 	turn *Turn

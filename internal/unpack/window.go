@@ -6,6 +6,8 @@ import (
 	"math"
 
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/waveproxy/waveproxy/budget"
 )
 
 // windowCost is what a zstd decoder needs beside its window, in bytes.
@@ -15,11 +17,9 @@ const windowCost = 512 << 10
 // held before the decoder sees the end of the frame's header, and then allocates it: a few
 // bytes can ask for megabytes. One goroutine uses it.
 type Windows struct {
-	r        io.Reader
-	turn     *Turn
-	max      uint64 // windows above it are refused by the decoder
-	held     int64
-	releases []func()
+	r    io.Reader
+	max  uint64 // windows above it are refused by the decoder
+	held *budget.Holding
 
 	head     []byte // of a frame or a block, as far as it was read
 	skip     int64  // bytes up to the next head
@@ -29,7 +29,9 @@ type Windows struct {
 
 // Windows returns r, a zstd stream, and has windows of up to max bytes charged while it is
 // read. The decoder must refuse larger ones.
-func (t *Turn) Windows(r io.Reader, max uint64) *Windows { return &Windows{r: r, turn: t, max: max} }
+func (t *Turn) Windows(r io.Reader, max uint64) *Windows {
+	return &Windows{r: r, max: max, held: budget.From(t.ctx).Holding(budget.Memory)}
+}
 
 // Read reads. Besides those of r, errors are *budget.Exceeded, and of streams that are
 // not zstd.
@@ -111,23 +113,14 @@ func (w *Windows) hold(window uint64) error {
 	if window > min(w.max, math.MaxInt64/2) {
 		return nil
 	}
-	more := int64(window) + windowCost - w.held
+	more := int64(window) + windowCost - w.held.Held()
 	if more <= 0 {
 		return nil
 	}
-	release, err := w.turn.Hold(more)
-	if err != nil {
-		return err
-	}
-	w.held += more
-	w.releases = append(w.releases, release)
-	return nil
+	return w.held.Grow(more)
 }
 
 // Release gives back what is held, once the decoder is not used any more.
 func (w *Windows) Release() {
-	for _, release := range w.releases {
-		release()
-	}
-	w.releases = nil
+	w.held.Release()
 }
