@@ -108,7 +108,7 @@ func (s server) check(req *SubmitRequest, caller auth.Caller) (sub submission, e
 	if c := req.ContainerConfig; c != nil {
 		sub.recipe = c.Recipe()
 		if err := sub.recipe.Validate(); err != nil {
-			return sub, front.Refuse(http.StatusBadRequest, front.Unsupported, "containerConfig: %v", err)
+			return sub, front.Refuse(http.StatusBadRequest, front.Unsupported, "containerConfig%s: %v", askedBy(err), err)
 		}
 		for i, l := range c.Layers {
 			if err := l.Check(fmt.Sprintf("containerConfig.layers[%d]", i)); err != nil {
@@ -139,7 +139,7 @@ func (s server) resolveImages(ctx context.Context, sub *submission, a asker) (er
 		return err
 	}
 	for i, ref := range sub.includes {
-		img, err := s.resolve(ctx, fmt.Sprintf("containerIncludes[%d]", i), ref, a)
+		img, err := s.resolve(ctx, includeName(i), ref, a)
 		if err != nil {
 			return err
 		}
@@ -172,7 +172,7 @@ func (s server) takeLayers(ctx context.Context, staged blobstore.Store, sub *sub
 	for i, l := range sub.layers {
 		layer, err := taker.Take(ctx, sub.identity, l)
 		if err != nil {
-			return inElement("containerConfig.layers", i, err)
+			return inElement(layerName(i, l), err)
 		}
 		sub.recipe.Layers = append(sub.recipe.Layers, layer)
 	}
@@ -180,10 +180,10 @@ func (s server) takeLayers(ctx context.Context, staged blobstore.Store, sub *sub
 	for i, img := range sub.included {
 		layers, err := s.includedLayers(ctx, sub, img)
 		if err != nil {
-			return inElement("containerIncludes", i, err)
+			return inElement(includeName(i), err)
 		}
 		if included += len(layers); included > assemble.MaxIncluded {
-			return front.Refuse(http.StatusBadRequest, front.Unsupported, "containerIncludes: the images have %d layers together, and at most %d are taken", included, assemble.MaxIncluded)
+			return front.Refuse(http.StatusBadRequest, front.Unsupported, "containerIncludes (wave --include): the images have %d layers together, and at most %d are taken", included, assemble.MaxIncluded)
 		}
 		sub.recipe.Layers = append(sub.recipe.Layers, layers...)
 	}
@@ -202,16 +202,6 @@ func (s server) includedLayers(ctx context.Context, sub *submission, img image) 
 	}
 	layers, err := s.Resolver.IncludedLayers(ctx, sub.identity, ref, platforms)
 	return append(layers, img.recipe.Layers...), err
-}
-
-// inElement adds to an error which element of the request it is about. The client
-// sees that only if it can do something about the error; otherwise the log does.
-func inElement(member string, i int, err error) error {
-	p := front.ProblemOf(err)
-	if p.Status < http.StatusInternalServerError && p.RetryAfter == 0 {
-		return front.Refuse(p.Status, front.Unsupported, "%s[%d]: %s", member, i, p.Message)
-	}
-	return fmt.Errorf("%s[%d]: %w", member, i, err)
 }
 
 // targetImage returns the name to pull the grant's image by.
@@ -236,10 +226,10 @@ func (s server) parseImages(req *SubmitRequest, includes *[]reference.Named) (re
 		}
 	}
 	if n := len(req.ContainerIncludes); n > maxIncludes {
-		return nil, front.Refuse(http.StatusBadRequest, front.Unsupported, "containerIncludes has %d images, and at most %d can be included", n, maxIncludes)
+		return nil, front.Refuse(http.StatusBadRequest, front.Unsupported, "containerIncludes (wave --include) has %d images, and at most %d can be included", n, maxIncludes)
 	}
-	for _, image := range req.ContainerIncludes {
-		included, err := parseImage("containerIncludes", image)
+	for i, image := range req.ContainerIncludes {
+		included, err := parseImage(includeName(i), image)
 		if err != nil {
 			return nil, err
 		}

@@ -27,7 +27,7 @@
 // body.go (bodies as they arrive, and their bounds), decode.go (JSON), host.go (names
 // of this server), caller.go (logins and rates),
 // admin.go (logins of admins), request.go (the wire types of a submission),
-// container.go (submissions), ownname.go (images that are names of this server), token.go (what a token stands for, and ending one),
+// container.go (submissions), words.go (what messages call the parts of a request), ownname.go (images that are names of this server), token.go (what a token stands for, and ending one),
 // forward.go (requests for a Wave server), inspect.go (images as they are), login.go
 // (checking logins), serviceinfo.go (the version), health.go (liveness and
 // readiness), openapi.go (the OpenAPI document).

@@ -28,7 +28,7 @@ func TestRefusesLayers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f, h := newAPI()
 			w := call(h, "POST", container, `{"containerImage":"a","containerConfig":{"layers":[{"location":"data:AAAA"},{"location":"`+test.location+`"}]}}`)
-			checkError(t, w, test.status, "containerConfig.layers[1]: ")
+			checkError(t, w, test.status, "containerConfig.layers[1] (wave --layer, a module's resources, a pipeline's bin): ")
 			checkError(t, w, test.status, test.says)
 			if len(f.resolved) != 0 {
 				t.Error("the image was resolved without its layer")
@@ -53,7 +53,7 @@ func TestStagingIsClosed(t *testing.T) {
 
 // TestLayerErrors: the error names the layer, and keeps the status and Retry-After.
 func TestLayerErrors(t *testing.T) {
-	const body = `{"containerImage":"a","containerConfig":{"layers":[{"location":"https://host/l.tar.gz"}]}}`
+	const body = `{"containerImage":"a","containerConfig":{"layers":[{"location":"https://user:hunter2@host/l.tar.gz?token=hunter2"}]}}`
 	const include = `{"containerImage":"a","containerIncludes":["b"]}`
 	for name, test := range map[string]struct {
 		body   string
@@ -62,8 +62,8 @@ func TestLayerErrors(t *testing.T) {
 		says   string
 		retry  string
 	}{
-		"mismatch":     {body, front.Refuse(400, front.Unsupported, "layer gzipDigest: expected x, found y"), 400, "containerConfig.layers[0]: layer gzipDigest: expected x, found y", ""},
-		"absent":       {include, fmt.Errorf("include b: %w", &upstream.Error{Kind: upstream.NotFound, Name: "b"}), 404, "containerIncludes[0]: ", ""},
+		"mismatch":     {body, front.Refuse(400, front.Unsupported, "layer gzipDigest: expected x, found y"), 400, "containerConfig.layers[0] (https://host/l.tar.gz): layer gzipDigest: expected x, found y", ""},
+		"absent":       {include, fmt.Errorf("include b: %w", &upstream.Error{Kind: upstream.NotFound, Name: "b"}), 404, "containerIncludes[0] (wave --include): ", ""},
 		"rate limited": {include, &upstream.Error{Kind: upstream.RateLimited, Status: 429, RetryAfter: 90 * time.Second}, 429, "try again in 1m30s", "90"},
 		"unreachable":  {body, &upstream.Error{Kind: upstream.Unreachable, Host: "host"}, 502, "no connection to host", ""},
 		"internal":     {body, errors.New("disk full"), 500, "internal error", ""},

@@ -13,6 +13,7 @@ import (
 	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/front"
+	"github.com/waveproxy/waveproxy/upstream"
 )
 
 // Config is a recipe on the wire.
@@ -96,6 +97,15 @@ func (l Layer) checkLocation(key string) error {
 		return front.Refuse(http.StatusBadRequest, front.Unsupported, "%s %.40q…: a URL of %d bytes, and at most %d are taken", key, l.Location, len(l.Location), maxURL)
 	}
 	return nil
+}
+
+// Written returns a location as people have written it, without secrets. ok is false if
+// the location holds the layer itself.
+func (l Layer) Written() (location string, ok bool) {
+	if scheme := schemeOf(l.Location); scheme == "data" || scheme == "gzip" {
+		return "", false
+	}
+	return upstream.RedactURL(l.Location), true
 }
 
 // IsRemote reports whether the location is an http or https URL.

@@ -66,11 +66,17 @@ func augmentCommand() *cobra.Command {
 			}
 			config.Layers = append(config.Layers, layer)
 		}
-		if err := additions.add(cmd.Context(), &config, request.ContainerPlatform); err != nil {
+		var asked wording
+		for _, spec := range layers {
+			asked.layers = append(asked.layers, "--layer "+redact(spec))
+		}
+		named, err := additions.add(cmd.Context(), &config, request.ContainerPlatform)
+		if err != nil {
 			return err
 		}
+		asked.layers = append(asked.layers, named...)
 		request.ContainerImage, request.ContainerConfig = args[0], &config
-		answer, raw, err := submit(cmd.Context(), server, request)
+		answer, raw, err := submit(cmd.Context(), server, request, asked)
 		if err != nil {
 			return err
 		}
@@ -89,8 +95,8 @@ func augmentCommand() *cobra.Command {
 // submitTimeout bounds a submission: the server may have to fetch layers.
 const submitTimeout = 10 * time.Minute
 
-// submit posts the request to a server's API.
-func submit(ctx context.Context, server string, request api.SubmitRequest) (answer api.SubmitResponse, raw []byte, err error) {
+// submit posts the request to a server's API. A refusal is in the words of asked.
+func submit(ctx context.Context, server string, request api.SubmitRequest, asked wording) (answer api.SubmitResponse, raw []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, submitTimeout)
 	defer cancel()
 	body, err := json.Marshal(request)
@@ -120,7 +126,7 @@ func submit(ctx context.Context, server string, request api.SubmitRequest) (answ
 		return answer, nil, fmt.Errorf("read the answer of %s: %w", server, err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		return answer, nil, fmt.Errorf("%s: %s", resp.Status, serverMessage(raw))
+		return answer, nil, fmt.Errorf("%s: %s", resp.Status, asked.spell(serverMessage(raw)))
 	}
 	if err := json.Unmarshal(raw, &answer); err != nil || answer.TargetImage == "" {
 		return answer, nil, fmt.Errorf("%s did not answer as a waveproxy server does", server)

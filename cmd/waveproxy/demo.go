@@ -131,7 +131,7 @@ func demoSubmit(ctx context.Context, dir, base string, out io.Writer) (api.Submi
 			Env:        []string{"GREETING=hello"},
 			Layers:     []containerconfig.Layer{layer},
 		},
-	})
+	}, wording{})
 	if err != nil {
 		return answer, err
 	}

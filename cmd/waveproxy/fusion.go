@@ -27,31 +27,36 @@ type additions struct {
 }
 
 // add reads the documents and lays the config over them: its own settings have the
-// last word.
-func (a additions) add(ctx context.Context, config *containerconfig.Config, platforms string) error {
+// last word. layers names the layers that come from the documents, in their order.
+func (a additions) add(ctx context.Context, config *containerconfig.Config, platforms string) (layers []string, err error) {
 	sources := slices.Clone(a.documents)
 	if a.fusion != "" {
 		version := strings.TrimPrefix(a.fusion, "v")
 		if !fusionVersion.MatchString(version) {
-			return fmt.Errorf("--fusion %q: want a version, such as 2.6", a.fusion)
+			return nil, fmt.Errorf("--fusion %q: want a version, such as 2.6", a.fusion)
 		}
 		releases := strings.TrimSuffix(cmp.Or(os.Getenv("WAVEPROXY_FUSION_RELEASES"), fusionReleases), "/")
 		sources = append(sources, releases+"/v"+version+"-"+containerconfig.AnyArch+".json")
 	}
 	arches, err := wantedArchitectures(platforms)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	documents, err := readDocuments(ctx, sources, arches)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, d := range documents {
 		if len(arches) > 1 && !tellsArchitecture(d) {
-			return fmt.Errorf("%s: the server cannot tell the architecture of its layers: name one with --platform", d)
+			return nil, fmt.Errorf("%s: the server cannot tell the architecture of its layers: name one with --platform", d)
 		}
 		if err := inlineFiles(ctx, d); err != nil {
-			return err
+			return nil, err
+		}
+	}
+	for _, d := range documents {
+		for i := range d.Config.Layers {
+			layers = append(layers, fmt.Sprintf("container config %s, layer %d", d, i+1))
 		}
 	}
 	merged := containerconfig.Merge(documents)
@@ -59,7 +64,7 @@ func (a additions) add(ctx context.Context, config *containerconfig.Config, plat
 	// Clients send the layers of all architectures, and the server takes those that
 	// fit.
 	config.Layers = append(config.Layers, merged.Layers...)
-	return nil
+	return layers, nil
 }
 
 // wantedArchitectures returns the architectures of the platforms, or all.

@@ -67,17 +67,24 @@ func TestAugmentCommandFails(t *testing.T) {
 	p := harness.StartProxy(t, "", harness.DockerHub(reg.URL))
 	empty := filepath.Join(t.TempDir(), "empty.tar.gz")
 	harness.WriteFile(t, empty, "", 0o644)
+	scripts := filepath.Join(t.TempDir(), "scripts")
+	harness.WriteFile(t, filepath.Join(scripts, "greet"), "hello", 0o755)
+	document := filepath.Join(t.TempDir(), "c.json")
+	harness.WriteFile(t, document, `{"layers":[{"location":"data:AAAA"}]}`, 0o644)
 	for name, test := range map[string]struct {
 		args []string
 		says string
 	}{
-		"no server":     {[]string{"--server", "http://127.0.0.1:1", "busybox"}, "waveproxy serve"},
-		"absent image":  {[]string{"--server", p.URL, "busybox:none"}, "docker.io/library/busybox:none"},
-		"absent layer":  {[]string{"--server", p.URL, "busybox", "--layer", "/no/such/dir"}, "/no/such/dir"},
-		"broken layer":  {[]string{"--server", p.URL, "busybox", "--layer", empty}, "empty"},
-		"target of tar": {[]string{"--server", p.URL, "busybox", "--layer", empty + ":/x"}, "directory"},
-		"output":        {[]string{"--server", p.URL, "busybox", "-o", "xml"}, "xml"},
-		"no image":      {[]string{"--server", p.URL}, "arg"},
+		"layer of a document": {[]string{"--server", p.URL, "busybox", "--layer", scripts, "--container-config", document, "--platform", "amd64"}, "400 Bad Request: container config " + document + ", layer 1: layer is not"},
+		"layer at a URL":      {[]string{"--server", p.URL, "busybox", "--layer", scripts, "--layer", "https://user:hunter2@none.invalid/l.tar"}, ": --layer https://none.invalid/l.tar: "},
+		"variable":            {[]string{"--server", p.URL, "busybox", "--env", "A"}, "400 Bad Request: --env: env[0]: want KEY=VALUE"},
+		"no server":           {[]string{"--server", "http://127.0.0.1:1", "busybox"}, "waveproxy serve"},
+		"absent image":        {[]string{"--server", p.URL, "busybox:none"}, "docker.io/library/busybox:none"},
+		"absent layer":        {[]string{"--server", p.URL, "busybox", "--layer", "/no/such/dir"}, "/no/such/dir"},
+		"broken layer":        {[]string{"--server", p.URL, "busybox", "--layer", empty}, "empty"},
+		"target of tar":       {[]string{"--server", p.URL, "busybox", "--layer", empty + ":/x"}, "directory"},
+		"output":              {[]string{"--server", p.URL, "busybox", "-o", "xml"}, "xml"},
+		"no image":            {[]string{"--server", p.URL}, "arg"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			stdout, stderr, err := harness.Run(t, nil, append([]string{"augment"}, test.args...)...)
