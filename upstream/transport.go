@@ -5,14 +5,17 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
+	"sync"
 	"time"
 
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/budget"
 )
 
 // hops sends single requests: one hop of a call.
@@ -133,9 +136,15 @@ func (h *hops) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		// Every login begins with a 401. Closing its body unread would close the
 		// connection.
-		readAhead(resp, maxErrorBody)
+		if _, err := readAhead(req.Context(), resp, maxErrorBody); err != nil {
+			return nil, &hopError{req.URL.Host, err}
+		}
 	case ok && resp.StatusCode == http.StatusOK:
-		p.life = tokenLife(resp.Header, readAhead(resp, maxTokenAnswer))
+		answer, err := readAhead(req.Context(), resp, maxTokenAnswer)
+		if err != nil {
+			return nil, &hopError{req.URL.Host, err}
+		}
+		p.life = tokenLife(resp.Header, answer)
 	}
 	return resp, nil
 }
@@ -203,14 +212,35 @@ func (h *hops) CloseIdleConnections() {
 	}
 }
 
-// readAhead returns the beginning of the body, which stays in the response.
-func readAhead(resp *http.Response, limit int64) []byte {
-	ahead, _ := io.ReadAll(io.LimitReader(resp.Body, limit)) // reading on meets the error again
-	resp.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(bytes.NewReader(ahead), resp.Body), resp.Body}
-	return ahead
+// firstAhead is how much room the answer to a login gets at first, in bytes. Nearly all are
+// smaller.
+const firstAhead = 4 << 10
+
+// readAhead returns the beginning of the body, which stays in the response. The request
+// holds its bytes until the body is closed. After an error, which is *budget.Exceeded, it
+// is closed.
+func readAhead(ctx context.Context, resp *http.Response, limit int) ([]byte, error) {
+	room := budget.From(ctx).Holding(budget.Memory)
+	ahead, err := readInto(room, resp.Body, firstAhead, limit) // reading on meets an error of the body again
+	if _, full := errors.AsType[*budget.Exceeded](err); full {
+		room.Release()
+		resp.Body.Close()
+		return nil, err
+	}
+	resp.Body = &aheadBody{io.MultiReader(bytes.NewReader(ahead), resp.Body), resp.Body, sync.OnceFunc(room.Release)}
+	return ahead, nil
+}
+
+// aheadBody is a body whose beginning is in memory.
+type aheadBody struct {
+	io.Reader
+	body    io.Closer
+	release func()
+}
+
+func (b *aheadBody) Close() error {
+	b.release()
+	return b.body.Close()
 }
 
 const maxRedirects = 10
