@@ -37,7 +37,7 @@ golangci := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.
 lint: ## formatting, modules, linters
 	test -z "$$(gofmt -l . | tee /dev/stderr)"
 	go mod tidy -diff
-	$(golangci) run ./...
+	$(golangci) run --allow-serial-runners ./...
 
 demo:
 	go run ./cmd/waveproxy demo
