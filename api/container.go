@@ -114,6 +114,9 @@ func (s server) check(req *SubmitRequest, caller auth.Caller) (sub submission, e
 			if err := l.Check(fmt.Sprintf("containerConfig.layers[%d]", i)); err != nil {
 				return sub, err
 			}
+			if err := s.checkElsewhere(i, l); err != nil {
+				return sub, err
+			}
 		}
 		sub.layers = c.Layers
 	}

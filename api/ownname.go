@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/url"
+	"path"
 	"slices"
 	"strings"
 
@@ -15,6 +17,7 @@ import (
 	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/containerconfig"
 	"github.com/waveproxy/waveproxy/front"
 )
 
@@ -75,6 +78,28 @@ func (s server) isHost(domain string) bool {
 		known, _, err := auth.SplitHost(host)
 		return err == nil && known == name
 	})
+}
+
+// checkElsewhere refuses a layer that is at a name of this server. A request to
+// ourselves would have no login of its own, and a proxy in front may not let it pass; an
+// included image stands for the same layers.
+func (s server) checkElsewhere(i int, l containerconfig.Layer) error {
+	location, ok := l.Written()
+	if !ok {
+		return nil
+	}
+	u, err := url.Parse(location)
+	if err != nil {
+		return nil // it is refused where it is read
+	}
+	if host, err := auth.RegistryHost(u.Host); err != nil || !s.isHost(host) {
+		return nil
+	}
+	if p := strings.TrimPrefix(path.Clean("/"+u.Path), "/v2"); strings.HasPrefix(p, "/"+ownPath) {
+		return front.Refuse(http.StatusBadRequest, front.NameInvalid,
+			"%s: this is a name of this server, which takes layers from other places only: name the layer at its own registry, or the image in containerIncludes (wave --include)", layerName(i, l))
+	}
+	return nil
 }
 
 // asker is who a name of this server is resolved for.

@@ -94,3 +94,34 @@ func TestOwnNamePolicy(t *testing.T) {
 		t.Errorf("resolved %+v", req)
 	}
 }
+
+// TestOwnLayers: a layer at a name of this server is refused before any request, in
+// every spelling of the host and the path. Other paths and hosts are asked.
+func TestOwnLayers(t *testing.T) {
+	const blob = "library/a/blobs/sha256:0000000000000000000000000000000000000000000000000000000000000000"
+	for location, own := range map[string]bool{
+		"docker://proxy.test:9090/v2/wt/tools/" + blob:                       true,
+		"docker://localhost:9090/v2/wt/" + string(token) + "/" + blob:        true,
+		"http://127.0.0.1:9090/v2/wt/tools/" + blob:                          true,
+		"https://PROXY.test:9090//v2/./wt/tools/" + blob:                     true,
+		"http://user:hunter2@[::1]:9090/wt/tools/v2/" + blob + "?ns=quay.io": true,
+		"http://proxy.test:9090/v2/%77t/tools/" + blob:                       true,
+		"https://proxy.test:9090/files/layer.tar":                            false,
+		"https://proxy.test:9090/v2/wtf/" + blob:                             false,
+		"docker://quay.io/v2/wt/tools/" + blob:                               false,
+		"https://proxy.test:8443/v2/wt/tools/" + blob:                        false,
+	} {
+		f, h := newAPI()
+		w := call(h, http.MethodPost, container, `{"containerImage":"a","containerConfig":{"layers":[{"location":"`+location+`"}]}}`)
+		if !own {
+			if w.Code != http.StatusOK {
+				t.Errorf("%s: %d %s", location, w.Code, w.Body)
+			}
+			continue
+		}
+		checkError(t, w, http.StatusBadRequest, "this is a name of this server")
+		if len(f.calls) != 0 || strings.Contains(w.Body.String(), string(token)) || strings.Contains(w.Body.String(), "hunter2") {
+			t.Errorf("%s: %s, after %q", location, w.Body, f.calls)
+		}
+	}
+}
