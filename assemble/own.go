@@ -2,6 +2,7 @@ package assemble
 
 import (
 	"context"
+	"errors"
 	"io"
 	"slices"
 	"strings"
@@ -42,7 +43,8 @@ func (r *Resolver) InspectGrant(ctx context.Context, identity string, g *auth.Gr
 	return r.inspect(ctx, src, g.Image, g.Root.Digest.String(), platforms)
 }
 
-// InspectNamed reads the image that a tag under a recipe stands for now.
+// InspectNamed reads the image that a tag under a recipe stands for now: the upstream's
+// if the recipe lets it pass as it is.
 func (r *Resolver) InspectNamed(ctx context.Context, identity string, ref reference.Named, recipe augment.Recipe, platforms []ocispec.Platform) (Inspection, error) {
 	at, want, _ := r.locate(identity, ref)
 	base := &chargedSource{baseSource: r.bases.repository(at)}
@@ -54,6 +56,9 @@ func (r *Resolver) InspectNamed(ctx context.Context, identity string, ref refere
 			return base.added(ctx, r.store, l)
 		},
 	})
+	if unfit, ok := errors.AsType[*augment.Unfit](err); ok && (!unfit.Image || recipe.Plain) {
+		return r.inspect(ctx, base, ref.Name(), unfit.Base.String(), platforms)
+	}
 	if err != nil {
 		return Inspection{}, err
 	}
