@@ -113,7 +113,7 @@ func rewriteRuntime(m *members, r Recipe, made bool) error {
 			return fmt.Errorf("member \"config\": %w", err)
 		}
 	}
-	if err := rewriteExecution(&c, r, made); err != nil {
+	if err := rewriteExecution(&c, r, made, os == "windows"); err != nil {
 		return err
 	}
 	if len(c) > 0 {
@@ -122,14 +122,14 @@ func rewriteRuntime(m *members, r Recipe, made bool) error {
 	return nil
 }
 
-func rewriteExecution(c *members, r Recipe, made bool) error {
+func rewriteExecution(c *members, r Recipe, made, windows bool) error {
 	if r.Below != nil {
-		if err := rewriteExecution(c, *r.Below, made); err != nil {
+		if err := rewriteExecution(c, *r.Below, made, windows); err != nil {
 			return err
 		}
 		made = true
 	}
-	env, err := rewriteEnv(*c, r, made)
+	env, err := rewriteEnv(*c, r, made, windows)
 	if err != nil {
 		return err
 	}
@@ -149,7 +149,7 @@ func rewriteExecution(c *members, r Recipe, made bool) error {
 }
 
 // rewriteEnv returns the image's new environment, nil if it stays as it is.
-func rewriteEnv(c members, r Recipe, made bool) ([]string, error) {
+func rewriteEnv(c members, r Recipe, made, windows bool) ([]string, error) {
 	entrypoint, err := commandWords(c, "Entrypoint")
 	if err != nil {
 		return nil, err
@@ -159,30 +159,41 @@ func rewriteEnv(c members, r Recipe, made bool) ([]string, error) {
 		return nil, err
 	}
 	chain, set := newChain(entrypoint, r.Entrypoint, env, made)
-	edits := r.Env
-	if set && chain != "" {
-		edits = append(slices.Clone(edits), entryChain+"="+chain)
+	if !set && len(r.Env) == 0 && len(r.ExtendEnv) == 0 {
+		return nil, nil
 	}
 	if set && chain == "" {
 		env = slices.DeleteFunc(env, func(e string) bool { return strings.HasPrefix(e, entryChain+"=") })
-	} else if len(edits) == 0 {
-		return nil, nil
 	}
-	return append([]string{}, mergeEnv(env, edits)...), nil
+	env = mergeEnv(env, r.Env, exactly)
+	if len(r.ExtendEnv) > 0 {
+		if env, err = extendEnv(env, r.ExtendEnv, windows); err != nil {
+			return nil, err
+		}
+	}
+	if chain != "" && set {
+		env = mergeEnv(env, []string{entryChain + "=" + chain}, exactly)
+	}
+	return append([]string{}, env...), nil
 }
 
+// exactly is the key of a variable whose name has one spelling.
+func exactly(name string) string { return name }
+
 // mergeEnv replaces variables by key where they stand and appends new ones in
-// order; the last of equal keys wins.
-func mergeEnv(env, edits []string) []string {
+// order; the last of equal keys wins. keyOf returns the same key for all spellings of a
+// name.
+func mergeEnv(env, edits []string, keyOf func(string) string) []string {
 	last := map[string]string{}
 	for _, edit := range edits {
 		key, _, _ := strings.Cut(edit, "=")
-		last[key] = edit
+		last[keyOf(key)] = edit
 	}
 	var merged []string
 	done := map[string]bool{}
 	for _, e := range slices.Concat(env, edits) {
 		key, _, _ := strings.Cut(e, "=")
+		key = keyOf(key)
 		edit, edited := last[key]
 		switch {
 		case !edited:

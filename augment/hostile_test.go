@@ -204,7 +204,7 @@ func TestCost(t *testing.T) {
 		t.Errorf("%d members, %v", len(m), err)
 	}
 	edits := strings.Split(many(300_000, "%06x=,"), ",")
-	if got := mergeEnv(edits, edits); !slices.Equal(got, edits) {
+	if got := mergeEnv(edits, edits, exactly); !slices.Equal(got, edits) {
 		t.Errorf("%d variables", len(got))
 	}
 	if _, err := ParsePlatforms(strings.Repeat("linux/amd64,", 1_000_000)); err == nil {
@@ -240,7 +240,7 @@ func TestMergeEnv(t *testing.T) {
 		{"A B=", "A=1 B=2=3", "A=1 B=2=3"},
 		{"A=1", "a=2", "A=1 a=2"},
 	} {
-		if got := strings.Join(mergeEnv(strings.Fields(test.env), strings.Fields(test.edits)), " "); got != test.want {
+		if got := strings.Join(mergeEnv(strings.Fields(test.env), strings.Fields(test.edits), exactly), " "); got != test.want {
 			t.Errorf("%q and %q make %q, want %q", test.env, test.edits, got, test.want)
 		}
 	}

@@ -18,6 +18,9 @@ type Recipe struct {
 	// Env holds KEY=VALUE entries. A key the base image has is replaced where it
 	// stands, new keys follow in order, and the last of equal keys wins.
 	Env []string `json:"env,omitempty"`
+	// ExtendEnv holds KEY=VALUE entries in which ${NAME} stands for the value that the
+	// image has after Env, and $$ for a dollar. They replace and follow as those of Env.
+	ExtendEnv []string `json:"extendEnv,omitempty"`
 	// Entrypoint, Cmd and WorkingDir replace the base image's when not empty.
 	Entrypoint []string `json:"entrypoint,omitempty"`
 	Cmd        []string `json:"cmd,omitempty"`
@@ -83,6 +86,7 @@ type Layer struct {
 func (r Recipe) Flat() Recipe {
 	for b := r.Below; b != nil; b = b.Below {
 		r.Env = slices.Concat(b.Env, r.Env)
+		r.ExtendEnv = slices.Concat(b.ExtendEnv, r.ExtendEnv)
 		if len(r.Entrypoint) == 0 {
 			r.Entrypoint = b.Entrypoint
 		}
@@ -99,7 +103,7 @@ func (r Recipe) Flat() Recipe {
 
 // IsZero reports whether the recipe changes nothing.
 func (r Recipe) IsZero() bool {
-	return len(r.Layers) == 0 && len(r.Env) == 0 && len(r.Entrypoint) == 0 &&
+	return len(r.Layers) == 0 && len(r.Env) == 0 && len(r.ExtendEnv) == 0 && len(r.Entrypoint) == 0 &&
 		len(r.Cmd) == 0 && r.WorkingDir == "" && r.Below == nil
 }
 
@@ -107,7 +111,7 @@ func (r Recipe) IsZero() bool {
 // on every pull.
 func (r Recipe) Equal(other Recipe) bool {
 	return r.WorkingDir == other.WorkingDir && r.Plain == other.Plain && slices.EqualFunc(r.Layers, other.Layers, Layer.equal) &&
-		slices.Equal(r.Env, other.Env) && slices.Equal(r.Entrypoint, other.Entrypoint) && slices.Equal(r.Cmd, other.Cmd) &&
+		slices.Equal(r.Env, other.Env) && slices.Equal(r.ExtendEnv, other.ExtendEnv) && slices.Equal(r.Entrypoint, other.Entrypoint) && slices.Equal(r.Cmd, other.Cmd) &&
 		(r.Below == nil) == (other.Below == nil) && (r.Below == nil || r.Below.Equal(*other.Below))
 }
 
@@ -135,10 +139,13 @@ func (r Recipe) Validate() error {
 			return fmt.Errorf("env[%d]: want KEY=VALUE", i)
 		}
 	}
+	if err := checkExtended(r.ExtendEnv); err != nil {
+		return err
+	}
 	for _, list := range []struct {
 		name   string
 		values []string
-	}{{"env", r.Env}, {"entrypoint", r.Entrypoint}, {"cmd", r.Cmd}} {
+	}{{"env", r.Env}, {"extendEnv", r.ExtendEnv}, {"entrypoint", r.Entrypoint}, {"cmd", r.Cmd}} {
 		if i := slices.IndexFunc(list.values, func(s string) bool { return strings.ContainsRune(s, 0) }); i >= 0 {
 			return fmt.Errorf("%s[%d] contains a NUL character", list.name, i)
 		}

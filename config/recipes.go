@@ -33,6 +33,10 @@ type Recipe struct {
 	// Env are KEY=VALUE entries, after those of the container configs. Default:
 	// none.
 	Env []Variable `yaml:"env"`
+	// ExtendEnv are KEY=VALUE entries in which ${NAME} stands for the value that the
+	// image has, or the one in env, and $$ for a dollar. A variable that the image lacks is
+	// empty, but PATH is what engines use. Default: none.
+	ExtendEnv []Variable `yaml:"extend_env"`
 	// Entrypoint replaces the one of the container configs, which replaces the
 	// image's. Default: unchanged.
 	Entrypoint []string `yaml:"entrypoint"`
@@ -101,8 +105,8 @@ func (c *Config) checkRecipes(k checker) {
 }
 
 func (r Recipe) check(key string, c *Config, k checker) {
-	if len(r.ContainerConfigURL)+len(r.Layers)+len(r.Env)+len(r.Entrypoint)+len(r.Cmd)+len(r.WorkingDir) == 0 {
-		k.add(key, "", "adds nothing: want container_config_url, layers, env, entrypoint, cmd or working_dir")
+	if len(r.ContainerConfigURL)+len(r.Layers)+len(r.Env)+len(r.ExtendEnv)+len(r.Entrypoint)+len(r.Cmd)+len(r.WorkingDir) == 0 {
+		k.add(key, "", "adds nothing: want container_config_url, layers, env, extend_env, entrypoint, cmd or working_dir")
 	}
 	for _, l := range r.ContainerConfigURL {
 		for _, document := range containerconfig.Expand([]string{string(l)}, containerconfig.Architectures) {
@@ -127,6 +131,7 @@ func (r Recipe) check(key string, c *Config, k checker) {
 			k.add(fmt.Sprintf("%s.env[%d]", key, i), name, "want KEY=VALUE")
 		}
 	}
+	r.checkExtendEnv(key, k)
 	for _, part := range []struct {
 		name  string
 		value augment.Recipe
@@ -141,6 +146,24 @@ func (r Recipe) check(key string, c *Config, k checker) {
 		k.add(key+".tag_ttl", r.TagTTL, "want a duration from 1s to 24h")
 	}
 	c.known(key+".credentials", r.Credentials, k)
+}
+
+// checkExtendEnv checks the entries one by one, for the key, and if each is good,
+// together.
+func (r Recipe) checkExtendEnv(key string, k checker) {
+	var all []string
+	good := true
+	for i, e := range r.ExtendEnv {
+		all = append(all, string(e))
+		if err := (augment.Recipe{ExtendEnv: all[i:]}).Validate(); err != nil {
+			at := fmt.Sprintf("%s.extend_env[%d]", key, i)
+			k.Add(at, at, strings.TrimPrefix(err.Error(), "extendEnv[0]: "))
+			good = false
+		}
+	}
+	if err := (augment.Recipe{ExtendEnv: all}).Validate(); err != nil && good {
+		k.Add(key+".extend_env", key+".extend_env", strings.ReplaceAll(err.Error(), "extendEnv", "extend_env"))
+	}
 }
 
 func (l RecipeLayer) check(key string, k checker) {

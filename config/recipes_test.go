@@ -24,7 +24,7 @@ func TestValidateRecipes(t *testing.T) {
 			`c.yml:1: recipes: "Fusion": ` + RecipeNames,
 			`c.yml:1: recipes: "` + strings.Repeat("a-", 16) + `b": ` + RecipeNames,
 			`c.yml:1: recipes: "a/b": ` + RecipeNames,
-			`c.yml:1: recipes.empty: "": adds nothing: want container_config_url, layers, env, entrypoint, cmd or working_dir`,
+			`c.yml:1: recipes.empty: "": adds nothing: want container_config_url, layers, env, extend_env, entrypoint, cmd or working_dir`,
 		}},
 		{"recipes: {a: {container_config_url: [ftp://x, 'file:', 'https://u:p@h/x', 'file:absent-{arch}.json', 'file:config.go', 'https:///x']}}", []string{
 			`c.yml:1: recipes.a.container_config_url: "ftp://x": ` + wantDocument,
@@ -57,7 +57,7 @@ func TestValidateRecipes(t *testing.T) {
 		{"recipes: {a: {env: [A=1, B], working_dir: work, images: ['a b'], credentials: [shared, team]}, b: {env: A=1, layer: []}}", []string{
 			`c.yml:1: recipes.a.images[0]: pattern "a b": names have lower-case letters, digits and ._-:/ only, and * is the one wildcard`,
 			`c.yml:1: recipes.b.env: want a list`,
-			`c.yml:1: recipes.b.layer: unknown key, want one of cmd, container_config_url, credentials, entrypoint, env, images, layers, tag_ttl, unfit, working_dir`,
+			`c.yml:1: recipes.b.layer: unknown key, want one of cmd, container_config_url, credentials, entrypoint, env, extend_env, images, layers, tag_ttl, unfit, working_dir`,
 			`c.yml:1: recipes.a.env[1]: "***": want KEY=VALUE`,
 			`c.yml:1: recipes.a.working_dir: working directory "work" is not an absolute path`,
 			`c.yml:1: recipes.a.credentials: "team": no such name in credentials`,
@@ -68,6 +68,15 @@ func TestValidateRecipes(t *testing.T) {
 			`c.yml:1: recipes.a.env[2]: "": want KEY=VALUE`,
 			`c.yml:1: recipes.a.working_dir: working directory "work" is not an absolute path`,
 			`c.yml:1: recipes.a.credentials: "team": no such name in credentials`,
+		}},
+		{"recipes: {a: {extend_env: ['A=$$', 'B=${A', secret, 'C=secret$!', 'D=${D:-secret}']}}", []string{
+			`c.yml:1: recipes.a.extend_env[1]: B: the dollar at byte 1 has no name alone in braces after it: write ${NAME} for the image's value of NAME, and $$ for a dollar`,
+			`c.yml:1: recipes.a.extend_env[2]: want KEY=VALUE`,
+			`c.yml:1: recipes.a.extend_env[3]: C: the dollar at byte 7 has neither braces nor a dollar after it: write ${NAME} for the image's value of NAME, and $$ for a dollar`,
+			`c.yml:1: recipes.a.extend_env[4]: D: the dollar at byte 1 has no name alone in braces after it: write ${NAME} for the image's value of NAME, and $$ for a dollar`,
+		}},
+		{"recipes: {a: {env: ['T=/opt'], extend_env: ['PATH=${T}:${PATH}', 'B=${PATH}']}}", []string{
+			`c.yml:1: recipes.a.extend_env: extend_env[1]: B refers to PATH, which extend_env[0] sets: references read the image's values and those of env, so set PATH in env, or write its value here`,
 		}},
 		{"api: {auth: bearer, tokens: {'recipe:a': {token: 0123456789abcdef}}, identities: {'recipe:a': {}}}", []string{
 			`c.yml:1: api.tokens.recipe:a: "recipe:a": is a name that this server gives: recipe:, platform: and * are reserved`,

@@ -15,16 +15,23 @@ func Merge(documents []Document) Config {
 	for _, d := range documents {
 		c := d.Config
 		merged.Layers = append(merged.Layers, c.Layers...)
-		for _, e := range c.Env {
-			if !slices.Contains(merged.Env, e) {
-				merged.Env = append(merged.Env, e)
-			}
-		}
+		merged.Env = appendNew(merged.Env, c.Env)
+		merged.ExtendEnv = appendNew(merged.ExtendEnv, c.ExtendEnv)
 		merged.Entrypoint = firstSet(c.Entrypoint, merged.Entrypoint)
 		merged.Cmd = firstSet(c.Cmd, merged.Cmd)
 		merged.WorkingDir = cmp.Or(c.WorkingDir, merged.WorkingDir)
 	}
 	return merged
+}
+
+// appendNew appends the entries that the list does not have.
+func appendNew(list, entries []string) []string {
+	for _, e := range entries {
+		if !slices.Contains(list, e) {
+			list = append(list, e)
+		}
+	}
+	return list
 }
 
 // Over returns the config laid over another one: its environment comes last, and
@@ -35,6 +42,7 @@ func (c Config) Over(below Config) Config {
 		Entrypoint: firstSet(c.Entrypoint, below.Entrypoint),
 		Cmd:        firstSet(c.Cmd, below.Cmd),
 		Env:        slices.Concat(below.Env, c.Env),
+		ExtendEnv:  slices.Concat(below.ExtendEnv, c.ExtendEnv),
 		WorkingDir: cmp.Or(c.WorkingDir, below.WorkingDir),
 		Layers:     c.Layers,
 	}
@@ -79,14 +87,26 @@ func agree(a, b Document) error {
 			return fmt.Errorf("%s and %s do not agree: %s is %q and %q", a, b, member.name, member.a, member.b)
 		}
 	}
-	if siblings && !slices.Equal(a.Config.Env, b.Config.Env) {
-		return fmt.Errorf("%s and %s do not agree: env differs", a, b)
+	if err := agreeOn("env", a.Config.Env, b.Config.Env, siblings); err != nil {
+		return fmt.Errorf("%s and %s do not agree: %w", a, b, err)
 	}
-	for _, e := range a.Config.Env {
+	if err := agreeOn("extendEnv", a.Config.ExtendEnv, b.Config.ExtendEnv, siblings); err != nil {
+		return fmt.Errorf("%s and %s do not agree: %w", a, b, err)
+	}
+	return nil
+}
+
+// agreeOn returns an error that names the first variable of which two environments have
+// different values. Those of siblings must be equal.
+func agreeOn(member string, a, b []string, siblings bool) error {
+	if siblings && !slices.Equal(a, b) {
+		return fmt.Errorf("%s differs", member)
+	}
+	for _, e := range a {
 		key, value, _ := strings.Cut(e, "=")
-		for _, other := range b.Config.Env {
+		for _, other := range b {
 			if k, v, _ := strings.Cut(other, "="); k == key && v != value {
-				return fmt.Errorf("%s and %s do not agree: env has different values of %s", a, b, key)
+				return fmt.Errorf("%s has different values of %s", member, key)
 			}
 		}
 	}

@@ -32,6 +32,9 @@ func TestMerge(t *testing.T) {
 		"environments":  {found: docs(config{Env: []string{"B=1", "A=secret"}}, config{Env: []string{"A=2"}}), fails: "a and b do not agree: env has different values of A"},
 		"siblings":      {siblings(config{Entrypoint: []string{"e"}}, config{Entrypoint: []string{"e"}}), config{Entrypoint: []string{"e"}}, ""},
 		"one sibling":   {found: siblings(config{Entrypoint: []string{"e"}}, config{}), fails: `a and b do not agree: entrypoint is ["e"] and []`},
+		"extended":      {found: docs(config{ExtendEnv: []string{"B=1", "P=secret:${P}"}}, config{ExtendEnv: []string{"P=${P}:b"}}), fails: "a and b do not agree: extendEnv has different values of P"},
+		"same extended": {docs(config{ExtendEnv: []string{"P=${P}a"}}, config{Env: []string{"P=1"}, ExtendEnv: []string{"P=${P}a"}}), config{Env: []string{"P=1"}, ExtendEnv: []string{"P=${P}a"}}, ""},
+		"extended, one": {found: siblings(config{Env: []string{"A=1"}, ExtendEnv: []string{"P=${P}a"}}, config{Env: []string{"A=1"}}), fails: "a and b do not agree: extendEnv differs"},
 		"sibling's env": {found: siblings(config{Env: []string{"A=1"}}, config{}), fails: "a and b do not agree: env differs"},
 	}
 	for name, test := range tests {
@@ -62,9 +65,9 @@ func TestMergePrefersLast(t *testing.T) {
 }
 
 func TestOver(t *testing.T) {
-	below := Config{Entrypoint: []string{"a"}, Cmd: []string{"a"}, WorkingDir: "/a", Env: []string{"A=1"}, Layers: []Layer{{Location: "data:a"}}}
-	own := Config{Cmd: []string{"b"}, Env: []string{"B=1"}, Layers: []Layer{{Location: "data:b"}}}
-	want := Config{Entrypoint: []string{"a"}, Cmd: []string{"b"}, WorkingDir: "/a", Env: []string{"A=1", "B=1"}, Layers: own.Layers}
+	below := Config{Entrypoint: []string{"a"}, Cmd: []string{"a"}, WorkingDir: "/a", Env: []string{"A=1"}, ExtendEnv: []string{"P=${P}a"}, Layers: []Layer{{Location: "data:a"}}}
+	own := Config{Cmd: []string{"b"}, Env: []string{"B=1"}, ExtendEnv: []string{"Q=${Q}b"}, Layers: []Layer{{Location: "data:b"}}}
+	want := Config{Entrypoint: []string{"a"}, Cmd: []string{"b"}, WorkingDir: "/a", Env: []string{"A=1", "B=1"}, ExtendEnv: []string{"P=${P}a", "Q=${Q}b"}, Layers: own.Layers}
 	if diff := cmp.Diff(want, own.Over(below)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

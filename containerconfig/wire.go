@@ -21,6 +21,9 @@ type Config struct {
 	Entrypoint []string `json:"entrypoint,omitempty"`
 	Cmd        []string `json:"cmd,omitempty"`
 	Env        []string `json:"env,omitempty"`
+	// ExtendEnv is like Env, with ${NAME} for the image's value and $$ for a dollar. Wave
+	// has no such member, and dollars in Env are literal.
+	ExtendEnv  []string `json:"extendEnv,omitempty"`
 	WorkingDir string   `json:"workingDir,omitempty"`
 	Layers     []Layer  `json:"layers,omitempty"`
 }
@@ -48,7 +51,7 @@ func Of(r augment.Recipe) *Config {
 		return nil
 	}
 	r = r.Flat()
-	c := &Config{Entrypoint: r.Entrypoint, Cmd: r.Cmd, Env: r.Env, WorkingDir: r.WorkingDir}
+	c := &Config{Entrypoint: r.Entrypoint, Cmd: r.Cmd, Env: r.Env, ExtendEnv: r.ExtendEnv, WorkingDir: r.WorkingDir}
 	for _, l := range r.Layers {
 		c.Layers = append(c.Layers, Describe(l, cmp.Or(l.Location, omitted)))
 	}
@@ -62,14 +65,14 @@ func Describe(l augment.Layer, location string) Layer {
 
 // Recipe returns the recipe without its layers, which a Taker takes in.
 func (c Config) Recipe() augment.Recipe {
-	return augment.Recipe{Entrypoint: c.Entrypoint, Cmd: c.Cmd, Env: c.Env, WorkingDir: c.WorkingDir}
+	return augment.Recipe{Entrypoint: c.Entrypoint, Cmd: c.Cmd, Env: c.Env, ExtendEnv: c.ExtendEnv, WorkingDir: c.WorkingDir}
 }
 
 // TextSize returns the bytes of environment, entrypoint, command and directory,
 // which are in every grant. Each entry of a list counts one byte more.
 func (c Config) TextSize() int {
 	text := len(c.WorkingDir)
-	for _, s := range slices.Concat(c.Env, c.Entrypoint, c.Cmd) {
+	for _, s := range slices.Concat(c.Env, c.ExtendEnv, c.Entrypoint, c.Cmd) {
 		text += len(s) + 1
 	}
 	return text

@@ -21,6 +21,8 @@ type Definition struct {
 	// documents' values.
 	Env, Entrypoint, Cmd []string
 	WorkingDir           string
+	// ExtendEnv are variables with references to those of the image and Env.
+	ExtendEnv []string
 	// Images are the images that the recipe may be used on; empty: any.
 	Images []auth.Pattern
 	// Credentials are the names of the credentials that reach the upstream; empty:

@@ -102,7 +102,7 @@ func (l Loader) compute(ctx context.Context, name string, d Definition) (recipe,
 		}
 		layers = append(layers, taken)
 	}
-	own := containerconfig.Config{Env: d.Env, Entrypoint: d.Entrypoint, Cmd: d.Cmd, WorkingDir: d.WorkingDir}
+	own := containerconfig.Config{Env: d.Env, ExtendEnv: d.ExtendEnv, Entrypoint: d.Entrypoint, Cmd: d.Cmd, WorkingDir: d.WorkingDir}
 	settings := own.Over(containerconfig.Merge(found))
 	made := settings.Recipe()
 	made.Layers, made.Plain = layers, d.Plain

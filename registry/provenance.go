@@ -112,7 +112,7 @@ func newAttester(g auth.Grant) attester {
 	recipe := g.Recipe.Flat()
 	build.BuildType = augmentationType
 	build.ExternalParameters = parameters{Image: name, Platforms: g.Platforms, Recipe: recipeParameters{
-		Name: g.Named, Env: variables(recipe.Env),
+		Name: g.Named, Env: variables(slices.Concat(recipe.Env, recipe.ExtendEnv)),
 		Entrypoint: len(recipe.Entrypoint) > 0, Cmd: len(recipe.Cmd) > 0, WorkingDir: recipe.WorkingDir != "",
 	}}
 	build.ResolvedDependencies = []resource{{URI: packageURL(g), Digest: digestSet(g.Base)}}

@@ -33,6 +33,7 @@ func augmentCommand() *cobra.Command {
 		Use:   "augment IMAGE",
 		Short: "Ask a server for an augmented image and print the name to pull",
 		Example: "  docker run --rm $(waveproxy augment alpine:3.20 --layer ./scripts:/usr/local/bin --env GREETING=hello) greet\n" +
+			"  waveproxy augment alpine:3.20 --layer ./tools:/opt/tools --extend-env 'PATH=/opt/tools:${PATH}'\n" +
 			"  waveproxy augment ubuntu:24.04 --layer https://example.org/agent.tar.gz -o json\n" +
 			"  waveproxy augment quay.io/biocontainers/samtools:1.20--h50ea8bc_0 --fusion 2.6",
 		Long: "Ask a server for an augmented image and print the name to pull. WAVEPROXY_LOGIN is\n" +
@@ -44,6 +45,7 @@ func augmentCommand() *cobra.Command {
 	f.StringVar(&additions.fusion, "fusion", "", "add this `version` of Fusion, such as 2.6")
 	f.StringArrayVar(&additions.documents, "container-config", nil, "add a container config: a JSON `file` or a URL of one, in which {arch} stands for amd64 and arm64; repeatable")
 	f.StringArrayVar(&config.Env, "env", nil, "set a variable: `KEY=VALUE`; repeatable")
+	f.StringArrayVar(&config.ExtendEnv, "extend-env", nil, "set a variable: `KEY=VALUE`, with ${NAME} for the image's value of NAME and $$ for a dollar; repeatable")
 	f.StringArrayVar(&config.Entrypoint, "entrypoint", nil, "replace the entrypoint; repeat for each `word`")
 	f.StringArrayVar(&config.Cmd, "cmd", nil, "replace the command; repeat for each `word`")
 	f.StringVar(&config.WorkingDir, "workdir", "", "replace the working `directory`")

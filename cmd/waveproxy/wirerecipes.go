@@ -98,7 +98,7 @@ func definitions(cfg *config.Config) map[string]recipes.Definition {
 	byName := map[string]recipes.Definition{}
 	for name, r := range cfg.Recipes {
 		d := recipes.Definition{
-			Env: variables(r.Env), Entrypoint: r.Entrypoint, Cmd: r.Cmd, WorkingDir: r.WorkingDir,
+			Env: variables(r.Env), ExtendEnv: variables(r.ExtendEnv), Entrypoint: r.Entrypoint, Cmd: r.Cmd, WorkingDir: r.WorkingDir,
 			Images: r.Images, Credentials: r.Credentials, TagTTL: r.TagTTL, Plain: r.Unfit == config.UnfitPlain,
 		}
 		for _, document := range r.ContainerConfigURL {
