@@ -245,7 +245,8 @@ func (w *walk) visitManifest(ctx context.Context, o Object, m members, declared 
 		return result{plain: w.Recipe.Plain, platform: &platform}, nil
 	}
 	if !w.Recipe.IsZero() {
-		if layers, err = w.prepare(ctx, baseImage{o, platform, refs.Layers}, layers); err != nil {
+		base, was := baseImage{o, platform, refs.Layers}, config
+		if layers, err = w.prepare(ctx, base, layers); err != nil {
 			return result{}, err
 		}
 		err := unpack.InTurn(ctx, len(config.Data)+len(o.Data), func() (err error) {
@@ -255,6 +256,9 @@ func (w *walk) visitManifest(ctx context.Context, o Object, m members, declared 
 			o, err = rewriteManifest(o, m, o.MediaType, config, layers, origin{w.Name, o.Digest})
 			return err
 		})
+		if err == nil {
+			err = w.checkChain(ctx, base, was, config, layers)
+		}
 		if err != nil {
 			return result{}, err
 		}

@@ -16,7 +16,8 @@
 // (the descriptors of a document, within bounds),
 // unfit.go (why a recipe leaves an image alone), platform.go (parsing and matching
 // platforms), recipe.go (what to add),
-// config.go (rewriting the config), extend.go (variables made of the image's), entrypoint.go (the chain of entrypoints), manifest.go (rewriting manifest and index),
+// config.go (rewriting the config), extend.go (variables made of the image's), entrypoint.go (the chain of entrypoints),
+// chainenv.go (the program that it needs), manifest.go (rewriting manifest and index),
 // annotations.go (what must not stay in them),
 // apply.go (reading the base through Source and rewriting bottom-up), index.go (its
 // indexes), choose.go (which images engines choose),

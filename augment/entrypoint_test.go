@@ -60,8 +60,11 @@ func startOf(t *testing.T, c ocispec.ImageConfig) string {
 func again(t *testing.T, config string, r Recipe) (string, ocispec.ImageConfig) {
 	t.Helper()
 	m := newMemory()
+	layer := m.layer(archive(file{name: "bin/env", mode: 0o755}))
+	config = strings.Replace(config, `"rootfs":{}`, fmt.Sprintf(`"rootfs":{"type":"layers","diff_ids":[%q]}`, layer.DiffID), 1)
 	base := m.add(ocispec.MediaTypeImageConfig, config)
-	m.add(ocispec.MediaTypeImageManifest, `{"schemaVersion":2,"config":`+descriptor(base)+`,"layers":[]}`, "latest")
+	m.add(ocispec.MediaTypeImageManifest, fmt.Sprintf(`{"schemaVersion":2,"config":%s,"layers":[{"mediaType":%q,"digest":%q,"size":%d}]}`,
+		descriptor(base), ocispec.MediaTypeImageLayerGzip, layer.Digest, layer.Size), "latest")
 	img := mustApply(t, m, "latest", r, "")
 	refs, err := img.object(t, img.Root.Digest).References(t.Context())
 	if err != nil {

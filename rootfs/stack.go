@@ -70,6 +70,13 @@ func (s *Stack) Lookup(name string) Node {
 	}
 }
 
+// HasFile reports whether a file stands at a cleaned, relative name, or where the links
+// of the name lead.
+func (s *Stack) HasFile(name string) bool {
+	at, ok := NewPlacer(s).follow(name, &walk{})
+	return ok && at.kind == Other
+}
+
 // dir is a directory of a stack: the layers that may have something in it or hide it,
 // the uppermost first.
 type dir struct{ layers []int }
