@@ -1,9 +1,14 @@
-.PHONY: all build test test-all soak rootfs check-deploy lint demo fuzz bench
+.PHONY: all build platforms test test-all soak rootfs check-deploy lint demo fuzz bench
 
 all: lint test build
 
 build: ## the static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o waveproxy ./cmd/waveproxy
+
+# The commands are for laptops, too. The server refuses to run on Windows.
+platforms: ## whether it builds for macOS and Windows
+	for target in darwin/arm64 darwin/amd64 windows/amd64 windows/arm64; do \
+		GOOS=$${target%/*} GOARCH=$${target#*/} CGO_ENABLED=0 go build -o /dev/null ./cmd/waveproxy || exit 1; done
 
 # The main job: images of every kind, augmented, pulled, and run by every engine.
 # -count=1, because go test does not see that the program has changed.

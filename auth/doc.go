@@ -20,7 +20,7 @@
 // its encrypted record), grants.go (grants without a token), tokens.go (minting,
 // revoking), open.go (opening), redact.go (tokens in texts for the log), keychain.go
 // (credentials by registry), dockerconfig.go (credentials from Docker's config.json),
-// helper.go (credential helpers), caller.go (callers, and the tokens they log in with), identity.go (reserved
+// helper.go (credential helpers; helper_unix.go and helper_windows.go end them), caller.go (callers, and the tokens they log in with), identity.go (reserved
 // identities), passwords.go (users and passwords), htpasswd.go (the file of users),
 // hidden.go (secrets in printed values), policy.go (what a caller may do), pattern.go
 // (sets of repositories), host.go (the one spelling of a registry's host).

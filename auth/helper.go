@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"syscall"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -122,8 +121,7 @@ func runHelper(ctx context.Context, helper, address string) (Credential, error) 
 	defer cancel()
 	cmd := exec.CommandContext(ctx, helperName(helper), "get")
 	cmd.Stdin, cmd.Stderr = strings.NewReader(address), os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	endWithChildren(cmd)
 	cmd.WaitDelay = time.Second
 	out, err := cmd.Output()
 	if ctx.Err() != nil {

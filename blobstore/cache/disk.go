@@ -14,10 +14,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/waveproxy/waveproxy/internal/durable"
 )
 
 const (
@@ -89,8 +90,7 @@ func (c *Cache) own() error {
 	if c.owned {
 		return nil
 	}
-	err := syscall.Flock(int(c.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	if errors.Is(err, syscall.EWOULDBLOCK) {
+	if durable.TryLock(c.lock) == durable.ErrLocked {
 		return fmt.Errorf("%w: another process uses %s", ErrUnavailable, c.dir)
 	}
 	// Other errors say that the file system has no such locks.

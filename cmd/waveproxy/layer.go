@@ -65,6 +65,7 @@ func writeFrom(name string, r io.Reader) error {
 		return err
 	}
 	defer os.Remove(f.Name()) // fails once the file has its name
+	defer f.Close()           // before that, because Windows removes no open file
 	_, err = io.Copy(f, r)
 	if err == nil {
 		err = f.Chmod(0o644)
@@ -72,7 +73,7 @@ func writeFrom(name string, r io.Reader) error {
 	if err == nil {
 		err = durable.Replace(f, name)
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"net/http/pprof"
 	"os"
 	"os/signal"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -45,6 +46,9 @@ func serveCommand() *cobra.Command {
 // requests are accepted. SIGHUP applies the recipes that load returns; a signal
 // during the start waits. A nil load leaves the signal alone.
 func serve(ctx context.Context, cfg *config.Config, load func() (*config.Config, error), log *slog.Logger, ready func(baseURL string)) error {
+	if runtime.GOOS == "windows" {
+		return errors.New("the server needs Linux, macOS or another Unix, for locks on files and names that outlive a crash; the commands for clients work on Windows")
+	}
 	hangups := make(chan os.Signal, 1)
 	if load != nil {
 		signal.Notify(hangups, syscall.SIGHUP)

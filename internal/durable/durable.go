@@ -5,8 +5,9 @@
 // The package must never decide where files are, what is in them or when
 // unfinished ones are looked for.
 //
-// Files: durable.go (Replace, Create, SyncDir), temp.go (unfinished files), space.go
-// (room on the disk).
+// Files: durable.go (Replace, Create), temp.go (unfinished files), space.go (room on
+// the disk), system_unix.go and system_windows.go (locks, directories and free space
+// of the operating system).
 package durable
 
 import (
@@ -20,12 +21,12 @@ import (
 
 // Replace gives the written file f the name path, in place of any file of that
 // name. Both names are in the same file system. When it returns nil, bytes and
-// name are durable. After an error f may have either name.
+// name are durable. After an error f may have either name. On Windows f is closed then.
 func Replace(f *os.File, path string) error {
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
+	if err := rename(f, path); err != nil {
 		return err
 	}
 	return SyncDir(filepath.Dir(path))
@@ -85,14 +86,4 @@ func copyTo(f *os.File, path string) error {
 		os.Remove(path)
 	}
 	return err
-}
-
-// SyncDir makes the names in the directory durable.
-func SyncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
 }

@@ -27,16 +27,6 @@ const fewFiles = 1024
 // space is what a file system has and has left, for programs without privileges.
 type space struct{ free, size, freeFiles, files int64 }
 
-// statfs is a variable for tests.
-var statfs = func(path string) (s space, err error) {
-	var st syscall.Statfs_t
-	if err := syscall.Statfs(path, &st); err != nil {
-		return s, fmt.Errorf("look for free space at %s: %w", path, err)
-	}
-	block := int64(st.Bsize)
-	return space{int64(st.Bavail) * block, int64(st.Blocks) * block, int64(st.Ffree), int64(st.Files)}, nil
-}
-
 // CheckSpace returns *Full if the file system of path has less free bytes than
 // reserve returns for its size, or takes hardly any more files. A file system that
 // does not count files, such as btrfs, has enough.

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"syscall"
 )
+
+// ErrLocked says that another open file has a lock.
+var ErrLocked = errors.New("locked by another process")
 
 // TempPrefix begins the names of unfinished files.
 const TempPrefix = ".tmp-"
@@ -25,7 +27,7 @@ func CreateTemp(dir string) (*os.File, error) {
 			return nil, err
 		}
 		// Until it was locked, another process's RemoveStale could take the file.
-		if err := lock(f); !errors.Is(err, syscall.EWOULDBLOCK) {
+		if err := TryLock(f); err != ErrLocked {
 			if _, err = os.Lstat(f.Name()); err == nil {
 				return f, nil
 			}
@@ -49,16 +51,11 @@ func RemoveStale(path string) error {
 		return err
 	}
 	defer f.Close()
-	if lock(f) != nil {
+	if TryLock(f) != nil {
 		return nil
 	}
 	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
-}
-
-// lock fails with EWOULDBLOCK if another open file has the lock.
-func lock(f *os.File) error {
-	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 }

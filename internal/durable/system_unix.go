@@ -1,0 +1,44 @@
+//go:build !windows
+
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+)
+
+// TryLock locks f for this process (flock) until it is closed, without waiting. It
+// returns ErrLocked if another open file has the lock, and another error on file
+// systems without such locks.
+func TryLock(f *os.File) error {
+	err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return ErrLocked
+	}
+	return err
+}
+
+// SyncDir makes the names in the directory durable.
+func SyncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
+}
+
+// rename gives the open file f another name.
+func rename(f *os.File, path string) error { return os.Rename(f.Name(), path) }
+
+// statfs is a variable for tests.
+var statfs = func(path string) (s space, err error) {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(path, &st); err != nil {
+		return s, fmt.Errorf("look for free space at %s: %w", path, err)
+	}
+	block := int64(st.Bsize)
+	return space{int64(st.Bavail) * block, int64(st.Blocks) * block, int64(st.Ffree), int64(st.Files)}, nil
+}
