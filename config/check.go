@@ -49,6 +49,8 @@ func (c *Config) check(k checker) {
 		k.add("upstreams.blobs", c.Upstreams.Blobs, "want one of "+list(deliveries))
 	}
 	k.atLeastSecond("upstreams.stall_timeout", c.Upstreams.StallTimeout)
+	k.readable("upstreams.ca", c.Upstreams.CA)
+	c.Upstreams.Proxy.check("upstreams.proxy", k)
 	if c.Cache.Size < 0 {
 		k.add("cache.size", c.Cache.Size, "want a size, or 0 for none")
 	}
@@ -146,7 +148,7 @@ func (k checker) readable(key, path string) {
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		if strings.HasSuffix(key, "_file") || key == "http.tls.key" {
+		if strings.HasSuffix(key, "_file") || strings.HasSuffix(key, ".key") || strings.HasSuffix(key, "_key") {
 			path = Secret(path).String() // of a secret, which people put there itself
 		}
 		k.add(key, shownPath(path), cause(err))

@@ -201,6 +201,10 @@ type Upstreams struct {
 	// StallTimeout is how long a registry may send nothing of a blob before the
 	// rest is asked for anew, at least 1s. Default: 1m.
 	StallTimeout time.Duration `yaml:"stall_timeout"`
+	// CA is a PEM file of certificates to trust for every host, besides the system's,
+	// such as the certificate of a proxy that opens TLS. Default: none.
+	CA    string `yaml:"ca"`
+	Proxy Proxy  `yaml:"proxy"`
 }
 
 // Cache keeps untouched blobs.

@@ -56,7 +56,7 @@ func TestBadFile(t *testing.T) {
 		{"unknown keys", "htp: {}\nhttp:\n  adr: :80\nregistries:\n  quay.io: {user: x}\n", []string{
 			"c.yml:1: htp: unknown key, want one of api, cache, clouds, credentials, docker_config, http, layers, limits, log, recipes, registries, registry, storage, tokens, upstreams",
 			"c.yml:3: http.adr: unknown key, want one of addr, debug, draintimeout, host, http2, proxies, stall_timeout, tls",
-			"c.yml:5: registries.quay.io.user: unknown key, want one of alias, blobs, ca, files, identity_token, identity_token_env, identity_token_file, password, password_env, password_file, plain_http, url, username",
+			"c.yml:5: registries.quay.io.user: unknown key, want one of alias, blobs, ca, client_cert, client_key, files, identity_token, identity_token_env, identity_token_file, password, password_env, password_file, plain_http, proxy, url, username",
 		}},
 		{"bad scalars", "tokens: {ttl: soon}\napi: {max_body: 32M}\nlimits: {layers: 1.5}\nregistries: {quay.io: {plain_http: maybe}}\n", []string{
 			`c.yml:1: tokens.ttl: "soon" is not a duration such as 36h or 90m`,

@@ -8,6 +8,7 @@
 //
 //	config.go      Config, its smaller sections, and the defaults
 //	registries.go  how registries are reached
+//	proxy.go       the way out
 //	login.go       users, passwords and sets of them
 //	clouds.go      the registries of cloud providers
 //	recipes.go     named recipes

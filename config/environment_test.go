@@ -75,7 +75,7 @@ func TestBadEnvironment(t *testing.T) {
 		"WAVEPROXY_HTTP_PORT: unknown variable: no key of the configuration has this name",
 		`WAVEPROXY_LIMITS_LAYERS: limits.layers: "many" is not a whole number`,
 		"WAVEPROXY_PASSWORD: unknown variable: no key of the configuration has this name",
-		"WAVEPROXY_REGISTRIES:1: registries.quay.io.pasword: unknown key, want one of alias, blobs, ca, files, identity_token, identity_token_env, identity_token_file, password, password_env, password_file, plain_http, url, username",
+		"WAVEPROXY_REGISTRIES:1: registries.quay.io.pasword: unknown key, want one of alias, blobs, ca, client_cert, client_key, files, identity_token, identity_token_env, identity_token_file, password, password_env, password_file, plain_http, proxy, url, username",
 		"WAVEPROXY_TOKENS_KEYS:1: tokens.keys: want a list",
 	})
 }

@@ -20,6 +20,15 @@ type Registry struct {
 	// CA is a PEM file of certificates to trust for this registry, besides the
 	// system's. Default: none.
 	CA string `yaml:"ca"`
+	// ClientCert is a PEM file: the certificate that is shown to this registry, then its
+	// intermediates. Default: none.
+	ClientCert string `yaml:"client_cert"`
+	// ClientKey is a PEM file: the private key of client_cert.
+	ClientKey string `yaml:"client_key"`
+	// Proxy is the way to this registry, as upstreams.proxy.url. Its token service and
+	// its storage, if they are other hosts, have their own way. The login of
+	// upstreams.proxy is for the same URL alone. Default: upstreams.proxy.
+	Proxy ProxyURL `yaml:"proxy"`
 	// Blobs is redirect or stream, as upstreams.blobs. Default: upstreams.blobs.
 	Blobs Delivery `yaml:"blobs"`
 	// Files says that paths of the host outside /v2 hold files that every caller may
@@ -34,13 +43,13 @@ type Registry struct {
 
 func (r Registry) check(name string, k checker) {
 	key := "registries." + yamlstrict.HideUser(name)
-	if strings.Contains(name, "/") && (r.URL != (URL{}) || r.PlainHTTP || r.CA != "" || r.Blobs != "" || r.Files || r.Alias != "") {
+	if strings.Contains(name, "/") && (r.way() || r.Blobs != "" || r.Files || r.Alias != "") {
 		k.add(key, name, "has a path and so takes credentials only: how to reach the registry is said for its host")
 	}
 	if r.URL.Scheme == "https" && r.PlainHTTP {
 		k.add(key+".plain_http", r.PlainHTTP, "contradicts url, which begins with https")
 	}
-	k.readable(key+".ca", r.CA)
+	r.checkWay(key, k)
 	r.Login.check(key, k)
 }
 

@@ -12,7 +12,7 @@ import (
 
 // sources have the comments of the keys.
 //
-//go:embed config.go limits.go registries.go login.go clouds.go recipes.go api.go
+//go:embed config.go limits.go registries.go proxy.go login.go clouds.go recipes.go api.go
 var sources embed.FS
 
 // Schema returns the JSON schema (draft 7) of the configuration file. It describes
@@ -38,6 +38,8 @@ func textSchemas() map[reflect.Type]yamlstrict.Schema {
 		reflect.TypeFor[Delivery]():       oneOf(append([]Delivery{""}, deliveries...)),
 		reflect.TypeFor[Addr]():           matching(`^$|:[0-9]{1,5}$`),
 		reflect.TypeFor[URL]():            matching(`^$|^` + base + `/?$`),
+		reflect.TypeFor[ProxyURL]():       matching(`^$|^direct$|^environment$|^(https?|socks5h?)://[^/?#@]+/?$`),
+		reflect.TypeFor[Exception]():      matching(`^[^ ,@/?#]+(/[0-9]{1,3})?$`),
 		reflect.TypeFor[Issuer]():         matching(`^$|^` + base),
 		reflect.TypeFor[Network]():        matching(`^[0-9a-fA-F:.]+(/[0-9]{1,3})?$`),
 		reflect.TypeFor[Platform]():       matching(`^$|^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+){0,2}$`),

@@ -157,6 +157,10 @@ func (c *call) cutOff() error {
 // setKind sets the kind of a call whose last hop got no answer, from the cause.
 func (e *Error) setKind() {
 	e.Kind = kindOf(e.Err)
+	if p, ok := errors.AsType[*proxyError](e.Err); ok {
+		e.detail = p.explain(e.Host)
+		return
+	}
 	switch e.Kind {
 	case Invalid:
 		e.detail = e.Host + " sent no answer of HTTP that this server takes; check the host and its port"
@@ -170,6 +174,9 @@ func (e *Error) setKind() {
 func kindOf(err error) Kind {
 	var timeout net.Error
 	_, unresolved := errors.AsType[*net.DNSError](err)
+	if p, ok := errors.AsType[*proxyError](err); ok {
+		return p.kind()
+	}
 	switch {
 	case errors.Is(err, ErrForbiddenAddress):
 		return Forbidden

@@ -3,14 +3,12 @@ package upstream
 import (
 	"cmp"
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
 	"net/http"
 	"net/netip"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -34,6 +32,12 @@ type Registry struct {
 	// CA is a PEM file of certificates to trust for this host and no other,
 	// besides the system's.
 	CA string
+	// ClientCert and ClientKey are PEM files of a certificate that is shown to this host
+	// and no other.
+	ClientCert, ClientKey string
+	// Proxy is the way to this host; nil: Options.Proxy. Token services and storages at
+	// other hosts have their own way.
+	Proxy *Proxy
 	// Redirect lets clients follow the registry's redirects of blobs themselves.
 	Redirect bool
 	// Files says that paths outside the registry's API hold files that every caller
@@ -46,6 +50,10 @@ type Options struct {
 	Registries map[string]Registry // by host as in image names: "docker.io", "registry.local:5000"
 	Keychain   auth.Keychain       // nil: all requests are anonymous
 	UserAgent  string
+	// Proxy is the way to all hosts that Registries gives none of their own.
+	Proxy Proxy
+	// CA is a PEM file of certificates to trust for every host, besides the system's.
+	CA string
 	// Allow and Deny are patterns of the repositories that may be read. Deny
 	// wins, and an empty Allow allows all. A registry that Deny covers as a whole
 	// is no host for layer URLs either.
@@ -88,7 +96,7 @@ type Client struct {
 	answerTimeout, idleTimeout time.Duration
 }
 
-// New returns a Client. It reads the CA files and opens no connection.
+// New returns a Client. It reads the files of certificates and opens no connection.
 func New(o Options) (*Client, error) {
 	if o.Concurrency < 0 {
 		return nil, fmt.Errorf("concurrency %d: want a positive number, or 0 for %d", o.Concurrency, defaultConcurrency)
@@ -104,7 +112,6 @@ func New(o Options) (*Client, error) {
 		answerTimeout: cmp.Or(o.AnswerTimeout, answerTimeout), idleTimeout: cmp.Or(o.StallTimeout, idleTimeout),
 	}
 	listed := map[string]bool{}
-	pools := map[string]*x509.CertPool{}
 	for _, host := range slices.Sorted(maps.Keys(o.Registries)) {
 		r := o.Registries[host]
 		name, err := auth.RegistryHost(host)
@@ -122,15 +129,13 @@ func New(o Options) (*Client, error) {
 		c.redirect[name], c.files[name] = r.Redirect, r.Files
 		for _, u := range []*url.URL{base, {Scheme: base.Scheme, Host: host}} {
 			listed[address(u)] = true
-			if r.CA == "" {
-				continue
-			}
-			if pools[address(u)], err = addCA(pools[address(u)], r.CA); err != nil {
-				return nil, fmt.Errorf("registries[%s].ca: %w", host, err)
-			}
 		}
 	}
-	c.hops = newHops(newGuard(listed), pools, o.UserAgent, newQueue(cmp.Or(o.Concurrency, defaultConcurrency)))
+	r, err := newRoutes(newGuard(listed), o)
+	if err != nil {
+		return nil, err
+	}
+	c.hops = newHops(r, newQueue(cmp.Or(o.Concurrency, defaultConcurrency)))
 	if o.Wait != nil {
 		c.hops.wait = o.Wait
 	}
@@ -178,22 +183,6 @@ func defaultBase(host string) *url.URL {
 	return &url.URL{Scheme: "https", Host: host}
 }
 
-func addCA(pool *x509.CertPool, file string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	if pool == nil {
-		if pool, err = x509.SystemCertPool(); err != nil {
-			return nil, fmt.Errorf("read the system's certificates: %w", err)
-		}
-	}
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("no PEM certificate in %s", file)
-	}
-	return pool, nil
-}
-
 // Repository returns the target's repository. The target is trusted to hold
 // parts of a name that was parsed. No request is made yet.
 func (c *Client) Repository(t auth.Target) *Repository {
@@ -210,6 +199,19 @@ func (c *Client) Repository(t auth.Target) *Repository {
 // ForgetLogins drops all logins, because the keychain may answer otherwise now. A
 // login that is being made stays.
 func (c *Client) ForgetLogins() { c.tokens.logins.Purge() }
+
+// Renew reads the files of certificates and keys that the options name anew, and uses
+// their proxies from the next connection on. The other options stay as New got them.
+// After an error everything stays.
+func (c *Client) Renew(o Options) error {
+	o.UserAgent = c.hops.userAgent
+	r, err := newRoutes(c.hops.guard, o)
+	if err != nil {
+		return err
+	}
+	c.hops.routes.Swap(r).closeIdle()
+	return nil
+}
 
 // CloseIdleConnections closes connections that wait for another request.
 func (c *Client) CloseIdleConnections() { c.hops.CloseIdleConnections() }

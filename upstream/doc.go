@@ -22,6 +22,8 @@
 //	tokencache.go  logins, shared by concurrent calls of one identity
 //	tokenlife.go   how long they last
 //	transport.go   redirects, and one hop of a call
+//	route.go       certificates, and the transports by host and way
+//	proxy.go       the way through a proxy
 //	retry.go       which failures of a hop are worth another try
 //	queue.go       how many requests a host gets at a time, and whose
 //	guard.go       which addresses may be connected to

@@ -80,14 +80,77 @@ func (g *guard) mayOffer(c *call, u *url.URL) bool {
 	host := strings.ToLower(u.Hostname())
 	ip, err := netip.ParseAddr(host)
 	if err != nil {
-		last := host[strings.LastIndexByte(host, '.')+1:]
-		return plainName.MatchString(host) && last != "localhost" && !looksNumeric.MatchString(last)
+		return isOrdinaryName(host)
 	}
+	_, port, _ := net.SplitHostPort(address(u)) // no port is refused
+	return g.checkAddress(ip, port) == nil
+}
+
+// isOrdinaryName reports whether no resolver takes the name for an address.
+func isOrdinaryName(host string) bool {
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	return plainName.MatchString(host) && last != "localhost" && !looksNumeric.MatchString(last)
+}
+
+// checkAddress returns an error for an address at which only listed hosts may be.
+func (g *guard) checkAddress(ip netip.Addr, port string) error {
 	network := "tcp4"
 	if ip.Is6() {
 		network = "tcp6"
 	}
-	return g.public.Control(network, address(u), nil) == nil
+	return g.public.Control(network, net.JoinHostPort(ip.String(), port), nil)
+}
+
+// lookupTimeout bounds the look-up of a host that a proxy will look up itself.
+const lookupTimeout = 3 * time.Second
+
+// behind returns an error if a proxy must not be asked to connect to addr, host and
+// port. That is decided by the addresses that the name has here, which it returns, if
+// it has any: in many networks with a proxy only the proxy knows names outside.
+// Then the proxy decides. listed tells whether the call began at a listed host.
+func (g *guard) behind(ctx context.Context, addr string, listed bool) ([]netip.Addr, error) {
+	if listed && g.isListed(addr) {
+		return nil, nil
+	}
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	host = strings.ToLower(host)
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{ip}, g.checkAddress(ip, port)
+	}
+	if !isOrdinaryName(host) {
+		return nil, fmt.Errorf("%w: %s", ErrForbiddenAddress, host)
+	}
+	addrs, err := g.lookup(ctx, addr)
+	if err != nil && ctx.Err() == nil && g.isListed(addr) {
+		return nil, fmt.Errorf("%w: %s is listed, and whether it is at one is not known", ErrForbiddenAddress, host)
+	}
+	for _, ip := range addrs {
+		if err := g.checkAddress(ip, port); err != nil {
+			return nil, err
+		}
+	}
+	return addrs, ctx.Err()
+}
+
+// lookup returns the addresses of the host in addr, host and port.
+func (g *guard) lookup(ctx context.Context, addr string) ([]netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{ip}, nil
+	}
+	addrs, err := g.public.Resolver.LookupNetIP(ctx, "ip", host)
+	for i := range addrs {
+		addrs[i] = addrs[i].Unmap()
+	}
+	return addrs, err
 }
 
 var (

@@ -46,6 +46,11 @@ func newClient(t *testing.T, o Options) (*Client, *upstreamtest.Pauses) {
 	return c, pauses
 }
 
+// direct returns the client's transports without a proxy.
+func direct(c *Client, listed bool, host string) transports {
+	return c.hops.routes.Load().transports(route{listed: listed, host: host}, nil, nil)
+}
+
 // listed makes the server reachable as the registry example.org.
 func listed(s *upstreamtest.Registry) Options {
 	return Options{Registries: map[string]Registry{"example.org": {URL: s.URL}}}

@@ -108,7 +108,7 @@ func silent(t *testing.T, c *Client) {
 		t.Error("the network was touched")
 		return nil, errors.New("no network")
 	}
-	for _, transport := range []*http.Transport{c.hops.public.short, c.hops.public.long, c.hops.listed.short, c.hops.listed.long} {
+	for _, transport := range []*http.Transport{direct(c, false, "").short, direct(c, false, "").long, direct(c, true, "").short, direct(c, true, "").long} {
 		transport.DialContext = touched
 	}
 }

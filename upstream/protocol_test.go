@@ -85,7 +85,7 @@ func TestLongBodiesOverHTTP1(t *testing.T) {
 	if len(connections) != 1 {
 		t.Errorf("%d connections of HTTP/2", len(connections))
 	}
-	for _, all := range []transports{c.hops.public, c.hops.listed, c.hops.withCA[s.Host()]} {
+	for _, all := range []transports{direct(c, false, ""), direct(c, true, ""), direct(c, true, s.Host())} {
 		if n := all.short.HTTP2.MaxReceiveBufferPerStream; n <= 0 || n > 256<<10 {
 			t.Errorf("%d bytes of an answer that is not read are kept", n)
 		}

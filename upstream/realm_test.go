@@ -171,7 +171,7 @@ func TestAuthorizationStaysWithItsOrigin(t *testing.T) {
 				Registries: map[string]Registry{"example.org": {URL: test.from}},
 				Keychain:   keychain(auth.Credential{Username: "ci", Password: "hunter2"}),
 			})
-			for _, transport := range []*http.Transport{c.hops.listed.short, c.hops.listed.long} {
+			for _, transport := range []*http.Transport{direct(c, true, "").short, direct(c, true, "").long} {
 				transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
 					return (&net.Dialer{}).DialContext(ctx, network, plain.Host())
 				}

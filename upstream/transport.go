@@ -3,15 +3,13 @@ package upstream
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/waveproxy/waveproxy/auth"
@@ -21,72 +19,16 @@ import (
 // hops sends single requests: one hop of a call.
 type hops struct {
 	guard     *guard
-	public    transports            // for calls that begin at a host that is not listed
-	listed    transports            // for the others
-	withCA    map[string]transports // by host:port, in place of listed
+	routes    atomic.Pointer[routes]
 	userAgent string
 	queue     *queue
 	wait      func(context.Context, time.Duration) error
 }
 
-func newHops(g *guard, pools map[string]*x509.CertPool, userAgent string, q *queue) *hops {
-	h := &hops{
-		guard: g, userAgent: userAgent, queue: q, wait: wait,
-		public: newTransports(g.public.DialContext, nil),
-		listed: newTransports(g.DialContext, nil),
-		withCA: map[string]transports{},
-	}
-	for addr, pool := range pools {
-		h.withCA[addr] = newTransports(g.DialContext, pool)
-	}
+func newHops(r *routes, q *queue) *hops {
+	h := &hops{guard: r.guard, userAgent: r.userAgent, queue: q, wait: wait}
+	h.routes.Store(r)
 	return h
-}
-
-type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
-
-// transports are the two ways to one host. Bodies of any length come over HTTP/1.1:
-// what their readers do not take stays with the sender, and the kernel fits the
-// window to the link. Over HTTP/2 the process keeps a whole window of each stream in
-// memory. A window that is small enough for a thousand streams makes one stream slow:
-// 256 KiB are 8 MB/s at 30 ms. A window for the whole connection would let one client
-// that reads nothing stop the streams of all others.
-type transports struct{ short, long *http.Transport }
-
-// maxReceive is how much of an answer over HTTP/2 is in memory before it is read, in
-// bytes. Manifests and tokens are read at once.
-const maxReceive = 256 << 10
-
-func newTransports(dial dialFunc, roots *x509.CertPool) transports {
-	t := transports{newTransport(dial, roots), newTransport(dial, roots)}
-	t.long.ForceAttemptHTTP2, t.long.HTTP2 = false, nil
-	t.long.Protocols = new(http.Protocols)
-	t.long.Protocols.SetHTTP1(true)
-	return t
-}
-
-func (t transports) closeIdle() {
-	t.short.CloseIdleConnections()
-	t.long.CloseIdleConnections()
-}
-
-// newTransport has no Proxy: through one, the guard would see the proxy's
-// address instead of the host's, and let everything pass.
-func newTransport(dial dialFunc, roots *x509.CertPool) *http.Transport {
-	return &http.Transport{
-		DialContext:            dial,
-		TLSClientConfig:        &tls.Config{RootCAs: roots},
-		TLSHandshakeTimeout:    10 * time.Second,
-		ResponseHeaderTimeout:  30 * time.Second,
-		IdleConnTimeout:        90 * time.Second,
-		MaxIdleConns:           512,
-		MaxIdleConnsPerHost:    64,
-		MaxResponseHeaderBytes: 64 << 10,
-		// Compression undone on the way would change lengths and digests.
-		DisableCompression: true,
-		ForceAttemptHTTP2:  true,
-		// Without pings, requests keep queueing on a connection that is dead.
-		HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second, MaxReceiveBufferPerStream: maxReceive},
-	}
 }
 
 // hopError is a hop that got no response.
@@ -125,9 +67,21 @@ func (h *hops) RoundTrip(req *http.Request) (*http.Response, error) {
 	req = req.Clone(req.Context())
 	req.Header.Set("User-Agent", h.userAgent)
 	req.Header.Set("Accept-Encoding", "identity") // some registries compress configs even unasked
-	resp, err := h.retry(h.transport(req), req)
+	transport, err := h.transport(req)
+	if err != nil {
+		if req.Body != nil {
+			req.Body.Close()
+		}
+		return nil, &hopError{req.URL.Host, err}
+	}
+	resp, err := h.retry(transport, req)
 	if err != nil {
 		return nil, &hopError{req.URL.Host, err}
+	}
+	if resp.StatusCode == http.StatusProxyAuthRequired && transport.Proxy != nil {
+		discard(resp.Body) // the answer of a proxy that was sent the whole URL
+		p, _ := transport.Proxy(req)
+		return nil, &hopError{req.URL.Host, &proxyError{proxy: p.Host, status: resp.StatusCode}}
 	}
 	switch p, ok := req.Context().Value(pendingKey{}).(*pending); {
 	case resp.StatusCode == http.StatusUnauthorized:
@@ -187,30 +141,20 @@ func (e *headersError) Error() string {
 	return fmt.Sprintf("an answer with %d headers, at most %d are taken", e.n, maxHeaders)
 }
 
-// transport returns a transport whose dialer cannot reach listed hosts when the call began at
-// an unlisted one. Otherwise a hostile registry could redirect us to any path of an
-// internal host and read the answer as a "blob".
-func (h *hops) transport(req *http.Request) http.RoundTripper {
-	t, cl := h.public, callOf(req.Context())
-	if cl.listed {
-		t = h.listed
-		if own, ok := h.withCA[address(req.URL)]; ok {
-			t = own
-		}
+// transport returns the transport for a request.
+func (h *hops) transport(req *http.Request) (*http.Transport, error) {
+	cl := callOf(req.Context())
+	t, err := h.routes.Load().to(req.Context(), req.URL, cl.listed)
+	if err != nil {
+		return nil, err
 	}
 	if _, isLogin := req.Context().Value(pendingKey{}).(*pending); cl.long && !isLogin {
-		return t.long
+		return t.long, nil
 	}
-	return t.short
+	return t.short, nil
 }
 
-func (h *hops) CloseIdleConnections() {
-	h.public.closeIdle()
-	h.listed.closeIdle()
-	for _, t := range h.withCA {
-		t.closeIdle()
-	}
-}
+func (h *hops) CloseIdleConnections() { h.routes.Load().closeIdle() }
 
 // firstAhead is how much room the answer to a login gets at first, in bytes. Nearly all are
 // smaller.

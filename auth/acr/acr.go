@@ -44,7 +44,7 @@ type keychain struct {
 }
 
 func newKeychain(o Options) *keychain {
-	return &keychain{options: o, cache: cloud.NewCache(nil), client: cloud.Client(cloud.Transport())}
+	return &keychain{options: o, cache: cloud.NewCache(nil), client: cloud.Client(cloud.Transport(o.Proxy))}
 }
 
 var hosts = regexp.MustCompile(`^(?:[a-z0-9-]+\.)+azurecr\.(io|cn|us)$`)

@@ -3,6 +3,8 @@ package acr
 import (
 	"cmp"
 	"errors"
+	"net/http"
+	"net/url"
 	"os"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -26,6 +28,8 @@ type Options struct {
 	ClientID        string
 	ClientSecret    string
 	ManagedIdentity bool
+	// Proxy is the way to Azure; nil: direct.
+	Proxy func(*http.Request) (*url.URL, error)
 }
 
 func (o Options) validate() error {
@@ -70,7 +74,7 @@ func (o Options) identity(settings azcore.ClientOptions) (identity, error) {
 		found.name, found.advice = "service principal", "check tenant ID, client ID and client secret, and whether the secret has expired"
 		found.TokenCredential, err = azidentity.NewClientSecretCredential(o.TenantID, o.ClientID, o.ClientSecret,
 			&azidentity.ClientSecretCredentialOptions{ClientOptions: settings, DisableInstanceDiscovery: knownAuthority})
-	case o == Options{} && (os.Getenv(envSecret) != "" || os.Getenv(envCertificate) != ""):
+	case o.TenantID == "" && o.ClientID == "" && !o.ManagedIdentity && (os.Getenv(envSecret) != "" || os.Getenv(envCertificate) != ""):
 		found.name, found.advice = "service principal of the environment", "check AZURE_TENANT_ID, AZURE_CLIENT_ID and the secret or certificate"
 		found.TokenCredential, err = azidentity.NewEnvironmentCredential(
 			&azidentity.EnvironmentCredentialOptions{ClientOptions: settings, DisableInstanceDiscovery: knownAuthority})

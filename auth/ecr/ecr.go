@@ -38,6 +38,8 @@ type Options struct {
 	// Endpoint is the URL of ECR's API for private registries, for VPC endpoints
 	// without private DNS. Empty means AWS's own.
 	Endpoint string
+	// Proxy is the way to AWS; nil: direct.
+	Proxy func(*http.Request) (*url.URL, error)
 }
 
 func (o Options) validate() error {
@@ -76,7 +78,10 @@ type keychain struct {
 func newKeychain(o Options) *keychain {
 	client := awshttp.NewBuildableClient().
 		WithTimeout(cloud.AttemptTimeout). // the SDK retrieves identities without a deadline
-		WithTransportOptions(func(t *http.Transport) { t.DisableKeepAlives = true })
+		WithTransportOptions(func(t *http.Transport) {
+			t.DisableKeepAlives = true
+			t.Proxy = cloud.Proxy(o.Proxy).Outside
+		})
 	return &keychain{options: o, cache: cloud.NewCache(nil), client: client}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"regexp"
 	"strings"
@@ -30,6 +31,8 @@ type Options struct {
 	// KeyFile is the path of a service account's key, or of any other file that
 	// GOOGLE_APPLICATION_CREDENTIALS may name.
 	KeyFile string
+	// Proxy is the way to Google; nil: direct.
+	Proxy func(*http.Request) (*url.URL, error)
 }
 
 // New returns the keychain. It has no credential for registries other than Google's.
@@ -52,7 +55,7 @@ type keychain struct {
 }
 
 func newKeychain(o Options) *keychain {
-	return &keychain{options: o, cache: cloud.NewCache(nil), client: cloud.Client(cloud.Transport())}
+	return &keychain{options: o, cache: cloud.NewCache(nil), client: cloud.Client(cloud.Transport(o.Proxy))}
 }
 
 var hosts = regexp.MustCompile(`^(?:(?:[a-z0-9-]+\.)*gcr\.io|(?:[a-z0-9-]+\.)+pkg\.dev)$`)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"github.com/waveproxy/waveproxy/config"
 	"io"
 	"net/http"
 	"time"
@@ -22,7 +23,7 @@ func (m *mirror) askRecipe(ctx context.Context, ca string) (warning string, err 
 	if err != nil {
 		return "", err
 	}
-	client, err := trusting(ca)
+	client, err := trusting(config.Defaults(), ca)
 	if err != nil {
 		return "", fmt.Errorf("--ca: %w", err)
 	}

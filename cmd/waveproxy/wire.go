@@ -61,6 +61,7 @@ func newService(ctx context.Context, cfg *config.Config, base config.URL, log *s
 	for _, warning := range cfg.Warnings() {
 		log.Warn(warning)
 	}
+	tellProxies(cfg, log)
 	p, err := newParts(cfg, base, log)
 	if err != nil {
 		return s, err
@@ -169,9 +170,9 @@ func (p parts) apiOptions(base config.URL) (o api.Options, err error) {
 		Guesses:         p.guesses,
 		RegistryGuesses: front.NewRegistryGuesses(p.cfg.Limits.WrongLogins),
 		Forward:         p.cfg.API.Builds.Forward.Parsed(),
-		// Not the client for registries: the administrator named this host, so it
-		// may be at a private address.
-		Client: direct(),
+	}
+	if o.Client, err = trusting(p.cfg, ""); err != nil {
+		return o, err
 	}
 	return o, addLogins(p.cfg, &o, p.log)
 }

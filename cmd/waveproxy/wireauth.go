@@ -2,13 +2,9 @@ package main
 
 import (
 	"cmp"
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/http"
-	"os"
 	"slices"
 	"strings"
 
@@ -27,14 +23,18 @@ import (
 // at private addresses, too, as the hosts in the configuration are. Recipes of the
 // book are identities of their own.
 func newUpstream(cfg *config.Config, named map[string]upstream.Registry, book *recipes.Book) (*upstream.Client, error) {
+	proxy, err := newProxy(cfg)
+	if err != nil {
+		return nil, err
+	}
 	registries := map[string]upstream.Registry{}
 	maps.Copy(registries, named)
 	for name := range cfg.Registries {
 		host, _, _ := strings.Cut(name, "/")
 		r := cfg.Registries[host] // zero if only paths below it are listed
 		registries[host] = upstream.Registry{
-			URL: r.URL.String(), PlainHTTP: r.PlainHTTP, CA: r.CA, Redirect: cmp.Or(r.Blobs, cfg.Upstreams.Blobs) == config.Redirect,
-			Files: r.Files,
+			URL: r.URL.String(), PlainHTTP: r.PlainHTTP, CA: r.CA, ClientCert: r.ClientCert, ClientKey: r.ClientKey,
+			Redirect: cmp.Or(r.Blobs, cfg.Upstreams.Blobs) == config.Redirect, Files: r.Files, Proxy: proxyTo(cfg, r.Proxy, proxy),
 		}
 	}
 	policies := newPolicies(cfg)
@@ -43,7 +43,7 @@ func newUpstream(cfg *config.Config, named map[string]upstream.Registry, book *r
 		return nil, err
 	}
 	return upstream.New(upstream.Options{
-		Registries: registries, Keychain: keychain, UserAgent: userAgent,
+		Registries: registries, Proxy: proxy, CA: cfg.Upstreams.CA, Keychain: keychain, UserAgent: userAgent,
 		Allow: cfg.Upstreams.Allow, Deny: cfg.Upstreams.Deny, Concurrency: cfg.Limits.Upstream,
 		Redirect: cfg.Upstreams.Blobs == config.Redirect, StallTimeout: cfg.Upstreams.StallTimeout,
 		Permit: func(t auth.Target) error {
@@ -103,7 +103,11 @@ func sharedKeychain(cfg *config.Config) (auth.Keychain, error) {
 	if err != nil {
 		return nil, err
 	}
-	clouds, err := cloudKeychains(&cfg.Clouds)
+	proxy, err := proxyFunc(cfg)
+	if err != nil {
+		return nil, err
+	}
+	clouds, err := cloudKeychains(&cfg.Clouds, proxy)
 	return auth.FirstOf(append([]auth.Keychain{keychain}, clouds...)...), err
 }
 
@@ -119,7 +123,7 @@ func withDockerConfig(first auth.Keychain, path string) (auth.Keychain, error) {
 }
 
 // cloudKeychains returns the keychains of the clouds, each for its registries.
-func cloudKeychains(c *config.Clouds) ([]auth.Keychain, error) {
+func cloudKeychains(c *config.Clouds, proxy proxyOf) ([]auth.Keychain, error) {
 	var list []auth.Keychain
 	for i, e := range c.ECR {
 		secret, err := e.Secret()
@@ -128,6 +132,7 @@ func cloudKeychains(c *config.Clouds) ([]auth.Keychain, error) {
 		}
 		k, err := ecr.New(ecr.Options{
 			AccessKeyID: e.AccessKeyID, SecretAccessKey: secret, RoleARN: e.Role, ExternalID: e.ExternalID, Endpoint: e.Endpoint.String(),
+			Proxy: proxy,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("clouds.ecr[%d]: %w", i, err)
@@ -135,7 +140,7 @@ func cloudKeychains(c *config.Clouds) ([]auth.Keychain, error) {
 		list = append(list, auth.Matching(e.Patterns(), k))
 	}
 	for i, g := range c.GAR {
-		k, err := gar.New(gar.Options{KeyFile: g.KeyFile})
+		k, err := gar.New(gar.Options{KeyFile: g.KeyFile, Proxy: proxy})
 		if err != nil {
 			return nil, fmt.Errorf("clouds.gar[%d]: %w", i, err)
 		}
@@ -146,7 +151,7 @@ func cloudKeychains(c *config.Clouds) ([]auth.Keychain, error) {
 		if err != nil {
 			return nil, fmt.Errorf("clouds.acr[%d].client_secret: %w", i, err)
 		}
-		k, err := acr.New(acr.Options{TenantID: a.Tenant, ClientID: a.ClientID, ClientSecret: secret, ManagedIdentity: a.ManagedIdentity()})
+		k, err := acr.New(acr.Options{TenantID: a.Tenant, ClientID: a.ClientID, ClientSecret: secret, ManagedIdentity: a.ManagedIdentity(), Proxy: proxy})
 		if err != nil {
 			return nil, fmt.Errorf("clouds.acr[%d]: %w", i, err)
 		}
@@ -199,9 +204,9 @@ func newBearer(cfg *config.Config, log *slog.Logger) (auth.Bearer, error) {
 		return static, err
 	}
 	o := cfg.API.OIDC
-	client, err := trusting(o.CA)
+	client, err := trusting(cfg, o.CA)
 	if err != nil {
-		return nil, fmt.Errorf("api.oidc.ca: %w", err)
+		return nil, fmt.Errorf("api.oidc: %w", err)
 	}
 	issuer := oidc.New(oidc.Options{Issuer: string(o.Issuer), Audience: o.Audience, Claim: o.Claim, Client: client})
 	taken, err := namesOf(cfg, log)
@@ -230,36 +235,6 @@ func namesOf(cfg *config.Config, log *slog.Logger) (taken func(string) bool, err
 		_, admin := cfg.API.Admins[name]
 		return token || admin || slices.ContainsFunc(files, func(users *auth.Passwords) bool { return users.Has(name) })
 	}, nil
-}
-
-// trusting returns a client that trusts the certificates in the file besides the
-// system's.
-func trusting(ca string) (*http.Client, error) {
-	if ca == "" {
-		return direct(), nil
-	}
-	text, err := os.ReadFile(ca)
-	if err != nil {
-		return nil, err
-	}
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		return nil, err
-	}
-	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("%s has no certificate in PEM form", ca)
-	}
-	client := direct()
-	client.Transport.(*http.Transport).TLSClientConfig = &tls.Config{RootCAs: pool}
-	return client, nil
-}
-
-// direct returns a client that takes no proxy from the environment, because that
-// proxy would see the callers' tokens.
-func direct() *http.Client {
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.Proxy = nil
-	return &http.Client{Transport: transport}
 }
 
 // addLogins sets how callers and admins of the API log in.

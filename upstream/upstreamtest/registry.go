@@ -3,7 +3,8 @@
 // no code of the packages under test.
 //
 // Files: registry.go (Registry), object.go (its objects), answers.go (faulty
-// answers), pauses.go (Pauses).
+// answers), pauses.go (Pauses), proxy.go (proxies of HTTP), socks.go (proxies of
+// SOCKS5).
 package upstreamtest
 
 import (

@@ -2,6 +2,8 @@ package cloud
 
 import (
 	"net/http"
+	"net/netip"
+	"net/url"
 	"time"
 )
 
@@ -12,13 +14,32 @@ const (
 	maxAnswer = 1 << 20 // bytes
 )
 
+// Proxy returns the URL of the proxy for a request, as http.Transport.Proxy does. Nil
+// is the direct way for all requests.
+type Proxy func(*http.Request) (*url.URL, error)
+
 // Transport returns a transport that keeps no connections, because a login is needed
 // once an hour and an idle connection would keep its goroutines in between.
-func Transport() *http.Transport {
+func Transport(proxy Proxy) *http.Transport {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.DisableKeepAlives = true
+	t.Proxy = proxy.Outside
 	return t
 }
+
+// Outside is the proxy for all but the metadata services of machines, which a proxy
+// does not reach, or where it would get the identity of its own machine.
+func (p Proxy) Outside(r *http.Request) (*url.URL, error) {
+	host := r.URL.Hostname()
+	ip, err := netip.ParseAddr(host)
+	if p == nil || host == "metadata.google.internal" || err == nil && (ip.IsLinkLocalUnicast() || ip == metadataIPv6) {
+		return nil, nil
+	}
+	return p(r)
+}
+
+// metadataIPv6 is where AWS has the metadata service of IPv6.
+var metadataIPv6 = netip.MustParseAddr("fd00:ec2::254")
 
 // Client returns a client that follows no redirect, because the next host would get
 // the same token. It reads at most 1 MiB of an answer.

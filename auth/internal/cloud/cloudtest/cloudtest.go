@@ -95,7 +95,7 @@ func Stay(d *net.Dialer) {
 // Client returns a cloud.Client that connects to loopback only. A "host:port" in
 // routes leads to its stand-in.
 func Client(routes map[string]*Server) *http.Client {
-	t := cloud.Transport()
+	t := cloud.Transport(nil)
 	dialer := &net.Dialer{}
 	Stay(dialer)
 	t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
