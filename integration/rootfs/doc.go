@@ -11,6 +11,10 @@
 // engines give every container a root directory of their own. Neither are the times
 // of directories.
 //
+// In a quarter of the cases, the base's layers are eStargz, and the server reads their
+// tables of contents. In another quarter the server has so small a limits.layers that it
+// merges the added layers into one; cases that cannot be merged are replaced.
+//
 // The flags -cases and -seed give the number of cases and the first seed; case i has
 // the seed -seed + i, so that "-cases 1 -seed N" runs one case again. Failing cases are
 // shown with entries left out as long as they fail.
@@ -25,7 +29,7 @@
 // that waveproxy drops because it would lead to itself, a hard link to a file that a later
 // entry replaces, which waveproxy refuses.
 //
-// Files: entry_test.go (entries, layers, their listing), gaps_test.go (what only -gaps
+// Files: entry_test.go (entries, layers, their listing), forms_test.go (eStargz, zstd:chunked and merging), gaps_test.go (what only -gaps
 // generates), generate_test.go and names_test.go (the generator), main_test.go (TestMain), oracle_test.go and
 // resolve_test.go (what is done by hand), push_test.go (the base images),
 // rootfs_test.go (the property), setup_test.go (registry, server, engines),

@@ -113,6 +113,8 @@ func (l layer) archive() ([]byte, error) {
 type packed struct {
 	blob           []byte // compressed
 	digest, diffID string
+	mediaType      string            // "": of a tar with gzip
+	annotations    map[string]string // of its descriptor
 }
 
 func (l layer) pack() (packed, error) {
@@ -131,7 +133,7 @@ func (l layer) pack() (packed, error) {
 	if err := z.Close(); err != nil {
 		return packed{}, err
 	}
-	return packed{b.Bytes(), sum(b.Bytes()), sum(archive)}, nil
+	return packed{blob: b.Bytes(), digest: sum(b.Bytes()), diffID: sum(archive)}, nil
 }
 
 // request returns the layer as clients send it.
@@ -151,11 +153,13 @@ func sum(data []byte) string {
 type stack struct {
 	Seed        uint64
 	Base, Added []layer
+	Chunked     bool // the base's layers are zstd:chunked
 }
 
 // String lists the layers, so that a person can see what a case is.
 func (s stack) String() string {
 	var b strings.Builder
+	b.WriteString(s.forms())
 	list := func(what string, layers []layer) {
 		for i, l := range layers {
 			fmt.Fprintf(&b, "%s layer %d\n", what, i+1)

@@ -17,11 +17,14 @@ type generator struct {
 	files int             // so far: each has a content of its own
 }
 
+// maxBase is how many layers a base has at most.
+const maxBase = 4
+
 // generate makes a case. Equal seeds and attempts make equal cases.
 func generate(seed, attempt uint64) stack {
 	g := &generator{Rand: rand.New(rand.NewPCG(seed, attempt)), now: sketch{}, ever: map[string]bool{}}
 	s := stack{Seed: seed}
-	for i := range 1 + g.IntN(4) {
+	for i := range 1 + g.IntN(maxBase) {
 		s.Base = append(s.Base, g.layer(i == 0, false))
 	}
 	for range 1 + g.IntN(3) {

@@ -2,6 +2,7 @@ package rootfs
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -23,10 +24,11 @@ func (r repository) push(ctx context.Context, layers []packed) (string, error) {
 	config := ocispec.Image{Platform: ocispec.Platform{OS: "linux", Architecture: "amd64"}, RootFS: ocispec.RootFS{Type: "layers"}}
 	manifest := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest}
 	for _, l := range layers {
-		d, err := r.blob(ctx, ocispec.MediaTypeImageLayerGzip, l.blob)
+		d, err := r.blob(ctx, cmp.Or(l.mediaType, ocispec.MediaTypeImageLayerGzip), l.blob)
 		if err != nil {
 			return "", err
 		}
+		d.Annotations = l.annotations
 		manifest.Layers = append(manifest.Layers, d)
 		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, digest.Digest(l.diffID))
 	}

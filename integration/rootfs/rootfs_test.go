@@ -113,7 +113,7 @@ var errBase = errors.New("the base is not unpacked")
 
 // run returns what is wrong with a case, or nothing.
 func (b *bench) run(ctx context.Context, s stack) ([]string, error) {
-	base, err := pack(s.Base)
+	base, err := s.packBase()
 	if err != nil {
 		return nil, err
 	}
@@ -138,9 +138,17 @@ func (b *bench) run(ctx context.Context, s stack) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer, err := b.submit(ctx, ref, added)
+	answer, err := b.submit(ctx, s, ref, added)
 	if err != nil {
 		return nil, err
+	}
+	if s.hasTables() {
+		b.seen.tables.Add(1)
+	}
+	if s.merges() && answer.TargetImage != "" {
+		if err := b.checkMerged(ctx, s, answer.TargetImage); err != nil {
+			return nil, err
+		}
 	}
 	refusal := ""
 	if answer.TargetImage == "" {
@@ -209,7 +217,7 @@ func (b *bench) compare(ctx context.Context, e engine.Unpacker, base []string, t
 		b.seen.refused.Add(1)
 		return nil, nil
 	}
-	if strings.Contains(refusal, "is a hard link to a file that is removed or replaced later") {
+	if strings.Contains(refusal, "is a hard link to a file that is removed or replaced later") || strings.Contains(refusal, "layers cannot be merged: ") {
 		return nil, errUndecided // an archive cannot say it
 	}
 	if refusal != "" {

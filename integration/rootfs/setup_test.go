@@ -27,6 +27,7 @@ type bench struct {
 	base    repository
 	host    string // of the registry
 	proxy   *harness.Proxy
+	merging map[int]*harness.Proxy // by the number of the base's layers
 	engines []engine.Unpacker
 	dir     string // in memory
 	tar     string // the layer with tar
@@ -36,11 +37,13 @@ type bench struct {
 
 // counts says what the cases of a run have in them, so that a generator that makes
 // nothing of interest is noticed. Each counts cases and engines.
-type counts struct{ compared, refused, moved, byHand, undecided, replaced atomic.Int64 }
+type counts struct {
+	compared, refused, moved, byHand, undecided, replaced, merged, tables atomic.Int64
+}
 
 func (c *counts) String() string {
-	return fmt.Sprintf("%d root file systems compared, %d with files that links moved, %d with work by hand; %d refused as they must be; %d bases replaced that an engine does not unpack, %d that have no right result",
-		c.compared.Load(), c.moved.Load(), c.byHand.Load(), c.refused.Load(), c.replaced.Load(), c.undecided.Load())
+	return fmt.Sprintf("%d root file systems compared, %d with files that links moved, %d with work by hand; %d refused as they must be; %d bases replaced that an engine does not unpack, %d that have no right result; %d images with merged layers, %d bases with tables of contents",
+		c.compared.Load(), c.moved.Load(), c.byHand.Load(), c.refused.Load(), c.replaced.Load(), c.undecided.Load(), c.merged.Load(), c.tables.Load())
 }
 
 func newBench(t *testing.T) *bench {
@@ -53,8 +56,13 @@ func newBench(t *testing.T) *bench {
 	if !ok {
 		t.Fatalf("this machine has no containerd %s with crictl", *release)
 	}
+	return benchOf(t, docker, node)
+}
+
+func benchOf(t *testing.T, engines ...engine.Unpacker) *bench {
+	t.Helper()
 	reg := upstream.Registry(t)
-	b := &bench{engines: []engine.Unpacker{docker, node}, dir: engine.MemoryDir(t), host: reg.Host}
+	b := &bench{engines: engines, dir: engine.MemoryDir(t), host: reg.Host}
 	b.base = repository{reg.URL, "rootfs/base"}
 	b.tar = filepath.Join(b.dir, "tar")
 	if err := copyTools(b.tar); err != nil {
@@ -67,11 +75,19 @@ func newBench(t *testing.T) *bench {
 	settings := harness.OneRegistry(reg.Host, map[string]string{})
 	settings["WAVEPROXY_LIMITS_PULLS"], settings["WAVEPROXY_LOG_LEVEL"] = "0", "info"
 	b.proxy = harness.StartProxy(t, storage, settings)
+	b.merging = map[int]*harness.Proxy{}
+	for n := 1; n <= maxBase; n++ {
+		settings["WAVEPROXY_LIMITS_LAYERS"] = fmt.Sprint(n + 1)
+		if storage = filepath.Join(b.dir, "storage"+settings["WAVEPROXY_LIMITS_LAYERS"]); os.Mkdir(storage, 0o700) != nil {
+			t.Fatal("cannot make a directory in memory")
+		}
+		b.merging[n] = harness.StartProxy(t, storage, settings)
+	}
 	return b
 }
 
 // submit asks the server for the augmented image. A refusal is the answer's Message.
-func (b *bench) submit(ctx context.Context, base string, added []packed) (harness.Answer, error) {
+func (b *bench) submit(ctx context.Context, s stack, base string, added []packed) (harness.Answer, error) {
 	config := &harness.Config{}
 	for _, l := range added {
 		config.Layers = append(config.Layers, l.request())
@@ -80,7 +96,11 @@ func (b *bench) submit(ctx context.Context, base string, added []packed) (harnes
 	if err != nil {
 		return harness.Answer{}, err
 	}
-	resp, err := b.proxy.Call(ctx, http.MethodPost, "/v1alpha2/container", string(body))
+	proxy := b.proxy
+	if s.merges() {
+		proxy = b.merging[len(s.Base)]
+	}
+	resp, err := proxy.Call(ctx, http.MethodPost, "/v1alpha2/container", string(body))
 	if err != nil {
 		return harness.Answer{}, err
 	}

@@ -22,27 +22,33 @@ func (b *bench) smaller(ctx context.Context, s stack, problems []string) (stack,
 	return s, problems
 }
 
+// with returns the case with other layers.
+func (s stack) with(base, added []layer) stack {
+	s.Base, s.Added = base, added
+	return s
+}
+
 // without returns the case without one layer, or without one entry.
 func (s stack) without() []stack {
 	var list []stack
 	for i := range s.Base {
 		if len(s.Base) > 1 {
-			list = append(list, stack{s.Seed, slices.Delete(slices.Clone(s.Base), i, i+1), s.Added})
+			list = append(list, s.with(slices.Delete(slices.Clone(s.Base), i, i+1), s.Added))
 		}
 	}
 	for i := range s.Added {
 		if len(s.Added) > 1 {
-			list = append(list, stack{s.Seed, s.Base, slices.Delete(slices.Clone(s.Added), i, i+1)})
+			list = append(list, s.with(s.Base, slices.Delete(slices.Clone(s.Added), i, i+1)))
 		}
 	}
 	for i, l := range s.Added {
 		for j := range l {
-			list = append(list, stack{s.Seed, s.Base, withoutEntry(s.Added, i, j)})
+			list = append(list, s.with(s.Base, withoutEntry(s.Added, i, j)))
 		}
 	}
 	for i, l := range s.Base {
 		for j := range l {
-			list = append(list, stack{s.Seed, withoutEntry(s.Base, i, j), s.Added})
+			list = append(list, s.with(withoutEntry(s.Base, i, j), s.Added))
 		}
 	}
 	return list
