@@ -25,7 +25,7 @@
 // prepare.go (the layers as they must stand above one base image), landing.go (which of
 // them change there), placing.go (their entries where they land),
 // archive.go (checking layer archives), decompress.go (what they unpack to),
-// pack.go (a directory as a reproducible archive), repack.go (writing archives anew),
+// pack.go (a directory as a reproducible archive), repack.go (writing archives anew), latedirs.go (directories that are named again),
 // overlay.go (which entries count when archives are stacked), heldmemory.go (what their
 // names take).
 package augment

@@ -30,9 +30,10 @@ type key [16]byte
 type overlay struct {
 	nodes map[key]node
 	links []hardLink // in the order of their entries
-	root  int        // the last layer that hides everything in lower layers
-	top   int        // the uppermost layer so far
-	names int        // bytes of all names so far
+	late  lateDirs
+	root  int // the last layer that hides everything in lower layers
+	top   int // the uppermost layer so far
+	names int // bytes of all names so far
 	heldMemory
 
 	dir     string // the directory whose keys are in path
@@ -44,6 +45,7 @@ type overlay struct {
 // fewer entries than DefaultLimits allow.
 type node struct {
 	entry uint32 // that counts
+	below bool   // of a directory: something below it came after it
 	layer uint16 // of the entry, and one more; 0: there is no entry
 	cover uint16 // the last layer that hides what lower layers have below the name, and one more; 0: none
 	dir   bool
@@ -117,7 +119,13 @@ func (o *overlay) place(h *tar.Header, at position) error {
 		return err
 	}
 	n := o.nodes[self]
-	n.entry, n.layer, n.dir = uint32(at.entry), uint16(at.layer+1), h.Typeflag == tar.TypeDir
+	isDir := h.Typeflag == tar.TypeDir
+	if n.below = n.below && n.dir && isDir; n.below {
+		o.late.keep(self, position{int(n.layer) - 1, int(n.entry)}, h)
+	} else {
+		o.late.drop(self)
+	}
+	n.entry, n.layer, n.dir = uint32(at.entry), uint16(at.layer+1), isDir
 	o.nodes[self] = n
 	return o.charge()
 }
@@ -133,6 +141,10 @@ func (o *overlay) makeDirs(name string, dirs []key, at position) error {
 		}
 		if err := o.checkRemade(dir, dirs[:depth], dirs[depth], at); err != nil {
 			return err
+		}
+		if n.dir && !n.below {
+			n.below = true
+			o.nodes[dirs[depth]] = n
 		}
 		if !n.dir {
 			// A file or link becomes a directory, of a lower layer or earlier in this one.
@@ -158,7 +170,7 @@ func (o *overlay) link(h *tar.Header, at position) error {
 
 // charge holds the memory that the overlay has come to need.
 func (o *overlay) charge() error {
-	return o.grow(int64(len(o.nodes))*nodeCost + int64(cap(o.links))*linkCost/2)
+	return o.grow(int64(len(o.nodes))*nodeCost + int64(cap(o.links))*linkCost/2 + o.late.bytes)
 }
 
 // keys returns the keys of the directories that a name stands below, the outermost
@@ -251,6 +263,9 @@ func (o *overlay) counts(h *tar.Header, at position) (bool, error) {
 // visible reports whether the entry is what the result has at the name.
 func (o *overlay) visible(name string, at position) bool {
 	dirs, self := o.keys(name)
+	if d, ok := o.late.dirs[self]; ok && !o.hidden(dirs, d.first.layer) {
+		return d.first == at
+	}
 	return o.nodes[self].is(at) && !o.hidden(dirs, at.layer)
 }
 
@@ -258,6 +273,7 @@ func (o *overlay) remove(dirs []key, name key, at position) {
 	if !o.lower(dirs, name, at) {
 		return
 	}
+	o.late.drop(name)
 	if n := o.nodes[name]; n.cover == 0 {
 		delete(o.nodes, name)
 	} else {

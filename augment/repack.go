@@ -148,7 +148,7 @@ func (p *repackPlan) write(ctx context.Context, compressed, plain io.Writer) err
 		if counts, err := p.overlay.counts(h, at); !counts {
 			return err
 		}
-		return writeEntry(out, h, body)
+		return writeEntry(out, p.overlay.header(h, at), body)
 	})
 	if err != nil {
 		return err

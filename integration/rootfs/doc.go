@@ -26,7 +26,8 @@
 // beside entries that it does not hide; a directory in place of a link that leads in a
 // circle; what a layer both removes and, by another name, makes again. Added layers that have no right result are replaced: a file
 // where the same layer needs a directory or has put something, an opaque root, a link
-// that waveproxy drops because it would lead to itself, a hard link to a file that a later
+// that waveproxy drops because it would lead to itself, a hard link to what an earlier entry
+// has taken away, or to a file that a later
 // entry replaces, which waveproxy refuses.
 //
 // Files: entry_test.go (entries, layers, their listing), forms_test.go (eStargz, zstd:chunked and merging), gaps_test.go (what only -gaps

@@ -143,6 +143,9 @@ func unpack(ctx context.Context, root string, l layer, before lower) error {
 		if err != nil {
 			return err
 		}
+		if lost, err := e.isLost(root); err != nil || lost {
+			return errors.Join(err, errUndecided)
+		}
 		if err := runTar(ctx, root, left); err != nil {
 			return err
 		}
@@ -215,6 +218,20 @@ func tarAlone(root string, l layer) (bool, error) {
 		}
 	}
 	return true, nil
+}
+
+// isLost reports whether the entry is a hard link to something that the entries before it
+// have taken away.
+func (e entry) isLost(root string) (bool, error) {
+	if e.Kind != tar.TypeLink {
+		return false, nil
+	}
+	target, err := resolve(root, path.Clean(e.Link))
+	if err != nil {
+		return false, err
+	}
+	_, lost := os.Lstat(target.path)
+	return len(target.missing) > 0 || lost != nil, nil
 }
 
 // replaces reports whether the entry takes the place of a directory, or of a link: other
