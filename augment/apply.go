@@ -124,7 +124,10 @@ func (a *Augmenter) Apply(ctx context.Context, src Source, req Request) (*Image,
 	if err != nil {
 		return nil, err
 	}
-	w := &walk{Augmenter: a, src: src, Request: req, image: &Image{Base: base.Digest, Platforms: map[digest.Digest][]ocispec.Platform{}}, seen: map[digest.Digest]bool{}}
+	w := &walk{
+		Augmenter: a, src: src, Request: req, engines: enginesFor(req.Platforms), bindings: bindingsOf(req.Recipe.Layers),
+		image: &Image{Base: base.Digest, Platforms: map[digest.Digest][]ocispec.Platform{}}, seen: map[digest.Digest]bool{},
+	}
 	root, err := w.visit(ctx, base, nil, 0)
 	if err == nil {
 		err = w.checkPlatforms(root.object != nil)
@@ -145,7 +148,9 @@ func (a *Augmenter) Apply(ctx context.Context, src Source, req Request) (*Image,
 type walk struct {
 	*Augmenter
 	Request
-	src Source
+	src      Source
+	engines  []engine // for the request's platforms
+	bindings bindings // of the recipe's layers
 
 	mu      sync.Mutex // guards the fields below: entries of an index are visited in parallel
 	image   *Image
@@ -234,16 +239,16 @@ func (w *walk) visitManifest(ctx context.Context, o Object, m members, declared 
 	platform := says.Platform
 	if declared == nil {
 		w.notePlatform(platform)
-		if !anyTakes(w.Platforms, platform) {
+		if len(w.engines) > 0 && !slices.ContainsFunc(w.engines, func(e engine) bool { return e.takes(platform) }) {
 			return result{}, nil
 		}
 	} else {
 		platform = w.decide(o.Digest, *declared, platform)
 	}
-	layers, fits := fitting(w.Recipe.Layers, platform)
-	if !fits {
+	if !w.fits(platform) {
 		return result{plain: w.Recipe.Plain, platform: &platform}, nil
 	}
+	layers := w.fitting(platform)
 	if !w.Recipe.IsZero() {
 		base, was := baseImage{o, platform, refs.Layers}, config
 		if layers, err = w.prepare(ctx, base, layers); err != nil {
@@ -266,7 +271,7 @@ func (w *walk) visitManifest(ctx context.Context, o Object, m members, declared 
 	w.addLayers(layers)
 	w.noteMade(platform)
 	w.mu.Lock()
-	if !slices.ContainsFunc(w.image.Platforms[o.Digest], func(p ocispec.Platform) bool { return FormatPlatform(p) == FormatPlatform(platform) }) {
+	if !slices.ContainsFunc(w.image.Platforms[o.Digest], func(p ocispec.Platform) bool { return samePlatform(p, platform) }) {
 		w.image.Platforms[o.Digest] = append(w.image.Platforms[o.Digest], platform)
 	}
 	w.mu.Unlock()

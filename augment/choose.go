@@ -12,21 +12,42 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// rank returns the place that an image for have takes among the images that an engine
-// takes for want, 0 for the best, and -1 for an image that it does not take. The order
-// is containerd's, which Docker shares. A want without a variant includes every variant
-// of its architecture. An operating system or architecture that the image does not
-// declare matches any.
-func rank(want, have ocispec.Platform) int {
-	want, have = normalize(want), normalize(have)
-	if have.OS != "" && have.OS != want.OS {
+// engine is a container engine for one platform.
+type engine struct {
+	ocispec.Platform           // as asked for
+	usual            machine   // its own
+	os               string    // normalised
+	runs             []machine // what it runs, best first
+}
+
+// enginesFor returns an engine for each of the platforms.
+func enginesFor(platforms []ocispec.Platform) []engine {
+	engines := make([]engine, len(platforms))
+	for i, p := range platforms {
+		n := normalize(p)
+		engines[i] = engine{p, machine{n.Architecture, n.Variant}, n.OS, runnable(n)}
+	}
+	return engines
+}
+
+// rank returns the place that an image for have takes among the images that the engine
+// takes, 0 for the best, and -1 for an image that it does not take. The order is
+// containerd's, which Docker shares. An engine without a variant takes every variant of
+// its architecture. An operating system or architecture that the image does not declare
+// matches any.
+func (e engine) rank(have ocispec.Platform) int {
+	have = normalize(have)
+	if have.OS != "" && have.OS != e.os {
 		return -1
 	}
-	if have.Architecture == "" || want.Variant == "" && have.Architecture == want.Architecture {
+	if have.Architecture == "" || e.usual.variant == "" && have.Architecture == e.usual.architecture {
 		return 0
 	}
-	return slices.Index(runnable(want), asEngines(have))
+	return slices.Index(e.runs, asEngines(have))
 }
+
+// takes reports whether the engine takes an image for have.
+func (e engine) takes(have ocispec.Platform) bool { return e.rank(have) >= 0 }
 
 // machine is an architecture with its variant, as engines read it.
 type machine struct{ architecture, variant string }
@@ -39,14 +60,21 @@ func asEngines(p ocispec.Platform) machine {
 	return machine{p.Architecture, p.Variant}
 }
 
-// runnable returns the machines whose programs run on a platform, best first.
+// The newest variants that there are. A machine of a newer one, which a request or an
+// image can make up, runs the programs of these.
+const (
+	newestAMD64 = 4
+	newestARM   = 8
+)
+
+// runnable returns the machines whose programs run on a normalised platform, best first.
 func runnable(p ocispec.Platform) []machine {
 	m := asEngines(p)
 	list := []machine{m}
 	version, _ := strconv.Atoi(strings.TrimPrefix(m.variant, "v"))
 	switch m.architecture {
 	case "amd64":
-		for v := version - 1; v > 1; v-- {
+		for v := min(version-1, newestAMD64); v > 1; v-- {
 			list = append(list, machine{"amd64", fmt.Sprintf("v%d", v)})
 		}
 		if version > 1 {
@@ -54,7 +82,7 @@ func runnable(p ocispec.Platform) []machine {
 		}
 		list = append(list, machine{"386", ""})
 	case "arm":
-		for v := version - 1; v >= 5; v-- {
+		for v := min(version-1, newestARM); v >= 5; v-- {
 			list = append(list, machine{"arm", fmt.Sprintf("v%d", v)})
 		}
 	case "arm64":
@@ -81,12 +109,6 @@ func arm64(variant string) []machine {
 	return list
 }
 
-// anyTakes reports whether an engine for one of the platforms takes have. The empty list
-// asks for everything.
-func anyTakes(want []ocispec.Platform, have ocispec.Platform) bool {
-	return len(want) == 0 || slices.ContainsFunc(want, func(p ocispec.Platform) bool { return rank(p, have) >= 0 })
-}
-
 // declares reports whether an index entry says for which platform it is. Some tools
 // write an empty object.
 func declares(p *ocispec.Platform) bool { return p != nil && (p.OS != "" || p.Architecture != "") }
@@ -97,7 +119,8 @@ func declares(p *ocispec.Platform) bool { return p != nil && (p.OS != "" || p.Ar
 // base image and are not true of the augmented one. plain are the entries that may pass as
 // they are.
 func (w *walk) choose(entries []part) (chosen, plain []bool) {
-	fits, best := make([]bool, len(entries)), make([]int, len(w.Platforms))
+	fits, best := make([]bool, len(entries)), make([]int, len(w.engines))
+	ranks := make([]int, len(entries)*len(w.engines)) // by entry and engine
 	plain = make([]bool, len(entries))
 	for i := range best {
 		best[i] = -1
@@ -108,19 +131,21 @@ func (w *walk) choose(entries []part) (chosen, plain []bool) {
 		}
 		fits[i] = w.notePlatform(*e.Platform)
 		plain[i] = !fits[i] && w.Recipe.Plain
-		for k, want := range w.Platforms {
-			if r := rank(want, *e.Platform); r >= 0 && (best[k] < 0 || r < best[k]) {
+		for k, engine := range w.engines {
+			r := engine.rank(*e.Platform)
+			ranks[i*len(w.engines)+k] = r
+			if r >= 0 && (best[k] < 0 || r < best[k]) {
 				best[k] = r
 			}
 		}
 	}
 	for i, e := range entries {
-		if !fits[i] || e.Platform == nil || len(w.Platforms) == 0 {
+		if !fits[i] || e.Platform == nil || len(w.engines) == 0 {
 			continue
 		}
 		fits[i] = false
-		for k, want := range w.Platforms {
-			fits[i] = fits[i] || best[k] >= 0 && rank(want, *e.Platform) == best[k]
+		for k := range w.engines {
+			fits[i] = fits[i] || best[k] >= 0 && ranks[i*len(w.engines)+k] == best[k]
 		}
 	}
 	return fits, plain
@@ -156,53 +181,57 @@ func readConfig(ctx context.Context, config Object) (facts configFacts, err erro
 // candidate is a platform of the base image.
 type candidate struct {
 	ocispec.Platform
-	fits bool // the recipe's layers
+	name string // as FormatPlatform writes it
+	fits bool   // the recipe's layers
 }
 
 // checkPlatforms returns an error if a wanted platform is missing or if no image was
 // augmented.
 func (w *walk) checkPlatforms(augmented bool) error {
-	var have []string
-	for _, c := range w.have {
-		have = append(have, FormatPlatform(c.Platform))
-	}
-	slices.Sort(have)
-	list := cmp.Or(strings.Join(slices.Compact(have), ", "), "none")
-	for _, want := range w.Platforms {
-		takes := func(p ocispec.Platform) bool { return rank(want, p) >= 0 }
-		if slices.ContainsFunc(w.made, takes) {
+	for _, want := range w.engines {
+		if slices.ContainsFunc(w.made, want.takes) {
 			continue
 		}
 		for _, a := range w.image.Absent {
-			if a.Platform != nil && takes(*a.Platform) {
+			if a.Platform != nil && want.takes(*a.Platform) {
 				return Errorf("%s has no image for platform %s: its index names %s, which the registry does not have (404); it has %s",
-					w.Name, FormatPlatform(want), a.Digest, list)
+					w.Name, FormatPlatform(want.Platform), a.Digest, w.list())
 			}
 		}
-		if !slices.ContainsFunc(w.have, func(c candidate) bool { return takes(c.Platform) }) {
-			return Errorf("%s has no image for platform %s; it has %s", w.Name, FormatPlatform(want), list)
+		if !slices.ContainsFunc(w.have, func(c candidate) bool { return want.takes(c.Platform) }) {
+			return Errorf("%s has no image for platform %s; it has %s", w.Name, FormatPlatform(want.Platform), w.list())
 		}
-		return notFor("the recipe has no layer for platform %s of %s", FormatPlatform(want), w.Name)
+		return notFor("the recipe has no layer for platform %s of %s", FormatPlatform(want.Platform), w.Name)
 	}
 	switch {
 	case augmented:
 		return nil
 	case w.absent != nil:
 		return fmt.Errorf("%s: the registry does not have the manifests or configs that its index names: %w", w.Name, w.absent)
-	case len(have) == 0:
+	case len(w.have) == 0:
 		return notImage("%s is not a container image: its index has none", w.Name)
 	}
-	return notFor("none of the platforms of %s (%s) fits the recipe's layers", w.Name, list)
+	return notFor("none of the platforms of %s (%s) fits the recipe's layers", w.Name, w.list())
+}
+
+// list returns the platforms of the base image for a message.
+func (w *walk) list() string {
+	var have []string
+	for _, c := range w.have {
+		have = append(have, c.name)
+	}
+	slices.Sort(have)
+	return cmp.Or(strings.Join(slices.Compact(have), ", "), "none")
 }
 
 // notePlatform remembers a platform of the base image and reports whether the
 // recipe's layers fit it.
 func (w *walk) notePlatform(p ocispec.Platform) bool {
-	_, fits := fitting(w.Recipe.Layers, p)
+	c := candidate{p, FormatPlatform(p), w.fits(p)}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.have = append(w.have, candidate{p, fits})
-	return fits
+	w.have = append(w.have, c)
+	return c.fits
 }
 
 // noteMade remembers the platform of an image that was augmented.
@@ -221,7 +250,7 @@ func (w *walk) retractPlatform(declared *ocispec.Platform) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	name := FormatPlatform(*declared)
-	if i := slices.IndexFunc(w.have, func(c candidate) bool { return FormatPlatform(c.Platform) == name }); i >= 0 {
+	if i := slices.IndexFunc(w.have, func(c candidate) bool { return c.name == name }); i >= 0 {
 		w.have = slices.Delete(w.have, i, i+1)
 	}
 }

@@ -18,8 +18,11 @@ func (w *walk) visitIndex(ctx context.Context, o Object, m members, declared *oc
 		return result{}, Errorf("%s: indexes are nested more than %d deep", w.Name, maxDepth)
 	}
 	var entries []part
+	var chosen, plain []bool
 	err := unpack.InTurn(ctx, len(o.Data), func() (err error) {
-		entries, err = w.entriesOf(o, m)
+		if entries, err = w.entriesOf(o, m); err == nil {
+			chosen, plain = w.choose(entries)
+		}
 		return err
 	})
 	if err != nil {
@@ -31,7 +34,6 @@ func (w *walk) visitIndex(ctx context.Context, o Object, m members, declared *oc
 	if depth > 0 {
 		g.SetLimit(1) // 8 documents at a time in all, not to the power of the depth
 	}
-	chosen, plain := w.choose(entries)
 	for i := range entries {
 		if results[i] = (result{plain: plain[i], platform: entries[i].Platform}); !chosen[i] {
 			continue
@@ -81,7 +83,7 @@ func onePlatform(results []result, declared *ocispec.Platform) *ocispec.Platform
 		if r.object == nil && r.flat == nil && !r.plain {
 			continue
 		}
-		if r.platform == nil || one != nil && FormatPlatform(*r.platform) != FormatPlatform(*one) {
+		if r.platform == nil || one != nil && !samePlatform(*r.platform, *one) {
 			return nil
 		}
 		one = r.platform

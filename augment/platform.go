@@ -89,10 +89,10 @@ func normalize(p ocispec.Platform) ocispec.Platform {
 	if v := p.Variant; v != "" && v[0] >= '0' && v[0] <= '9' {
 		p.Variant = "v" + v
 	}
-	switch p.Architecture + "/" + p.Variant {
-	case "arm64/v8", "arm64/v8.0", "amd64/v1":
+	switch (machine{p.Architecture, p.Variant}) {
+	case machine{"arm64", "v8"}, machine{"arm64", "v8.0"}, machine{"amd64", "v1"}:
 		p.Variant = ""
-	case "arm64/v9.0":
+	case machine{"arm64", "v9.0"}:
 		p.Variant = "v9"
 	}
 	return p
@@ -111,6 +111,12 @@ func FormatPlatform(p ocispec.Platform) string {
 	return s
 }
 
+// samePlatform reports whether FormatPlatform writes two platforms in the same way.
+func samePlatform(a, b ocispec.Platform) bool {
+	a, b = normalize(a), normalize(b)
+	return a.OS == b.OS && a.Architecture == b.Architecture && a.Variant == b.Variant
+}
+
 // Covers reports whether asking for want includes images made for have. A
 // want without a variant includes every variant. An operating system or
 // architecture that the image does not declare matches any.
@@ -124,32 +130,55 @@ func Covers(want, have ocispec.Platform) bool {
 		(want.Variant == "" || want.Variant == have.Variant)
 }
 
-// fitting returns the layers for a platform. Layers bound to a platform are
-// alternatives (one Fusion layer per architecture, say). If the recipe has
-// platform-bound layers and none matches, the recipe is not meant for this image:
-// ok is false. Windows images are also refused unless every layer is bound to a
-// platform, because their layers have another format.
-func fitting(layers []Layer, p ocispec.Platform) (fit []Layer, ok bool) {
-	bound, matched := false, false
-	covered := map[string]bool{} // by platform: many layers share few platforms
+// bindings has the platforms to which a recipe's layers are bound, as they are written.
+type bindings map[string]ocispec.Platform
+
+// bindingsOf reads the platforms of layers: many layers share few platforms. One that
+// cannot be read is left out, and fits no image.
+func bindingsOf(layers []Layer) bindings {
+	read := bindings{}
 	for _, l := range layers {
-		if l.Platform == "" && p.OS == "windows" {
-			return nil, false
+		if _, known := read[l.Platform]; known || l.Platform == "" {
+			continue
 		}
-		if l.Platform != "" {
-			bound = true
-			does, known := covered[l.Platform]
-			if !known {
-				want, err := ParsePlatform(l.Platform)
-				does = err == nil && Covers(want, p)
-				covered[l.Platform] = does
-			}
-			if !does {
-				continue
-			}
-			matched = true
+		if p, err := ParsePlatform(l.Platform); err == nil {
+			read[l.Platform] = p
 		}
-		fit = append(fit, l)
 	}
-	return fit, matched || !bound
+	return read
+}
+
+// fits reports whether the recipe's layers fit a platform. Layers bound to a platform are
+// alternatives (one Fusion layer per architecture, say). If the recipe has platform-bound
+// layers and none matches, the recipe is not meant for this image. Windows images are also
+// refused unless every layer is bound to a platform, because their layers have another
+// format.
+func (w *walk) fits(p ocispec.Platform) bool {
+	bound := false
+	for i := range w.Recipe.Layers {
+		bound = bound || w.Recipe.Layers[i].Platform != ""
+		if w.Recipe.Layers[i].Platform == "" && p.OS == "windows" {
+			return false
+		}
+	}
+	for _, want := range w.bindings {
+		if Covers(want, p) {
+			return true
+		}
+	}
+	return !bound
+}
+
+// fitting returns the layers for a platform that the recipe fits.
+func (w *walk) fitting(p ocispec.Platform) (fit []Layer) {
+	covers := make(map[string]bool, len(w.bindings))
+	for name, want := range w.bindings {
+		covers[name] = Covers(want, p)
+	}
+	for _, l := range w.Recipe.Layers {
+		if l.Platform == "" || covers[l.Platform] {
+			fit = append(fit, l)
+		}
+	}
+	return fit
 }

@@ -17,7 +17,8 @@
 // guess_test.go (passwords guessed at once, beside right ones),
 // hostile_test.go (a registry with one attack per repository), large_test.go
 // (large bodies and headers), liar_test.go (a registry that sends the server
-// elsewhere), main_test.go (TestMain), network_test.go (every address and name of
+// elsewhere), main_test.go (TestMain), multiplied_test.go (small numbers and documents
+// of which a server could make large ones), network_test.go (every address and name of
 // a network), ownnetwork_test.go (a process in a network of its own),
 // path_test.go (paths and names), policy_test.go (what an identity may not read),
 // rebinding_test.go (names that change their address), scope_test.go (what a token

@@ -1,0 +1,66 @@
+package augment
+
+import (
+	"fmt"
+	"testing"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// TestStrangeVariants: a variant that a request or an image makes up costs no more than
+// one that exists, and its machine runs what the newest one runs.
+func TestStrangeVariants(t *testing.T) {
+	const most = 32 // v9.9 of arm64 has most
+	for _, c := range []struct{ platform, runs string }{
+		{"linux/amd64/v10000000", "linux/amd64/v4"},
+		{"linux/amd64/v9999999999", "linux/amd64"},
+		{"linux/amd64/v99999999999999999999999999", "linux/386"},
+		{"linux/amd64/2147483647", "linux/amd64/v3"},
+		{"linux/arm/v9999999999", "linux/arm/v7"},
+		{"linux/arm/v2000000", "linux/arm/v5"},
+		{"linux/arm64/v9.2000000000", "linux/arm64/v9.2000000000"},
+		{"linux/arm64/v2000000000.5", "linux/arm/v6"},
+		{"linux/riscv64/v99999999999", "linux/riscv64/v99999999999"},
+	} {
+		p, err := ParsePlatform(c.platform)
+		if err != nil {
+			t.Fatal(err)
+		}
+		have, err := ParsePlatform(c.runs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := enginesFor([]ocispec.Platform{p})[0]
+		if len(e.runs) > most || !e.takes(have) {
+			t.Errorf("%s: %d machines, %.200v; takes %s: %t", c.platform, len(e.runs), e.runs, c.runs, e.takes(have))
+		}
+	}
+}
+
+// TestPlatformsOfLayersAreReadOnce: what the platforms of the request and of the layers
+// stand for is found out once, and not for each entry of an index.
+func TestPlatformsOfLayersAreReadOnce(t *testing.T) {
+	var asked []ocispec.Platform
+	for range maxPlatforms {
+		asked = append(asked, ocispec.Platform{OS: "linux", Architecture: "arm64", Variant: "v9.5"})
+	}
+	w := &walk{engines: enginesFor(asked)}
+	for i := range maxChildren {
+		w.Recipe.Layers = append(w.Recipe.Layers, Layer{Platform: fmt.Sprintf("linux/arch%d", i%3)})
+	}
+	w.bindings = bindingsOf(w.Recipe.Layers)
+	if len(w.bindings) != 3 {
+		t.Errorf("%d platforms, want 3", len(w.bindings))
+	}
+	entries := make([]part, maxChildren)
+	for i := range entries {
+		entries[i].Platform = &ocispec.Platform{OS: "linux", Architecture: fmt.Sprint("arch", i)}
+	}
+	// Names and lists of the results, and no work for each pair.
+	if n := testing.AllocsPerRun(1, func() { w.have = nil; w.choose(entries) }); n > 8*maxChildren {
+		t.Errorf("%d entries, %d platforms, %d layers: %.0f allocations", len(entries), len(w.engines), len(w.Recipe.Layers), n)
+	}
+	if fit := w.fitting(*entries[1].Platform); len(fit) != maxChildren/3 {
+		t.Errorf("%d layers fit, want %d", len(fit), maxChildren/3)
+	}
+}

@@ -1,0 +1,46 @@
+package attack
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+
+	"github.com/waveproxy/waveproxy/integration/harness"
+)
+
+// frugal is how much more memory an attack of one small request may take, in MiB: what
+// one request may hold, and garbage.
+const frugal = 160
+
+// wantFrugal posts a request. It fails the test if the server does not answer within
+// patience or holds more than frugal.
+func wantFrugal(t *testing.T, p *harness.Proxy, path, body string) harness.Response {
+	t.Helper()
+	before := peak(t, p.PID)
+	r, err := p.Call(within(t, p.PID, patience), http.MethodPost, path, body)
+	if err != nil {
+		t.Fatalf("BREACH: %s %.200s: no answer: %v", path, body, err)
+	}
+	if now := peak(t, p.PID); now > before+frugal {
+		t.Errorf("BREACH: %s %.200s: %d MiB after %d MiB", path, body, now, before)
+	}
+	return r
+}
+
+// TestAttackVariants asks for machines of versions that do not exist, as a request with
+// no login may. The server is careless if it counts up to them.
+func TestAttackVariants(t *testing.T) {
+	t.Parallel()
+	h := newHostile(t)
+	p, _ := impatient(t, h.settings())
+	for _, variant := range []string{"amd64/v20000000", "amd64/v9999999999", "arm/v9999999999", "arm/99999999999999999999", "arm64/v9.999999999"} {
+		r := wantFrugal(t, p, "/v1alpha1/inspect?platform=linux/"+variant, fmt.Sprintf(`{"containerImage": "%s/good:x"}`, h.host()))
+		submitted := wantFrugal(t, p, submission, fmt.Sprintf(`{"containerImage": "%s/good:x", "containerPlatform": "linux/%s", "containerConfig": {"env": ["A=b"]}}`, h.host(), variant))
+		for _, r := range []harness.Response{r, submitted} {
+			if r.Status != http.StatusOK && r.Status != http.StatusBadRequest {
+				t.Errorf("%s: status %d: %.200s", variant, r.Status, r.Body)
+			}
+		}
+	}
+	wantAlive(t, p, h.host()+"/good:x")
+}
