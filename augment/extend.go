@@ -1,6 +1,7 @@
 package augment
 
 import (
+	"bytes"
 	"fmt"
 	"regexp"
 	"slices"
@@ -29,24 +30,24 @@ type piece struct{ text, name string }
 // parseReferences returns the pieces of a value. An error says how references are
 // written, and not the value, which may be a secret.
 func parseReferences(value string) (pieces []piece, err error) {
-	text := ""
+	var text []byte // a text with many dollars comes in many parts
 	for rest := value; ; {
 		before, after, found := strings.Cut(rest, "$")
-		text += before
+		text = append(text, before...)
 		at := len(value) - len(after)
 		switch {
 		case !found:
-			return append(pieces, piece{text: text}), nil
+			return append(pieces, piece{text: string(text)}), nil
 		case strings.HasSuffix(before, `\`):
 			return nil, fmt.Errorf("the dollar at byte %d has a backslash before it: %s", at, spelling)
 		case strings.HasPrefix(after, "$"):
-			text, rest = text+"$", after[1:]
+			text, rest = append(text, '$'), after[1:]
 		case strings.HasPrefix(after, "{"):
 			name, following, closed := strings.Cut(after[1:], "}")
 			if !closed || !variableName.MatchString(name) {
 				return nil, fmt.Errorf("the dollar at byte %d has no name alone in braces after it: %s", at, spelling)
 			}
-			pieces, text, rest = append(pieces, piece{text: text}, piece{name: name}), "", following
+			pieces, text, rest = append(pieces, piece{text: string(text)}, piece{name: name}), text[:0], following
 		default:
 			return nil, fmt.Errorf("the dollar at byte %d has neither braces nor a dollar after it: %s", at, spelling)
 		}
@@ -57,7 +58,11 @@ func parseReferences(value string) (pieces []piece, err error) {
 // does not see the other entries with references, so one that names them is refused.
 func checkExtended(entries []string) error {
 	keys := make(map[string]int, len(entries))
+	size := 0
 	for i, e := range entries {
+		if size += len(e); size > maxExtended {
+			return fmt.Errorf("extendEnv[%d]: the variables with references have more than %d bytes together: give long values in env, or in a layer", i, maxExtended)
+		}
 		key, _, ok := strings.Cut(e, "=")
 		if !ok || key == "" {
 			return fmt.Errorf("extendEnv[%d]: want KEY=VALUE", i)
@@ -136,7 +141,7 @@ func (v variables) separator() string {
 // bytes. A reference that is a whole element of a list and has no value goes with one
 // separator: an empty element of PATH and its like means the current directory.
 func (v variables) expand(pieces []piece, limit int) (value string, ok bool) {
-	var b strings.Builder
+	var b []byte
 	atStart, skip := true, false // whether an element begins here; whether to leave out a separator
 	for i, p := range pieces {
 		text := p.text
@@ -150,25 +155,23 @@ func (v variables) expand(pieces []piece, limit int) (value string, ok bool) {
 			ends := pieces[i+1].text == "" && i+2 == len(pieces) || strings.HasPrefix(pieces[i+1].text, v.separator())
 			switch {
 			case !atStart || !ends:
-			case b.Len() > 0:
-				kept := strings.TrimSuffix(b.String(), v.separator())
-				b.Reset()
-				b.WriteString(kept)
+			case len(b) > 0:
+				b = bytes.TrimSuffix(b, []byte(v.separator()))
 				atStart = false
 			default:
 				skip = true
 			}
 			continue
 		}
-		if b.Len()+len(text) > limit {
+		if len(b)+len(text) > limit {
 			return "", false
 		}
-		b.WriteString(text)
+		b = append(b, text...)
 		if text != "" {
 			atStart = p.name == "" && strings.HasSuffix(text, v.separator())
 		}
 	}
-	return b.String(), true
+	return string(b), true
 }
 
 // extendEnv returns the environment with entries whose references are expanded from it.

@@ -2,6 +2,8 @@ package augment
 
 import (
 	"fmt"
+	"runtime"
+	"strings"
 	"testing"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -62,5 +64,33 @@ func TestPlatformsOfLayersAreReadOnce(t *testing.T) {
 	}
 	if fit := w.fitting(*entries[1].Platform); len(fit) != maxChildren/3 {
 		t.Errorf("%d layers fit, want %d", len(fit), maxChildren/3)
+	}
+}
+
+// TestManyDollars: reading and expanding a value takes memory once for each reference, and
+// not the whole text again for each dollar.
+func TestManyDollars(t *testing.T) {
+	const n = 30_000
+	for name, value := range map[string]string{
+		"dollars":              strings.Repeat("$$", n),
+		"dollars in a list":    strings.Repeat("$$:", n),
+		"elements that vanish": strings.Repeat("long/", n/5) + strings.Repeat(":${A}", n/5),
+	} {
+		entries := []string{"P=" + value}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		if err := checkExtended(entries); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := extendEnv([]string{"A="}, entries, false); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		runtime.ReadMemStats(&after)
+		if took := after.TotalAlloc - before.TotalAlloc; took > 8<<20 {
+			t.Errorf("%s: %d bytes were allocated for a value of %d", name, took, len(value))
+		}
+	}
+	if err := checkExtended([]string{"A=1", "B=" + strings.Repeat("${A}", maxExtended/4)}); err == nil {
+		t.Error("a value that no grant can have was read")
 	}
 }
