@@ -26,7 +26,7 @@ import (
 // the layers themselves, each of which is read once. It is safe for concurrent use.
 //
 // An index of a layer that is in memory or recorded is given only to a caller that could
-// read the layer: it says which files the layer has.
+// read the layer, at the registry that sent it: it says which files the layer has.
 type indexes struct {
 	records Records
 	small   *sizedlru.Cache[string, *layerindex.Index] // by record
@@ -79,19 +79,30 @@ func newIndexes(records Records) *indexes {
 	}
 }
 
-// indexRecord is the name of the record of an index. The index of a table of contents is
-// recorded for the layer and the digest that a manifest claims for the table: it is not the
-// layer's own, because any client may write a manifest.
-func indexRecord(kind string, digests ...digest.Digest) string {
-	sum := sha256.Sum256(fmt.Append(nil, kind, digests))
+// Kinds of indexes. Those of one kind are never taken for those of another.
+const (
+	ofLayer = "layer" // of a base image, read from the whole layer
+	ofTable = "table" // of a base image, read from a table of contents
+	ofAdded = "added" // of an added layer, from the archives of this server
+)
+
+// indexRecord is the name of the record of an index; records are shared, in memory and in the
+// store, by this name alone. A registry's base URL is part of it, because a registry may vouch
+// only for what it sent itself: its owner knows digests of layers elsewhere and can answer HEAD
+// for any of them. Added layers have no registry. The index of a table of contents is recorded
+// for the layer and the digest that a manifest claims for the table: it is not the layer's
+// own, because any client may write a manifest.
+func indexRecord(kind, registry string, digests ...digest.Digest) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q", kind, registry, digests))
 	return "layerindex/" + hex.EncodeToString(sum[:])
 }
 
-// recordsOf returns the records that may have the index of a layer, the best one first.
-func recordsOf(d ocispec.Descriptor) []string {
-	names := []string{indexRecord("layer", d.Digest)}
+// recordsOf returns the records that may have the index of a layer of the registry, the best
+// one first.
+func recordsOf(registry string, d ocispec.Descriptor) []string {
+	names := []string{indexRecord(ofLayer, registry, d.Digest)}
 	if toc, ok := layerindex.TOCOf(d); ok {
-		names = append(names, indexRecord("table", d.Digest, toc.Digest))
+		names = append(names, indexRecord(ofTable, registry, d.Digest, toc.Digest))
 	}
 	return names
 }

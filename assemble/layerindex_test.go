@@ -180,7 +180,7 @@ func TestWrongLayers(t *testing.T) {
 			if name != "cut off" && (theirs != test.upstream || ours == test.upstream) {
 				t.Errorf("error %#v", err)
 			}
-			for _, record := range append(recordsOf(test.d), indexRecord("layer", digest.FromBytes(test.data))) {
+			for _, record := range append(recordsOf(f.registry.URL, test.d), indexRecord(ofLayer, f.registry.URL, digest.FromBytes(test.data))) {
 				if data, err := f.store.Record(t.Context(), record); err == nil {
 					t.Errorf("%d bytes were recorded", len(data))
 				}
@@ -195,7 +195,7 @@ func TestDamagedIndexRecord(t *testing.T) {
 	d := f.pushLayer("library/base", usrLink(t))
 	x, err := f.indexer(base).Index(t.Context(), d)
 	wantLink(t, x, err)
-	name := recordsOf(d)[0]
+	name := recordsOf(f.registry.URL, d)[0]
 	record, err := f.store.Record(t.Context(), name)
 	if err != nil {
 		t.Fatal(err)

@@ -42,7 +42,7 @@ func TestAddedIndex(t *testing.T) {
 	if _, ok := index.Find("opt/tool"); !ok {
 		t.Error("opt/tool is not in it")
 	}
-	if _, err := f.store.Record(t.Context(), indexRecord("layer", added.Digest)); err == nil {
+	if _, err := f.store.Record(t.Context(), indexRecord(ofAdded, "", added.Digest)); err == nil {
 		t.Error("the index of a small layer is recorded")
 	}
 	large := archivetest.Stored(t, archivetest.Tar(t, archivetest.File{Name: "large", Text: strings.Repeat("x", 300<<10)}))
@@ -53,7 +53,7 @@ func TestAddedIndex(t *testing.T) {
 	if _, err := ask(l, f.store); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.store.Record(t.Context(), indexRecord("layer", l.Digest)); err != nil {
+	if _, err := f.store.Record(t.Context(), indexRecord(ofAdded, "", l.Digest)); err != nil {
 		t.Errorf("the index of a large layer: %v", err)
 	}
 	wrong := augment.Layer{Digest: digest.FromString("wrong"), Size: int64(len(large))}

@@ -114,7 +114,7 @@ func TestWrongTables(t *testing.T) {
 			if asked := f.ranges(); asked[len(asked)-1] != "GET" {
 				t.Errorf("asked for %v", asked)
 			}
-			names := recordsOf(d)
+			names := recordsOf(f.registry.URL, d)
 			if _, err := f.store.Record(t.Context(), names[0]); err != nil {
 				t.Errorf("the layer is not recorded: %v", err)
 			}

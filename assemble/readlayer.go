@@ -39,7 +39,7 @@ func (s baseSource) index(ctx context.Context, d ocispec.Descriptor) (*layerinde
 	if isEncrypted(d.MediaType) {
 		return nil, nil, augment.Errorf("%s is encrypted, so where the entry would land cannot be told", layer)
 	}
-	names := recordsOf(d)
+	names := recordsOf(s.repo.Host(), d)
 	index, release, err := s.indexes.provide(ctx, wanted{
 		key: fmt.Sprintf("%q %q", s.target, names), records: names,
 		may: func(ctx context.Context) error { return s.mayRead(ctx, d) },
@@ -144,7 +144,7 @@ const smallAdded = 256 << 10
 // added returns the index of a layer that is in the archives, and has it in memory until
 // release. The layer need not be in the store yet.
 func (x *indexes) added(ctx context.Context, archives augment.Archives, l augment.Layer) (*layerindex.Index, func(), error) {
-	name := indexRecord("layer", l.Digest)
+	name := indexRecord(ofAdded, "", l.Digest)
 	index, release, err := x.provide(ctx, wanted{
 		key: "added " + name, records: []string{name},
 		may: func(context.Context) error { return nil }, // the request has the layer
