@@ -1,17 +1,22 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/waveproxy/waveproxy/augment"
+	"github.com/waveproxy/waveproxy/budget"
 	"github.com/waveproxy/waveproxy/front"
 	"github.com/waveproxy/waveproxy/internal/flight"
 	"github.com/waveproxy/waveproxy/internal/sizedlru"
@@ -29,14 +34,13 @@ type lists struct {
 
 // list is a page of a list. It is immutable.
 type list struct {
-	items json.RawMessage // an array of tags or descriptors
-	next  url.Values      // of the next page; nil if there is none
+	items []byte // an array of tags or descriptors, in JSON
+	next  string // the encoded query of the next page; empty if there is none
 }
 
 const (
-	// maxListQuery bounds the query for a page, in bytes. Some registries put a token
-	// into it.
-	maxListQuery = 4 << 10
+	// maxListQuery bounds the query for a page, in bytes.
+	maxListQuery = upstream.MaxQuery
 	// maxPages and maxReferrers bound the pages, and the bytes of all of them, that are
 	// read for one list of referrers.
 	maxPages     = 16
@@ -63,18 +67,23 @@ func (l *lists) get(ctx context.Context, key string, read func(context.Context) 
 			l.failures.noteFailure(key, augment.Recipe{}, err)
 			return list{}, err
 		}
-		l.known.Add(key, found, failureCost+textCost(key)+int64(len(found.items)+maxListQuery))
+		l.known.Add(key, found, failureCost+textCost(key)+int64(len(found.items)+len(found.next)))
 		return found, nil
 	})
 }
 
-// tags returns a page of the tags of a repository.
-func (l *lists) tags(ctx context.Context, q namedRepository, query url.Values) (list, error) {
-	return l.get(ctx, q.memoryKey("tags "+query.Encode()), func(ctx context.Context) (list, error) {
+// tags returns a page of the tags of a repository, by its encoded query.
+func (l *lists) tags(ctx context.Context, q namedRepository, query string) (list, error) {
+	return l.get(ctx, q.memoryKey("tags "+query), func(ctx context.Context) (list, error) {
 		page, err := l.client.Repository(q.target()).Tags(ctx, query)
 		if err != nil {
 			return list{}, err
 		}
+		release, err := budget.From(ctx).Hold(budget.Memory, decodingCost*int64(len(page.Data)))
+		if err != nil {
+			return list{}, err
+		}
+		defer release()
 		var doc struct {
 			Tags []string `json:"tags"`
 		}
@@ -92,21 +101,23 @@ func (l *lists) tags(ctx context.Context, q namedRepository, query url.Values) (
 func (l *lists) referrers(ctx context.Context, q namedRepository, subject digest.Digest, artifactType string) (list, error) {
 	return l.get(ctx, q.memoryKey("referrers "+subject.String()+" "+artifactType), func(ctx context.Context) (list, error) {
 		repository := l.client.Repository(q.target())
-		found, err := readReferrers(ctx, repository, subject, artifactType)
+		room := budget.From(ctx).Holding(budget.Memory)
+		defer room.Release()
+		found, err := readReferrers(ctx, room, repository, subject, artifactType)
 		if err != nil && lacksReferrers(err) {
 			var tagged augment.Object
 			tagged, err = repository.Manifest(ctx, subject.Algorithm().String()+"-"+subject.Encoded())
 			if errors.Is(err, augment.ErrAbsent) {
-				return list{items: json.RawMessage("[]")}, nil
+				return list{items: []byte("[]")}, nil
 			}
 			if err == nil {
-				found, err = descriptorsIn(ctx, tagged, artifactType)
+				found, err = descriptorsIn(ctx, room, tagged, artifactType)
 			}
 		}
 		if err != nil {
 			return list{}, err
 		}
-		return list{items: json.RawMessage("[" + strings.Join(found, ",") + "]")}, nil
+		return list{items: append(append([]byte{'['}, bytes.Join(found, []byte{','})...), ']')}, nil
 	})
 }
 
@@ -120,12 +131,12 @@ func lacksReferrers(err error) bool {
 	return unreadable // a page for people, say
 }
 
-func readReferrers(ctx context.Context, repository *upstream.Repository, subject digest.Digest, artifactType string) ([]string, error) {
-	query := url.Values{}
+func readReferrers(ctx context.Context, room *budget.Holding, repository *upstream.Repository, subject digest.Digest, artifactType string) ([][]byte, error) {
+	query := ""
 	if artifactType != "" {
-		query.Set("artifactType", artifactType)
+		query = url.Values{"artifactType": {artifactType}}.Encode()
 	}
-	var found []string
+	var found [][]byte
 	size := 0
 	for range maxPages {
 		page, err := repository.Referrers(ctx, subject, query)
@@ -136,7 +147,7 @@ func readReferrers(ctx context.Context, repository *upstream.Repository, subject
 		if page.Filtered {
 			wanted = ""
 		}
-		items, err := descriptorsIn(ctx, page.Object, wanted)
+		items, err := descriptorsIn(ctx, room, page.Object, wanted)
 		if err != nil {
 			return nil, err
 		}
@@ -144,29 +155,42 @@ func readReferrers(ctx context.Context, repository *upstream.Repository, subject
 		if size > maxReferrers {
 			break
 		}
-		if query = page.Next; query == nil {
+		if query = page.Next; query == "" {
 			return found, nil
 		}
 	}
 	return nil, front.Refuse(http.StatusBadGateway, front.Unavailable, "the registry lists more than %d bytes or %d pages of referrers of %s", maxReferrers, maxPages, subject)
 }
 
-// descriptorsIn returns the entries of an index with an artifact type, or all.
-func descriptorsIn(ctx context.Context, index augment.Object, artifactType string) ([]string, error) {
+// keptCost is how many bytes in memory a byte of a page costs until the list is whole:
+// the entry, and its copy in the list.
+const keptCost = 2
+
+// descriptorsIn returns the entries of an index with an artifact type, or all. room holds
+// what they cost.
+func descriptorsIn(ctx context.Context, room *budget.Holding, index augment.Object, artifactType string) ([][]byte, error) {
+	release, err := budget.From(ctx).Hold(budget.Memory, decodingCost*int64(len(index.Data)))
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	var doc struct {
 		Manifests []json.RawMessage `json:"manifests"`
 	}
 	if err := index.Decode(ctx, &doc); err != nil {
 		return nil, err
 	}
-	var found []string
+	if err := room.Grow(keptCost * int64(len(index.Data))); err != nil {
+		return nil, err
+	}
+	var found [][]byte
 	for _, raw := range doc.Manifests {
 		var d ocispec.Descriptor
 		if err := json.Unmarshal(raw, &d); err != nil || d.Digest.Validate() != nil {
 			return nil, augment.Errorf("the list of referrers %s has an entry that is no descriptor", index.Digest)
 		}
 		if artifactType == "" || d.ArtifactType == artifactType {
-			found = append(found, string(raw))
+			found = append(found, raw)
 		}
 	}
 	return found, nil
@@ -178,19 +202,23 @@ func (l *lists) serveTags(w http.ResponseWriter, r *http.Request, q namedReposit
 	query := r.URL.Query()
 	ns := query.Get("ns")
 	query.Del("ns")
-	page, err := l.tags(r.Context(), q, query)
+	page, err := l.tags(r.Context(), q, query.Encode()) // values cost more than their text while they wait
 	if err != nil {
 		return err
 	}
-	if next := page.next; next != nil {
-		link := url.URL{Path: r.URL.Path, RawQuery: next.Encode()}
+	if page.next != "" {
+		link := url.URL{Path: r.URL.Path, RawQuery: page.next}
 		if ns != "" {
 			link.RawQuery += "&ns=" + url.QueryEscape(ns)
 		}
 		w.Header().Set("Link", "<"+link.String()+`>; rel="next"`)
 	}
 	w.Header().Set("Cache-Control", tagCacheControl)
-	return serveJSON(w, r, "application/json", map[string]any{"name": "wt/" + string(rt.token) + "/" + rt.name, "tags": page.items})
+	name, err := json.Marshal("wt/" + string(rt.token) + "/" + rt.name)
+	if err != nil {
+		return fmt.Errorf("encode name: %w", err)
+	}
+	return serveList(w, r, "application/json", `{"name":`+string(name)+`,"tags":`, page.items)
 }
 
 // serveReferrers lists what is attached to a digest to which nothing was added.
@@ -206,12 +234,23 @@ func (l *lists) serveReferrers(w http.ResponseWriter, r *http.Request, q namedRe
 	if wanted != "" {
 		w.Header().Set("OCI-Filters-Applied", "artifactType")
 	}
-	return serveJSON(w, r, ocispec.MediaTypeImageIndex, referrersIndex{2, ocispec.MediaTypeImageIndex, found.items})
+	return serveList(w, r, ocispec.MediaTypeImageIndex, `{"schemaVersion":2,"mediaType":"`+ocispec.MediaTypeImageIndex+`","manifests":`, found.items)
 }
 
-// referrersIndex is an index whose entries keep all of their members.
-type referrersIndex struct {
-	SchemaVersion int             `json:"schemaVersion"`
-	MediaType     string          `json:"mediaType"`
-	Manifests     json.RawMessage `json:"manifests"`
+// serveList answers with an object of JSON, from its beginning and its last member, a list.
+// The client is charged for the list until it has read it, although others may share it.
+func serveList(w http.ResponseWriter, r *http.Request, mediaType, begin string, items []byte) error {
+	if err := budget.HoldFor(r.Context(), budget.Memory, int64(len(items))); err != nil {
+		return err
+	}
+	size := int64(len(begin) + len(items) + len("}"))
+	w.Header().Set("Content-Type", mediaType)
+	w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
+	if r.Method == http.MethodHead {
+		return nil
+	}
+	// In small pieces, because each has a time-out of its own. An error means that the
+	// client has left.
+	_, _ = io.CopyN(w, io.MultiReader(strings.NewReader(begin), bytes.NewReader(items), strings.NewReader("}")), size)
+	return nil
 }
