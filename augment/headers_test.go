@@ -77,7 +77,9 @@ func TestHeadersAreCharged(t *testing.T) {
 }
 
 // TestSmallHeadersAreFree: ordinary headers cost nothing.
-func TestSmallHeadersAreFree(t *testing.T) {
+func TestSmallHeadersAreFree(t *testing.T) { inOneTurn(t, testSmallHeadersAreFree) }
+
+func testSmallHeadersAreFree(t *testing.T) {
 	l := budget.NewLedger(budget.Limits{budget.Memory: {Client: 1}})
 	for name, data := range map[string][]byte{
 		"plain": archive(file{name: "a", text: "x"}), "capabilities": gzipOf(manyRecords(8, "SCHILY.xattr.security.")), "long names": archive(file{name: strings.Repeat("a/", 200) + "a"}),
