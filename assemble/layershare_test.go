@@ -68,13 +68,12 @@ func TestAddedIndex(t *testing.T) {
 func TestLargeIndexesAreShared(t *testing.T) {
 	f := newFixture(t)
 	var files []archivetest.File
-	for i := range 60_000 {
-		sum := digest.FromString(fmt.Sprint(i)).Encoded()
-		files = append(files, archivetest.File{Name: "d/" + sum[:40]})
+	for i := range 20_000 {
+		files = append(files, archivetest.File{Name: "d/" + digest.FromString(fmt.Sprint(i)).Encoded()})
 	}
-	d := f.pushLayer("library/base", archivetest.Layer(t, files...))
+	d := f.pushLayer("library/base", archivetest.Stored(t, archivetest.Tar(t, files...)))
 	bases := f.indexer(base).bases
-	ledger := budget.NewLedger(budget.Limits{budget.Memory: {Client: 32 << 20, Request: 32 << 20, All: 128 << 20}})
+	ledger := budget.NewLedger(budget.Limits{budget.Memory: {Client: 16 << 20, Request: 16 << 20, All: 64 << 20}})
 	var requests []*chargedSource
 	for i := range 50 {
 		src := &chargedSource{baseSource: bases.repository(base)}

@@ -43,25 +43,35 @@ func paxSparse(size int64) []byte {
 // TestHoles: the holes of sparse files are charged like all that is unpacked, and layers
 // with many are neither merged nor rewritten.
 func TestHoles(t *testing.T) {
-	const many = 80 << 20
 	for name, sparse := range map[string]func(size int64) []byte{
 		"GNU": func(size int64) []byte { return sparse(size, 512) },
 		"PAX": paxSparse,
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := budget.NewLedger(budget.Limits{budget.Unpacked: {Client: 1 << 20}})
-			_, err := Inspect(budget.With(t.Context(), l.Open("a")), bytes.NewReader(gzipOf(sparse(many))), DefaultLimits)
+			_, err := Inspect(budget.With(t.Context(), l.Open("a")), bytes.NewReader(gzipOf(sparse(80<<20))), DefaultLimits)
 			if e, ok := errors.AsType[*budget.Exceeded](err); !ok || e.Kind != budget.Unpacked {
 				t.Errorf("80 MiB of holes, where 1 MiB may be unpacked: %v", err)
 			}
 			m := newMemory()
-			for size, refuses := range map[int64]bool{40 << 20: false, many: true} {
-				layers := []Layer{m.layer(gzipOf(sparse(size))), m.layer(archive(file{name: "a"}))}
-				got, err := repackOver(t.Context(), m, layers)
-				if refuses {
+			layers := []Layer{m.layer(gzipOf(sparse(1 << 20))), m.layer(archive(file{name: "a"}))}
+			got, err := repackOver(t.Context(), m, layers)
+			if err != nil || len(m.unpacked(t, got)["hole"]) != 1<<20 {
+				t.Errorf("1 MiB of holes: %v", err)
+			}
+			p, err := planRepack(t.Context(), placeOn(t.Context(), m, nil, layers, nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p.holes != maxHoles {
+				t.Errorf("%d bytes of holes may be filled", p.holes)
+			}
+			for most, refuses := range map[int64]bool{1 << 20: false, 1 << 19: true} {
+				p.holes = most
+				if err := p.write(t.Context(), io.Discard, io.Discard); refuses {
 					refused(t, err, "holes")
-				} else if err != nil || len(m.unpacked(t, got)["hole"]) != int(size) {
-					t.Errorf("%d MiB of holes: %v", size>>20, err)
+				} else if err != nil {
+					t.Errorf("1 MiB of holes, where %d bytes may be filled: %v", most, err)
 				}
 			}
 		})

@@ -98,8 +98,9 @@ func TestManyIndexes(t *testing.T) {
 		t.Errorf("%d documents were read", len(m.asked))
 	}
 	var entries []string
-	for i := range 20 {
-		text := fmt.Sprintf(`,"x%d":%q`, i, strings.Repeat("x", maxObject-1000))
+	long := strings.Repeat("x", maxObject-1000)
+	for i := range maxImage/maxObject + 1 {
+		text := fmt.Sprintf(`,"x%d":"`, i) + long + `"`
 		entries = append(entries, descriptor(m.image("amd64", text), platform("amd64")))
 	}
 	m.index("large", entries...)

@@ -118,6 +118,7 @@ type repackPlan struct {
 	from    *placing
 	overlay *overlay
 	limit   int64 // of the result, in bytes of the plain tar
+	holes   int64 // bytes of holes that may be filled
 }
 
 // position identifies an entry by the index of its layer and its index there.
@@ -135,7 +136,7 @@ func planRepack(ctx context.Context, from *placing) (*repackPlan, error) {
 		o.Release()
 		return nil, err
 	}
-	return &repackPlan{from: from, overlay: o, limit: DefaultLimits.Bytes}, nil
+	return &repackPlan{from: from, overlay: o, limit: DefaultLimits.Bytes, holes: maxHoles}, nil
 }
 
 // write produces the archive: gzip to compressed, the plain tar to plain. An *Error
@@ -143,7 +144,7 @@ func planRepack(ctx context.Context, from *placing) (*repackPlan, error) {
 func (p *repackPlan) write(ctx context.Context, compressed, plain io.Writer) error {
 	z := gzip.NewWriter(compressed)
 	out := tar.NewWriter(&boundedWriter{w: io.MultiWriter(z, plain), left: p.limit})
-	holes := int64(maxHoles)
+	holes := p.holes
 	err := p.from.pass(ctx, &holes, func(at position, h *tar.Header, body io.Reader) error {
 		if counts, err := p.overlay.counts(h, at); !counts {
 			return err

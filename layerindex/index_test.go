@@ -212,7 +212,7 @@ func TestAgainstModel(t *testing.T) {
 		}
 		return strings.Join(names, "/")
 	}
-	for round := range 100 {
+	for round := range 50 {
 		m := model{at: map[string]Kind{}, marks: map[string]bool{}}
 		var files []archivetest.File
 		for range random.IntN(60) {
@@ -238,7 +238,7 @@ func TestAgainstModel(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, x := range []*Index{x, decoded} {
-			for range 300 {
+			for range 200 {
 				name := anyName()
 				if random.IntN(20) == 0 {
 					name = "."

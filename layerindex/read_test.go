@@ -73,7 +73,11 @@ func TestEveryForm(t *testing.T) {
 		t.Logf("bzip2 was not tried: %v", err)
 	}
 	for name, data := range forms {
-		for _, r := range []io.Reader{bytes.NewReader(data), iotest.OneByteReader(bytes.NewReader(data)), iotest.DataErrReader(bytes.NewReader(data))} {
+		pieces := iotest.OneByteReader(bytes.NewReader(data))
+		if len(data) > len(noise) {
+			pieces = &inPieces{bytes.NewReader(data)}
+		}
+		for _, r := range []io.Reader{bytes.NewReader(data), pieces, iotest.DataErrReader(bytes.NewReader(data))} {
 			counted := &counting{r: r}
 			x, err := Read(t.Context(), counted)
 			if err != nil {
@@ -101,6 +105,11 @@ func bzip2Of(data []byte) ([]byte, error) {
 	cmd.Stdin = bytes.NewReader(data)
 	return cmd.Output()
 }
+
+// inPieces reads few bytes at a time, an odd number.
+type inPieces struct{ r io.Reader }
+
+func (p *inPieces) Read(b []byte) (int, error) { return p.r.Read(b[:min(len(b), 61)]) }
 
 type counting struct {
 	r io.Reader
@@ -187,23 +196,29 @@ func TestMost(t *testing.T) {
 	for name, test := range map[string]struct {
 		name string
 		r    row
-		a    attributes
+		each int64 // bytes of the names
 		says string
 	}{
-		"entries": {"a", row{kind: Other}, attributes{}, "more than 1000000 entries"},
-		"names":   {strings.Repeat("/x", 2000), row{kind: Other}, attributes{}, "more than 134217728 bytes of names"},
-		"targets": {"a", row{kind: Link, target: strings.Repeat("x", 4000)}, attributes{}, "more than 134217728 bytes of names"},
+		"entries": {"a", row{kind: Other}, 1, "more than 1000000 entries"},
+		"names":   {"x" + strings.Repeat("/x", 1999), row{kind: Other}, 3999, "more than 134217728 bytes of names"},
+		"targets": {"a", row{kind: Link, target: strings.Repeat("x", 3999)}, 4000, "more than 134217728 bytes of names"},
 	} {
 		b, err := newBuilder(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		n := 0
-		for ; err == nil && n < 2*maxEntries; n++ {
-			err = b.add(test.name, test.r, test.a)
+		const room = 100
+		if name == "entries" {
+			b.order = maxEntries - room
+		} else {
+			b.names = maxNames - room*test.each
 		}
-		if _, ours := errors.AsType[*Error](err); !ours || !strings.Contains(err.Error(), test.says) || n < 30_000 {
-			t.Errorf("%s: %d entries, %v", name, n, err)
+		n := 0
+		for ; err == nil && n < 2*room; n++ {
+			err = b.add(test.name, test.r, attributes{})
+		}
+		if _, ours := errors.AsType[*Error](err); !ours || !strings.Contains(err.Error(), test.says) || n != room+1 {
+			t.Errorf("%s: %d entries, where %d have room: %v", name, n, room, err)
 		}
 		b.release()
 	}

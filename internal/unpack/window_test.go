@@ -30,11 +30,11 @@ func TestWindowsFollow(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for i := range 60 {
 		window := uint64(1) << (10 + i%14)
-		z, err := zstd.NewWriter(nil, zstd.WithWindowSize(int(window)), zstd.WithEncoderCRC(i%2 == 0), zstd.WithSingleSegment(i%5 == 0), zstd.WithEncoderLevel(zstd.EncoderLevel(1+i%4)))
+		z, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true), zstd.WithWindowSize(int(window)), zstd.WithEncoderCRC(i%2 == 0), zstd.WithSingleSegment(i%5 == 0), zstd.WithEncoderLevel(zstd.EncoderLevel(1+i%4)))
 		if err != nil {
 			t.Fatal(err)
 		}
-		text := strings.Repeat("x", random.IntN(1<<20)) + incompressible(random.IntN(1<<18)) + strings.Repeat("some text ", random.IntN(1<<15))
+		text := strings.Repeat("x", random.IntN(1<<18)) + incompressible(random.IntN(1<<16)) + strings.Repeat("some text ", random.IntN(1<<14))
 		data := z.EncodeAll([]byte(text), nil)
 		var h zstd.Header
 		if err := h.Decode(data); err != nil {
