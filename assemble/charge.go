@@ -54,6 +54,15 @@ func (s *chargedSource) Index(ctx context.Context, d ocispec.Descriptor) (*layer
 	return index, nil
 }
 
+// Files is Source.Files. Errors may be *budget.Exceeded.
+func (s *chargedSource) Files(ctx context.Context, d ocispec.Descriptor, names []string) (map[string]layerindex.File, error) {
+	files, err := s.baseSource.Files(ctx, d, names)
+	if err != nil {
+		return nil, err
+	}
+	return files, s.hold(ctx, sizeOf(files))
+}
+
 // added returns the index of an added layer, which is in the archives. Errors may be
 // *budget.Exceeded.
 func (s *chargedSource) added(ctx context.Context, archives augment.Archives, l augment.Layer) (*layerindex.Index, error) {

@@ -14,5 +14,5 @@
 // (Layers), layerrecord.go (what is remembered of a layer), include.go (layers of other images), inspect.go
 // (images as they are), own.go (images by names of this server), permit.go
 // (whether a pull would be refused), layerindex.go (indexes of layers: memory, records and rights),
-// readlayer.go (reading layers for them), charge.go (what documents cost a request).
+// readlayer.go (reading layers for them), layerfile.go (files of layers), charge.go (what documents cost a request).
 package assemble

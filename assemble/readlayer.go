@@ -32,12 +32,9 @@ func (s baseSource) Index(ctx context.Context, d ocispec.Descriptor) (*layerinde
 
 // index returns the index of a layer of a base image, and has it in memory until release.
 func (s baseSource) index(ctx context.Context, d ocispec.Descriptor) (*layerindex.Index, func(), error) {
-	layer := fmt.Sprintf("layer %s of %s/%s", d.Digest, s.target.Registry, s.target.Repository)
-	if err := d.Digest.Validate(); err != nil {
-		return nil, nil, augment.Errorf("layer %.100q of %s/%s: %v", d.Digest, s.target.Registry, s.target.Repository, err)
-	}
-	if isEncrypted(d.MediaType) {
-		return nil, nil, augment.Errorf("%s is encrypted, so where the entry would land cannot be told", layer)
+	layer, err := s.check(d)
+	if err != nil {
+		return nil, nil, err
 	}
 	names := recordsOf(s.repo.Host(), d)
 	index, release, err := s.indexes.provide(ctx, wanted{
@@ -48,13 +45,30 @@ func (s baseSource) index(ctx context.Context, d ocispec.Descriptor) (*layerinde
 			return f, true, err
 		},
 	})
-	if e, ok := errors.AsType[*upstream.Error](err); ok && e.Kind == upstream.NotFound && isForeign(d.MediaType) {
-		return nil, nil, augment.Errorf("%s is a foreign layer, which its registry does not have, so this server cannot see what it has", layer)
-	}
 	if err != nil {
-		return nil, nil, refusal(layer, err)
+		return nil, nil, asForeign(layer, d, refusal(layer, err))
 	}
 	return index, release, nil
+}
+
+// check returns how a layer is called in messages. An error says that it cannot be read.
+func (s baseSource) check(d ocispec.Descriptor) (layer string, err error) {
+	layer = fmt.Sprintf("layer %s of %s/%s", d.Digest, s.target.Registry, s.target.Repository)
+	if err := d.Digest.Validate(); err != nil {
+		return "", augment.Errorf("layer %.100q of %s/%s: %v", d.Digest, s.target.Registry, s.target.Repository, err)
+	}
+	if isEncrypted(d.MediaType) {
+		return "", augment.Errorf("%s is encrypted, so where the entry would land cannot be told", layer)
+	}
+	return layer, nil
+}
+
+// asForeign says of a layer that a registry need not have, and does not, what it is.
+func asForeign(layer string, d ocispec.Descriptor, err error) error {
+	if e, ok := errors.AsType[*upstream.Error](err); ok && e.Kind == upstream.NotFound && isForeign(d.MediaType) {
+		return augment.Errorf("%s is a foreign layer, which its registry does not have, so this server cannot see what it has", layer)
+	}
+	return err
 }
 
 // isEncrypted reports whether only a key opens a layer: +encrypted of OCI, +enc of Docker.

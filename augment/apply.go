@@ -37,6 +37,10 @@ type Source interface {
 	// annotations of its manifest. An *Error says that this cannot be known. Apply asks
 	// for it only if where an added entry lands depends on it.
 	Index(ctx context.Context, d ocispec.Descriptor) (*layerindex.Index, error)
+	// Files returns the regular files and hard links of a layer that have these names,
+	// which are clean. What is not there is missing from the result, which must not be
+	// changed. Apply asks for them only if a recipe has certificates.
+	Files(ctx context.Context, d ocispec.Descriptor, names []string) (map[string]layerindex.File, error)
 }
 
 // Request is one image to augment.
@@ -251,7 +255,7 @@ func (w *walk) visitManifest(ctx context.Context, o Object, m members, declared 
 	layers := w.fitting(platform)
 	if !w.Recipe.IsZero() {
 		base, was := baseImage{o, platform, refs.Layers}, config
-		if layers, err = w.prepare(ctx, base, layers); err != nil {
+		if layers, err = w.prepareTrusting(ctx, base, layers); err != nil {
 			return result{}, err
 		}
 		err := unpack.InTurn(ctx, len(config.Data)+len(o.Data), func() (err error) {

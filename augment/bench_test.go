@@ -101,3 +101,7 @@ func (d documents) Blob(ctx context.Context, desc ocispec.Descriptor) (augment.O
 func (d documents) Index(ctx context.Context, desc ocispec.Descriptor) (*layerindex.Index, error) {
 	return layerindex.Read(ctx, bytes.NewReader(make([]byte, 1024))) // an empty archive
 }
+
+func (d documents) Files(context.Context, ocispec.Descriptor, []string) (map[string]layerindex.File, error) {
+	return nil, nil
+}

@@ -24,6 +24,8 @@
 // collect.go (the documents and layers that it leads to),
 // prepare.go (the layers as they must stand above one base image), landing.go (which of
 // them change there), placing.go (their entries where they land),
+// certificates.go (finding and extending what the image trusts), trustlayer.go (the layer
+// of it),
 // archive.go (checking layer archives), decompress.go (what they unpack to),
 // pack.go (a directory as a reproducible archive), repack.go (writing archives anew), latedirs.go (directories that are named again),
 // overlay.go (which entries count when archives are stacked), heldmemory.go (what their

@@ -34,6 +34,11 @@ func (b base) Index(ctx context.Context, _ ocispec.Descriptor) (*layerindex.Inde
 	return layerindex.Read(ctx, bytes.NewReader(make([]byte, 1024)))
 }
 
+// Files returns nothing: the layers are empty.
+func (b base) Files(context.Context, ocispec.Descriptor, []string) (map[string]layerindex.File, error) {
+	return nil, nil
+}
+
 // add stores a document and returns its descriptor.
 func (b base) add(mediaType string, document any) ocispec.Descriptor {
 	data, err := json.Marshal(document)

@@ -65,6 +65,11 @@ func (m *memory) Index(ctx context.Context, d ocispec.Descriptor) (*layerindex.I
 	return layerindex.Read(ctx, bytes.NewReader(data))
 }
 
+func (m *memory) Files(ctx context.Context, d ocispec.Descriptor, names []string) (map[string]layerindex.File, error) {
+	m.note("files %s %q", d.Digest, names)
+	return layerindex.Files(ctx, bytes.NewReader(m.archives[d.Digest]), names)
+}
+
 // added returns the index of a layer. A layer whose bytes do not matter to a test is
 // empty.
 func (m *memory) added(ctx context.Context, l Layer) (*layerindex.Index, error) {

@@ -152,8 +152,11 @@ func bindingsOf(layers []Layer) bindings {
 // alternatives (one Fusion layer per architecture, say). If the recipe has platform-bound
 // layers and none matches, the recipe is not meant for this image. Windows images are also
 // refused unless every layer is bound to a platform, because their layers have another
-// format.
+// format. It keeps trusted certificates in its registry, where no layer gets at them.
 func (w *walk) fits(p ocispec.Platform) bool {
+	if len(w.Recipe.Certificates) > 0 && p.OS == "windows" {
+		return false
+	}
 	bound := false
 	for i := range w.Recipe.Layers {
 		bound = bound || w.Recipe.Layers[i].Platform != ""

@@ -21,6 +21,9 @@ type Recipe struct {
 	// ExtendEnv holds KEY=VALUE entries in which ${NAME} stands for the value that the
 	// image has after Env, and $$ for a dollar. They replace and follow as those of Env.
 	ExtendEnv []string `json:"extendEnv,omitempty"`
+	// Certificates are those of authorities, in PEM, which programs in the image are made
+	// to trust.
+	Certificates []string `json:"certificates,omitempty"`
 	// Entrypoint, Cmd and WorkingDir replace the base image's when not empty.
 	Entrypoint []string `json:"entrypoint,omitempty"`
 	Cmd        []string `json:"cmd,omitempty"`
@@ -29,7 +32,7 @@ type Recipe struct {
 	// an index.
 	Plain bool `json:"plain,omitempty"`
 	// Below is applied first, as if its result were the base image. Its layers are in
-	// Layers already.
+	// Layers already, its certificates in Certificates.
 	Below *Recipe `json:"below,omitempty"`
 }
 
@@ -54,11 +57,23 @@ func (r Recipe) Upon(below Recipe) Recipe {
 	}
 	r.Layers = append(r.Layers, own...)
 	r.Plain = r.Plain || below.Plain
-	below.Layers, below.Plain = nil, false
+	r.Certificates = union(below.Certificates, r.Certificates)
+	below.Layers, below.Certificates, below.Plain = nil, nil, false
 	if !below.IsZero() {
 		r.Below = &below
 	}
 	return r
+}
+
+// union returns what a has, and then what only b has.
+func union(a, b []string) []string {
+	all := slices.Clone(a)
+	for _, s := range b {
+		if !slices.Contains(all, s) {
+			all = append(all, s)
+		}
+	}
+	return all
 }
 
 // Layer names one injected layer: a gzip-compressed tar archive that was
@@ -103,7 +118,7 @@ func (r Recipe) Flat() Recipe {
 
 // IsZero reports whether the recipe changes nothing.
 func (r Recipe) IsZero() bool {
-	return len(r.Layers) == 0 && len(r.Env) == 0 && len(r.ExtendEnv) == 0 && len(r.Entrypoint) == 0 &&
+	return len(r.Layers) == 0 && len(r.Env) == 0 && len(r.ExtendEnv) == 0 && len(r.Certificates) == 0 && len(r.Entrypoint) == 0 &&
 		len(r.Cmd) == 0 && r.WorkingDir == "" && r.Below == nil
 }
 
@@ -111,7 +126,8 @@ func (r Recipe) IsZero() bool {
 // on every pull.
 func (r Recipe) Equal(other Recipe) bool {
 	return r.WorkingDir == other.WorkingDir && r.Plain == other.Plain && slices.EqualFunc(r.Layers, other.Layers, Layer.equal) &&
-		slices.Equal(r.Env, other.Env) && slices.Equal(r.ExtendEnv, other.ExtendEnv) && slices.Equal(r.Entrypoint, other.Entrypoint) && slices.Equal(r.Cmd, other.Cmd) &&
+		slices.Equal(r.Env, other.Env) && slices.Equal(r.ExtendEnv, other.ExtendEnv) &&
+		slices.Equal(r.Certificates, other.Certificates) && slices.Equal(r.Entrypoint, other.Entrypoint) && slices.Equal(r.Cmd, other.Cmd) &&
 		(r.Below == nil) == (other.Below == nil) && (r.Below == nil || r.Below.Equal(*other.Below))
 }
 
@@ -141,6 +157,11 @@ func (r Recipe) Validate() error {
 	}
 	if err := checkExtended(r.ExtendEnv); err != nil {
 		return err
+	}
+	if len(r.Certificates) > 0 {
+		if _, err := parseCertificates(r.Certificates); err != nil {
+			return err
+		}
 	}
 	for _, list := range []struct {
 		name   string

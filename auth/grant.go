@@ -97,7 +97,7 @@ func (g *Grant) Cost() int64 {
 		texts(l.Via...)
 		cost += int64(cap(l.Via)) * headerCost
 	}
-	for _, list := range [][]string{g.Recipe.Env, g.Recipe.ExtendEnv, g.Recipe.Entrypoint, g.Recipe.Cmd, g.Platforms} {
+	for _, list := range [][]string{g.Recipe.Env, g.Recipe.ExtendEnv, g.Recipe.Certificates, g.Recipe.Entrypoint, g.Recipe.Cmd, g.Platforms} {
 		texts(list...)
 		cost += int64(cap(list)) * headerCost
 	}

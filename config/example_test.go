@@ -57,7 +57,13 @@ func completeExample(t *testing.T) string {
 			return name
 		}
 		path = name
-		if err := os.WriteFile(path, []byte(testKey+"\n"), 0o600); err != nil {
+		text := []byte(testKey + "\n")
+		if strings.HasSuffix(path, ".pem") {
+			if text, err = os.ReadFile("../internal/truststore/testdata/authorities.pem"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.WriteFile(path, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		return path

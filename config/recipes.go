@@ -14,6 +14,7 @@ import (
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/containerconfig"
+	"github.com/waveproxy/waveproxy/internal/truststore"
 	"github.com/waveproxy/waveproxy/internal/yamlstrict"
 )
 
@@ -44,6 +45,10 @@ type Recipe struct {
 	Cmd []string `yaml:"cmd"`
 	// WorkingDir replaces the working directory in the same way. Default: unchanged.
 	WorkingDir string `yaml:"working_dir"`
+	// Certificates are files with certificates of authorities in PEM, which programs in the
+	// image are made to trust: they are added to the bundles and the Java key stores that
+	// the image has. Default: none.
+	Certificates []string `yaml:"certificates"`
 	// Images are patterns of the images that the recipe may be used on, as in
 	// upstreams. Default: any that upstreams allows.
 	Images []auth.Pattern `yaml:"images"`
@@ -105,8 +110,8 @@ func (c *Config) checkRecipes(k checker) {
 }
 
 func (r Recipe) check(key string, c *Config, k checker) {
-	if len(r.ContainerConfigURL)+len(r.Layers)+len(r.Env)+len(r.ExtendEnv)+len(r.Entrypoint)+len(r.Cmd)+len(r.WorkingDir) == 0 {
-		k.add(key, "", "adds nothing: want container_config_url, layers, env, extend_env, entrypoint, cmd or working_dir")
+	if len(r.ContainerConfigURL)+len(r.Layers)+len(r.Env)+len(r.ExtendEnv)+len(r.Certificates)+len(r.Entrypoint)+len(r.Cmd)+len(r.WorkingDir) == 0 {
+		k.add(key, "", "adds nothing: want container_config_url, layers, env, extend_env, certificates, entrypoint, cmd or working_dir")
 	}
 	for _, l := range r.ContainerConfigURL {
 		for _, document := range containerconfig.Expand([]string{string(l)}, containerconfig.Architectures) {
@@ -132,6 +137,7 @@ func (r Recipe) check(key string, c *Config, k checker) {
 		}
 	}
 	r.checkExtendEnv(key, k)
+	r.checkCertificates(key, k)
 	for _, part := range []struct {
 		name  string
 		value augment.Recipe
@@ -163,6 +169,15 @@ func (r Recipe) checkExtendEnv(key string, k checker) {
 	}
 	if err := (augment.Recipe{ExtendEnv: all}).Validate(); err != nil && good {
 		k.Add(key+".extend_env", key+".extend_env", strings.ReplaceAll(err.Error(), "extendEnv", "extend_env"))
+	}
+}
+
+func (r Recipe) checkCertificates(key string, k checker) {
+	for i, path := range r.Certificates {
+		at := fmt.Sprintf("%s.certificates[%d]", key, i)
+		if _, err := truststore.ReadFile(path, time.Now()); err != nil {
+			k.add(at, shownPath(path), cause(err))
+		}
 	}
 }
 

@@ -1,10 +1,18 @@
 package config
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
@@ -24,7 +32,7 @@ func TestValidateRecipes(t *testing.T) {
 			`c.yml:1: recipes: "Fusion": ` + RecipeNames,
 			`c.yml:1: recipes: "` + strings.Repeat("a-", 16) + `b": ` + RecipeNames,
 			`c.yml:1: recipes: "a/b": ` + RecipeNames,
-			`c.yml:1: recipes.empty: "": adds nothing: want container_config_url, layers, env, extend_env, entrypoint, cmd or working_dir`,
+			`c.yml:1: recipes.empty: "": adds nothing: want container_config_url, layers, env, extend_env, certificates, entrypoint, cmd or working_dir`,
 		}},
 		{"recipes: {a: {container_config_url: [ftp://x, 'file:', 'https://u:p@h/x', 'file:absent-{arch}.json', 'file:config.go', 'https:///x']}}", []string{
 			`c.yml:1: recipes.a.container_config_url: "ftp://x": ` + wantDocument,
@@ -57,7 +65,7 @@ func TestValidateRecipes(t *testing.T) {
 		{"recipes: {a: {env: [A=1, B], working_dir: work, images: ['a b'], credentials: [shared, team]}, b: {env: A=1, layer: []}}", []string{
 			`c.yml:1: recipes.a.images[0]: pattern "a b": names have lower-case letters, digits and ._-:/ only, and * is the one wildcard`,
 			`c.yml:1: recipes.b.env: want a list`,
-			`c.yml:1: recipes.b.layer: unknown key, want one of cmd, container_config_url, credentials, entrypoint, env, extend_env, images, layers, tag_ttl, unfit, working_dir`,
+			`c.yml:1: recipes.b.layer: unknown key, want one of certificates, cmd, container_config_url, credentials, entrypoint, env, extend_env, images, layers, tag_ttl, unfit, working_dir`,
 			`c.yml:1: recipes.a.env[1]: "***": want KEY=VALUE`,
 			`c.yml:1: recipes.a.working_dir: working directory "work" is not an absolute path`,
 			`c.yml:1: recipes.a.credentials: "team": no such name in credentials`,
@@ -151,4 +159,50 @@ func TestSameRecipeWorksFromTheExample(t *testing.T) {
 	if got := c.Registries["localhost:5000"].Alias; got != "registry.local" {
 		t.Errorf("the alias is %q", got)
 	}
+}
+
+// TestCertificatesChecked: a file that cannot be what programs are to trust is refused
+// with its line and key, and nothing of it is shown.
+func TestCertificatesChecked(t *testing.T) {
+	good, err := os.ReadFile("../internal/truststore/testdata/authorities.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for name, text := range map[string]string{"good.pem": string(good), "key.pem": string(good) + "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n", "text.pem": "secret", "old.pem": expired(t)} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Chdir(dir)
+	path := write(t, "c.yml", "recipes:\n  a:\n    certificates:\n    - good.pem\n    - key.pem\n    - text.pem\n    - old.pem\n    - none.pem\n")
+	_, err = Load(path, nil)
+	checkLines(t, err, filepath.Dir(path)+"/", []string{
+		`c.yml:5: recipes.a.certificates[1]: "key.pem": has a private key, which must never be in an image: give the certificate alone`,
+		`c.yml:6: recipes.a.certificates[2]: "text.pem": is not a certificate in PEM: want -----BEGIN CERTIFICATE-----`,
+		`c.yml:7: recipes.a.certificates[3]: "old.pem": certificate "CN=old" has expired on 2020-01-02`,
+		`c.yml:8: recipes.a.certificates[4]: "none.pem": no such file or directory`,
+	})
+	c, err := Load(write(t, "good.yml", "recipes: {a: {certificates: [good.pem]}}"), nil)
+	if err != nil || len(c.Recipes["a"].Certificates) != 1 {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+// expired returns a certificate of 2020.
+func expired(t *testing.T) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "old"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2020, 1, 2, 0, 0, 0, 0, time.UTC),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }

@@ -116,7 +116,7 @@ func parse(text []byte) (c Config, err error) {
 	if err := json.Unmarshal(text, &c); err != nil {
 		return c, err
 	}
-	if len(c.Layers)+len(c.Env)+len(c.ExtendEnv)+len(c.Entrypoint)+len(c.Cmd)+len(c.WorkingDir) == 0 {
+	if len(c.Layers)+len(c.Env)+len(c.ExtendEnv)+len(c.Certificates)+len(c.Entrypoint)+len(c.Cmd)+len(c.WorkingDir) == 0 {
 		return c, errors.New("it adds nothing")
 	}
 	return c, nil

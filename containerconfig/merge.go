@@ -17,6 +17,7 @@ func Merge(documents []Document) Config {
 		merged.Layers = append(merged.Layers, c.Layers...)
 		merged.Env = appendNew(merged.Env, c.Env)
 		merged.ExtendEnv = appendNew(merged.ExtendEnv, c.ExtendEnv)
+		merged.Certificates = appendNew(merged.Certificates, c.Certificates)
 		merged.Entrypoint = firstSet(c.Entrypoint, merged.Entrypoint)
 		merged.Cmd = firstSet(c.Cmd, merged.Cmd)
 		merged.WorkingDir = cmp.Or(c.WorkingDir, merged.WorkingDir)
@@ -43,6 +44,9 @@ func (c Config) Over(below Config) Config {
 		Cmd:        firstSet(c.Cmd, below.Cmd),
 		Env:        slices.Concat(below.Env, c.Env),
 		ExtendEnv:  slices.Concat(below.ExtendEnv, c.ExtendEnv),
+
+		Certificates: appendNew(slices.Clone(below.Certificates), c.Certificates),
+
 		WorkingDir: cmp.Or(c.WorkingDir, below.WorkingDir),
 		Layers:     c.Layers,
 	}

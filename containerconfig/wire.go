@@ -25,7 +25,10 @@ type Config struct {
 	// has no such member, and dollars in Env are literal.
 	ExtendEnv  []string `json:"extendEnv,omitempty"`
 	WorkingDir string   `json:"workingDir,omitempty"`
-	Layers     []Layer  `json:"layers,omitempty"`
+	// Certificates are those of authorities that the image is made to trust, in PEM. Wave
+	// has no such member.
+	Certificates []string `json:"certificates,omitempty"`
+	Layers       []Layer  `json:"layers,omitempty"`
 }
 
 // Layer is a layer on the wire. Location holds or names the archive: "data:" and
@@ -51,7 +54,7 @@ func Of(r augment.Recipe) *Config {
 		return nil
 	}
 	r = r.Flat()
-	c := &Config{Entrypoint: r.Entrypoint, Cmd: r.Cmd, Env: r.Env, ExtendEnv: r.ExtendEnv, WorkingDir: r.WorkingDir}
+	c := &Config{Entrypoint: r.Entrypoint, Cmd: r.Cmd, Env: r.Env, ExtendEnv: r.ExtendEnv, WorkingDir: r.WorkingDir, Certificates: r.Certificates}
 	for _, l := range r.Layers {
 		c.Layers = append(c.Layers, Describe(l, cmp.Or(l.Location, omitted)))
 	}
@@ -65,14 +68,14 @@ func Describe(l augment.Layer, location string) Layer {
 
 // Recipe returns the recipe without its layers, which a Taker takes in.
 func (c Config) Recipe() augment.Recipe {
-	return augment.Recipe{Entrypoint: c.Entrypoint, Cmd: c.Cmd, Env: c.Env, ExtendEnv: c.ExtendEnv, WorkingDir: c.WorkingDir}
+	return augment.Recipe{Entrypoint: c.Entrypoint, Cmd: c.Cmd, Env: c.Env, ExtendEnv: c.ExtendEnv, WorkingDir: c.WorkingDir, Certificates: c.Certificates}
 }
 
-// TextSize returns the bytes of environment, entrypoint, command and directory,
+// TextSize returns the bytes of environment, certificates, entrypoint, command and directory,
 // which are in every grant. Each entry of a list counts one byte more.
 func (c Config) TextSize() int {
 	text := len(c.WorkingDir)
-	for _, s := range slices.Concat(c.Env, c.ExtendEnv, c.Entrypoint, c.Cmd) {
+	for _, s := range slices.Concat(c.Env, c.ExtendEnv, c.Certificates, c.Entrypoint, c.Cmd) {
 		text += len(s) + 1
 	}
 	return text

@@ -13,7 +13,7 @@
 //
 // Files: index.go (Index and its questions), table.go (sorted names), names.go (what a
 // name in an archive means), build.go (from entries in any order to sorted ones), merge.go
-// (which of them count), read.go (archives), decompress.go (their compressions), toc.go
+// (which of them count), read.go (archives), file.go (bytes of single files), decompress.go (their compressions), toc.go
 // (archives that have tables of contents), entries.go (the entries of such a table),
 // record.go (Encode, Decode), errors.go (Error).
 package layerindex

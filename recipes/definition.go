@@ -23,6 +23,8 @@ type Definition struct {
 	WorkingDir           string
 	// ExtendEnv are variables with references to those of the image and Env.
 	ExtendEnv []string
+	// Certificates are the paths of files in PEM.
+	Certificates []string
 	// Images are the images that the recipe may be used on; empty: any.
 	Images []auth.Pattern
 	// Credentials are the names of the credentials that reach the upstream; empty:

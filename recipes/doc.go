@@ -13,7 +13,7 @@
 //
 // Files: definition.go (a recipe as the configuration has it), loader.go
 // (definitions become an Edition, or the list of all problems), document.go
-// (container configs from URLs and files, and their stored copies), layer.go
+// (container configs from URLs and files, and their stored copies), certificates.go (authorities from files), layer.go
 // (layers from documents, URLs, directories and archives), book.go (the Book of the
 // edition in force).
 package recipes

@@ -102,12 +102,13 @@ func (l Loader) compute(ctx context.Context, name string, d Definition) (recipe,
 		}
 		layers = append(layers, taken)
 	}
-	own := containerconfig.Config{Env: d.Env, ExtendEnv: d.ExtendEnv, Entrypoint: d.Entrypoint, Cmd: d.Cmd, WorkingDir: d.WorkingDir}
+	certificates := l.certificates(d.Certificates, func(i int, err error) { problem(fmt.Sprintf("%s.certificates[%d]", key, i), err) })
+	own := containerconfig.Config{Certificates: certificates, Env: d.Env, ExtendEnv: d.ExtendEnv, Entrypoint: d.Entrypoint, Cmd: d.Cmd, WorkingDir: d.WorkingDir}
 	settings := own.Over(containerconfig.Merge(found))
 	made := settings.Recipe()
 	made.Layers, made.Plain = layers, d.Plain
 	if n := settings.TextSize(); n > maxText {
-		problem(key, fmt.Errorf("%d bytes of environment, entrypoint and command, and at most %d are taken: put large ones into a layer", n, maxText))
+		problem(key, fmt.Errorf("%d bytes of environment, certificates, entrypoint and command, and at most %d are taken: put large ones into a layer", n, maxText))
 	} else if err := made.Validate(); err != nil {
 		problem(key, err)
 	}

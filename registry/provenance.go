@@ -75,6 +75,8 @@ type recipeParameters struct {
 	Entrypoint bool              `json:"entrypoint,omitempty"`
 	Cmd        bool              `json:"cmd,omitempty"`
 	WorkingDir bool              `json:"workingDir,omitempty"`
+
+	Certificates int `json:"certificates,omitempty"` // how many
 }
 
 type layerParameters struct {
@@ -114,6 +116,7 @@ func newAttester(g auth.Grant) attester {
 	build.ExternalParameters = parameters{Image: name, Platforms: g.Platforms, Recipe: recipeParameters{
 		Name: g.Named, Env: variables(slices.Concat(recipe.Env, recipe.ExtendEnv)),
 		Entrypoint: len(recipe.Entrypoint) > 0, Cmd: len(recipe.Cmd) > 0, WorkingDir: recipe.WorkingDir != "",
+		Certificates: len(recipe.Certificates),
 	}}
 	build.ResolvedDependencies = []resource{{URI: packageURL(g), Digest: digestSet(g.Base)}}
 	for _, l := range g.Recipe.Layers {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/waveproxy/waveproxy/api"
 	"github.com/waveproxy/waveproxy/containerconfig"
+	"github.com/waveproxy/waveproxy/internal/truststore"
 )
 
 const defaultServer = "http://localhost:9090"
@@ -24,6 +25,7 @@ func augmentCommand() *cobra.Command {
 	var (
 		config     containerconfig.Config
 		layers     []string
+		trusted    []string
 		request    api.SubmitRequest
 		server     string
 		outputJSON bool
@@ -46,6 +48,7 @@ func augmentCommand() *cobra.Command {
 	f.StringArrayVar(&additions.documents, "container-config", nil, "add a container config: a JSON `file` or a URL of one, in which {arch} stands for amd64 and arm64; repeatable")
 	f.StringArrayVar(&config.Env, "env", nil, "set a variable: `KEY=VALUE`; repeatable")
 	f.StringArrayVar(&config.ExtendEnv, "extend-env", nil, "set a variable: `KEY=VALUE`, with ${NAME} for the image's value of NAME and $$ for a dollar; repeatable")
+	f.StringArrayVar(&trusted, "certificate", nil, "have programs in the image trust the authorities of a PEM `file`; repeatable")
 	f.StringArrayVar(&config.Entrypoint, "entrypoint", nil, "replace the entrypoint; repeat for each `word`")
 	f.StringArrayVar(&config.Cmd, "cmd", nil, "replace the command; repeat for each `word`")
 	f.StringVar(&config.WorkingDir, "workdir", "", "replace the working `directory`")
@@ -72,6 +75,10 @@ func augmentCommand() *cobra.Command {
 		for _, spec := range layers {
 			asked.layers = append(asked.layers, "--layer "+redact(spec))
 		}
+		var err error
+		if config.Certificates, err = authorities(trusted); err != nil {
+			return err
+		}
 		named, err := additions.add(cmd.Context(), &config, request.ContainerPlatform)
 		if err != nil {
 			return err
@@ -92,6 +99,20 @@ func augmentCommand() *cobra.Command {
 		return err
 	}
 	return cmd
+}
+
+// authorities returns the certificates of files, each in PEM.
+func authorities(paths []string) (texts []string, err error) {
+	for _, path := range paths {
+		certificates, err := truststore.ReadFile(path, time.Now())
+		if err != nil {
+			return nil, fmt.Errorf("--certificate %s: %w", path, err)
+		}
+		for _, c := range certificates {
+			texts = append(texts, string(c.PEM()))
+		}
+	}
+	return texts, nil
 }
 
 // submitTimeout bounds a submission: the server may have to fetch layers.

@@ -100,6 +100,7 @@ func definitions(cfg *config.Config) map[string]recipes.Definition {
 		d := recipes.Definition{
 			Env: variables(r.Env), ExtendEnv: variables(r.ExtendEnv), Entrypoint: r.Entrypoint, Cmd: r.Cmd, WorkingDir: r.WorkingDir,
 			Images: r.Images, Credentials: r.Credentials, TagTTL: r.TagTTL, Plain: r.Unfit == config.UnfitPlain,
+			Certificates: r.Certificates,
 		}
 		for _, document := range r.ContainerConfigURL {
 			d.Documents = append(d.Documents, string(document))
