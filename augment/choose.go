@@ -201,7 +201,7 @@ func (w *walk) checkPlatforms(augmented bool) error {
 		if !slices.ContainsFunc(w.have, func(c candidate) bool { return want.takes(c.Platform) }) {
 			return Errorf("%s has no image for platform %s; it has %s", w.Name, FormatPlatform(want.Platform), w.list())
 		}
-		return notFor("the recipe has no layer for platform %s of %s", FormatPlatform(want.Platform), w.Name)
+		return notFor("the recipe has no layer for platform %s of %s; it has layers for %s", FormatPlatform(want.Platform), w.Name, w.bound())
 	}
 	switch {
 	case augmented:
@@ -211,7 +211,7 @@ func (w *walk) checkPlatforms(augmented bool) error {
 	case len(w.have) == 0:
 		return notImage("%s is not a container image: its index has none", w.Name)
 	}
-	return notFor("none of the platforms of %s (%s) fits the recipe's layers", w.Name, w.list())
+	return notFor("none of the platforms of %s (%s) fits the recipe's layers (%s)", w.Name, w.list(), w.bound())
 }
 
 // list returns the platforms of the base image for a message.
@@ -222,6 +222,16 @@ func (w *walk) list() string {
 	}
 	slices.Sort(have)
 	return cmp.Or(strings.Join(slices.Compact(have), ", "), "none")
+}
+
+// bound lists the platforms that layers of the recipe are for, as a message has them.
+func (w *walk) bound() string {
+	var names []string
+	for _, l := range w.Recipe.Layers {
+		names = append(names, cmp.Or(l.Platform, "any but windows"))
+	}
+	slices.Sort(names)
+	return strings.Join(slices.Compact(names), ", ")
 }
 
 // notePlatform remembers a platform of the base image and reports whether the

@@ -287,3 +287,32 @@ func TestArtifacts(t *testing.T) {
 		}
 	}
 }
+
+// TestUnfitTells: a refusal of a platform names those that the base has, or those that
+// the recipe has layers for.
+func TestUnfitTells(t *testing.T) {
+	m := newMemory()
+	indexOf(m, "x", "linux/amd64,linux/arm64")
+	layer := m.layer(archive(file{name: "a"}))
+	bound := func(names ...string) (r Recipe) {
+		for _, name := range names {
+			layer.Platform = name
+			r.Layers = append(r.Layers, layer)
+		}
+		return r
+	}
+	for _, test := range []struct {
+		recipe    Recipe
+		platforms string
+		says      string
+	}{
+		{bound("linux/amd64"), "linux/arm64", "no layer for platform linux/arm64 of docker.io/library/x:x; it has layers for linux/amd64"},
+		{bound("linux/s390x", "", "linux/riscv64"), "", "(linux/amd64, linux/arm64) fits the recipe's layers (any but windows, linux/riscv64, linux/s390x)"},
+		{bound("linux/amd64"), "linux/s390x", "no image for platform linux/s390x; it has linux/amd64, linux/arm64"},
+	} {
+		_, err := apply(t, m, "x", test.recipe, test.platforms)
+		if !strings.Contains(fmt.Sprint(err), test.says) {
+			t.Errorf("%v\nwant %s", err, test.says)
+		}
+	}
+}
