@@ -58,10 +58,18 @@ func (e *Error) withStatus(status int, trusted string) *Error {
 	return e
 }
 
-// failed returns the error for a call that got no response. Only the innermost
+// failed returns the error for a call that got no response. Only a text of the innermost
 // cause is kept, because the errors of net/http and oras around it quote URLs and
-// answers.
+// answers, and the cause itself may have what the host has sent.
 func (c *call) failed(ctx context.Context, err error) error {
+	err = c.explained(ctx, err)
+	if e, ok := errors.AsType[*Error](err); ok {
+		e.settle()
+	}
+	return err
+}
+
+func (c *call) explained(ctx context.Context, err error) error {
 	if errors.Is(ctx.Err(), context.Canceled) && !errors.Is(context.Cause(ctx), errStalled) {
 		return fmt.Errorf("%s %s: %w", c.op, c.name, ctx.Err())
 	}

@@ -28,7 +28,8 @@
 //	queue.go       how many requests a host gets at a time, and whose
 //	guard.go       which addresses may be connected to
 //	charge.go      what documents cost the request that wants them
-//	errors.go      what went wrong, told to people; cause.go finds it out
+//	errors.go      what went wrong, told to people; cause.go finds it out, and reason.go
+//	               is what is kept of it
 //	transient.go   which errors leave an earlier answer good
 //
 // The package must never ask a registry about a repository that the configuration

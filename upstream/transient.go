@@ -38,9 +38,9 @@ func MayPass(err error) bool {
 	switch e.Kind {
 	case RateLimited, Unreachable, Timeout:
 		return true
-	case Unresolvable:
+	case Unresolvable: // e.passing is set once the cause was looked at
 		dns, ok := errors.AsType[*net.DNSError](e.Err)
-		return ok && !dns.IsNotFound
+		return e.passing || ok && !dns.IsNotFound
 	case Failed:
 		return e.passing || mayPass(e.Status)
 	}
