@@ -260,6 +260,9 @@ func because(err error) string {
 	if e, ok := errors.AsType[*net.OpError](err); ok && isAlert(e) {
 		return " (" + e.Err.Error() + ")"
 	}
+	if errors.Is(err, errLongHandshake) {
+		return " (its certificates take more than 32 KiB, which this server does not take)"
+	}
 	if isHandshake(err) {
 		return " (it offers TLS that this server does not take)"
 	}

@@ -23,6 +23,7 @@
 //	tokenlife.go   how long they last
 //	transport.go   redirects, and one hop of a call
 //	route.go       certificates, and the transports by host and way
+//	handshake.go   how much of TLS is taken, and what is kept of it
 //	proxy.go       the way through a proxy
 //	retry.go       which failures of a hop are worth another try
 //	queue.go       how many requests a host gets at a time, and whose
