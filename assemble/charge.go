@@ -76,12 +76,18 @@ func (s *chargedSource) added(ctx context.Context, archives augment.Archives, l 
 
 // hold charges bytes of memory. An error is *budget.Exceeded.
 func (s *chargedSource) hold(ctx context.Context, bytes int64) error {
+	_, err := s.made(ctx, bytes)
+	return err
+}
+
+// made charges the memory of a document that is to be made. An error is *budget.Exceeded.
+func (s *chargedSource) made(ctx context.Context, bytes int64) (giveBack func(), err error) {
 	release, err := budget.From(ctx).Hold(budget.Memory, bytes)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	s.until(release)
-	return nil
+	return release, nil
 }
 
 // until has release called when everything is released. Work that requests share may go on

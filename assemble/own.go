@@ -51,7 +51,7 @@ func (r *Resolver) InspectNamed(ctx context.Context, identity string, ref refere
 	defer base.release()
 	image, err := r.augmenter.Apply(ctx, base, augment.Request{
 		Name: reference.TagNameOnly(ref).String(), Reference: want, Recipe: recipe, Platforms: platforms, Access: identity,
-		Archives: r.store, Made: base.hold,
+		Archives: r.store, Made: base.made,
 		AddedIndex: func(ctx context.Context, l augment.Layer) (*layerindex.Index, error) {
 			return base.added(ctx, r.store, l)
 		},

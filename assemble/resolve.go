@@ -93,7 +93,7 @@ func (r *Resolver) Resolve(ctx context.Context, req ImageRequest) (auth.Grant, e
 	archives := layered{staged: req.Staged, Store: r.store}
 	image, err := r.augmenter.Apply(ctx, src, augment.Request{
 		Name: name, Reference: want, Recipe: req.Recipe, Platforms: req.Platforms, Access: req.Identity,
-		Archives: archives, Made: src.hold,
+		Archives: archives, Made: src.made,
 		AddedIndex: func(ctx context.Context, l augment.Layer) (*layerindex.Index, error) {
 			return src.added(ctx, archives, l)
 		},

@@ -60,9 +60,10 @@ type Request struct {
 	// AddedIndex returns what a layer in Archives does to the file system; nil: the layer
 	// is read from there each time.
 	AddedIndex func(ctx context.Context, l Layer) (*layerindex.Index, error)
-	// Made is told of each document that was made, and the bytes of memory that it has,
-	// before the document is kept. Its error ends Apply. nil: it takes all.
-	Made func(ctx context.Context, bytes int64) error
+	// Made is told of each document that is to be made, and the bytes of memory that it
+	// will have. Its error ends Apply. giveBack is called if the document was there
+	// already. nil: it takes all.
+	Made func(ctx context.Context, bytes int64) (giveBack func(), err error)
 }
 
 // Image is an augmented image.
@@ -130,7 +131,8 @@ func (a *Augmenter) Apply(ctx context.Context, src Source, req Request) (*Image,
 	}
 	w := &walk{
 		Augmenter: a, src: src, Request: req, engines: enginesFor(req.Platforms), bindings: bindingsOf(req.Recipe.Layers),
-		image: &Image{Base: base.Digest, Platforms: map[digest.Digest][]ocispec.Platform{}}, seen: map[digest.Digest]bool{},
+		image: &Image{Base: base.Digest, Platforms: map[digest.Digest][]ocispec.Platform{}},
+		seen:  map[digest.Digest]bool{}, written: map[digest.Digest]bool{}, injected: map[digest.Digest]bool{},
 	}
 	root, err := w.visit(ctx, base, nil, 0)
 	if err == nil {
@@ -156,14 +158,17 @@ type walk struct {
 	engines  []engine // for the request's platforms
 	bindings bindings // of the recipe's layers
 
-	mu      sync.Mutex // guards the fields below: entries of an index are visited in parallel
-	image   *Image
-	seen    map[digest.Digest]bool
-	size    int // of the image's objects, in bytes
-	entries int // of its indexes
-	have    []candidate
-	made    []ocispec.Platform // of the images that were augmented
-	absent  error              // of the first entry of Image.Absent
+	mu       sync.Mutex // guards the fields below: entries of an index are visited in parallel
+	image    *Image
+	seen     map[digest.Digest]bool
+	written  map[digest.Digest]bool // documents that were made
+	injected map[digest.Digest]bool // layers of Image.Layers
+	copied   int                    // bytes of entries of inner indexes that were written anew
+	size     int                    // of the image's objects, in bytes
+	entries  int                    // of its indexes
+	have     []candidate
+	made     []ocispec.Platform // of the images that were augmented
+	absent   error              // of the first entry of Image.Absent
 }
 
 // result is what became of a manifest or index. The zero result is left out.
@@ -258,13 +263,7 @@ func (w *walk) visitManifest(ctx context.Context, o Object, m members, declared 
 		if layers, err = w.prepareTrusting(ctx, base, layers); err != nil {
 			return result{}, err
 		}
-		err := unpack.InTurn(ctx, len(config.Data)+len(o.Data), func() (err error) {
-			if config, err = rewriteConfig(config, w.Recipe, len(refs.Layers), layers); err != nil {
-				return err
-			}
-			o, err = rewriteManifest(o, m, o.MediaType, config, layers, origin{w.Name, o.Digest})
-			return err
-		})
+		config, o, err = w.rewrite(ctx, o, m, config, len(refs.Layers), layers)
 		if err == nil {
 			err = w.checkChain(ctx, base, was, config, layers)
 		}
@@ -279,10 +278,29 @@ func (w *walk) visitManifest(ctx context.Context, o Object, m members, declared 
 		w.image.Platforms[o.Digest] = append(w.image.Platforms[o.Digest], platform)
 	}
 	w.mu.Unlock()
-	if err := w.add(ctx, config); err != nil {
+	if err := w.add(config); err != nil {
 		return result{}, err
 	}
-	return result{object: &o, platform: &platform}, w.add(ctx, o)
+	return result{object: &o, platform: &platform}, w.add(o)
+}
+
+// rewrite returns the config and the manifest of the augmented image. The base has n
+// layers.
+func (w *walk) rewrite(ctx context.Context, manifest Object, m members, config Object, n int, added []Layer) (newConfig, newManifest Object, err error) {
+	err = unpack.InTurn(ctx, len(config.Data)+len(manifest.Data), func() error {
+		rewritten, err := rewriteConfig(config, w.Recipe, n, added)
+		if err != nil {
+			return err
+		}
+		if newConfig, err = w.write(ctx, config.MediaType, rewritten); err != nil {
+			return err
+		}
+		if rewritten, err = rewriteManifest(manifest, m, manifest.MediaType, newConfig, added, origin{w.Name, manifest.Digest}); err == nil {
+			newManifest, err = w.write(ctx, manifest.MediaType, rewritten)
+		}
+		return err
+	})
+	return newConfig, newManifest, err
 }
 
 // leaveOut leaves out an entry of an index that is no image, valid or not. What the

@@ -193,7 +193,7 @@ func (t *trusting) extendIn(ctx context.Context, layer int, places []storePlace)
 		}
 		if t.Made != nil {
 			// The result, and what is decoded meanwhile.
-			if err := t.Made(ctx, 2*int64(len(f.Data))); err != nil {
+			if _, err := t.Made(ctx, 2*int64(len(f.Data))); err != nil {
 				return err
 			}
 		}

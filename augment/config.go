@@ -18,22 +18,22 @@ const madeBy = "waveproxy: add layer "
 // rewriteConfig applies the recipe to an image config. baseLayers is the
 // number of layers in the base manifest, which the config must agree with;
 // added are the layers that will stand above them.
-func rewriteConfig(base Object, r Recipe, baseLayers int, added []Layer) (Object, error) {
+func rewriteConfig(base Object, r Recipe, baseLayers int, added []Layer) (members, error) {
 	m, err := parseMembers(base.Data)
 	if err != nil {
-		return Object{}, Errorf("config %s: %v", base.Digest, err)
+		return nil, Errorf("config %s: %v", base.Digest, err)
 	}
 	if err := extendRootFS(&m, baseLayers, added); err != nil {
-		return Object{}, Errorf("config %s: %v", base.Digest, err)
+		return nil, Errorf("config %s: %v", base.Digest, err)
 	}
 	made, err := extendHistory(&m, baseLayers, added)
 	if err != nil {
-		return Object{}, Errorf("config %s: %v", base.Digest, err)
+		return nil, Errorf("config %s: %v", base.Digest, err)
 	}
 	if err := rewriteRuntime(&m, r, made); err != nil {
-		return Object{}, Errorf("config %s: %v", base.Digest, err)
+		return nil, Errorf("config %s: %v", base.Digest, err)
 	}
-	return NewObject(base.MediaType, m.encode()), nil
+	return m, nil
 }
 
 func extendRootFS(m *members, baseLayers int, added []Layer) error {

@@ -29,7 +29,7 @@ func (w *walk) visitIndex(ctx context.Context, o Object, m members, declared *oc
 		return result{}, err
 	}
 	results := make([]result, len(entries))
-	g, ctx := errgroup.WithContext(ctx)
+	g, visiting := errgroup.WithContext(ctx) // visiting ends with the group
 	g.SetLimit(8)
 	if depth > 0 {
 		g.SetLimit(1) // 8 documents at a time in all, not to the power of the depth
@@ -43,7 +43,7 @@ func (w *walk) visitIndex(ctx context.Context, o Object, m members, declared *oc
 				return Errorf("index %s: entry %d: %v", o.Digest, i, err)
 			}
 			var err error
-			results[i], err = w.visitEntry(ctx, entries[i], depth)
+			results[i], err = w.visitEntry(visiting, entries[i], depth)
 			return err
 		})
 	}
@@ -54,22 +54,32 @@ func (w *walk) visitIndex(ctx context.Context, o Object, m members, declared *oc
 		return result{plain: slices.ContainsFunc(results, func(r result) bool { return r.plain })}, nil
 	}
 	if w.Recipe.IsZero() {
-		return result{object: &o}, w.add(ctx, o)
+		return result{object: &o}, w.add(o)
 	}
 	r := result{platform: onePlatform(results, declared)}
-	err = unpack.InTurn(ctx, len(o.Data), func() error {
-		made, kept, err := rewriteIndex(o, m, o.MediaType, results, origin{w.Name, o.Digest})
+	size := len(o.Data)
+	for _, r := range results {
+		for _, entry := range r.flat {
+			size += len(entry)
+		}
+	}
+	err = unpack.InTurn(ctx, size, func() error {
+		whole, kept, err := w.rewriteIndex(o, m, o.MediaType, results, origin{w.Name, o.Digest})
 		if err == nil && depth > 0 && r.platform != nil {
-			r.flat, err = withPlatform(kept, *r.platform)
+			r.flat, err = w.withPlatform(kept, *r.platform)
 			return err
 		}
-		r.object = &made
+		if err == nil {
+			var made Object
+			made, err = w.write(ctx, o.MediaType, whole)
+			r.object = &made
+		}
 		return err
 	})
 	if err != nil || r.object == nil {
 		return r, err
 	}
-	return r, w.add(ctx, *r.object)
+	return r, w.add(*r.object)
 }
 
 // onePlatform returns the platform of all images of an index, or nil. If the entry around

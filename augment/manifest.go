@@ -2,7 +2,6 @@ package augment
 
 import (
 	"encoding/json"
-	"slices"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -16,17 +15,17 @@ type origin struct {
 
 // rewriteManifest points a manifest at the rewritten config and appends the
 // layers. mediaType is what classify found for the base.
-func rewriteManifest(base Object, m members, mediaType string, config Object, added []Layer, from origin) (Object, error) {
+func rewriteManifest(base Object, m members, mediaType string, config Object, added []Layer, from origin) (members, error) {
 	var configDesc members
 	if raw := m.get("config"); raw != nil {
 		var err error
 		if configDesc, err = parseMembers(raw); err != nil {
-			return Object{}, Errorf("manifest %s: config: %v", base.Digest, err)
+			return nil, Errorf("manifest %s: config: %v", base.Digest, err)
 		}
 	}
 	parts, err := base.parts()
 	if err != nil {
-		return Object{}, Errorf("manifest %s is not valid: %v", base.Digest, err)
+		return nil, Errorf("manifest %s is not valid: %v", base.Digest, err)
 	}
 	gone, kept := replaced{base.Digest: true}, []digest.Digest{}
 	if parts.Config != nil {
@@ -36,16 +35,16 @@ func rewriteManifest(base Object, m members, mediaType string, config Object, ad
 		kept = append(kept, l.Digest)
 	}
 	if err := pointTo(&configDesc, config, gone); err != nil {
-		return Object{}, Errorf("manifest %s: config: %v", base.Digest, err)
+		return nil, Errorf("manifest %s: config: %v", base.Digest, err)
 	}
 	m.set("config", configDesc)
 	if err := withoutReferences(&m, gone, kept); err != nil {
-		return Object{}, Errorf("manifest %s: %v", base.Digest, err)
+		return nil, Errorf("manifest %s: %v", base.Digest, err)
 	}
 
 	var layers []json.RawMessage
 	if err := m.decode("layers", &layers); err != nil {
-		return Object{}, Errorf("manifest %s: %v", base.Digest, err)
+		return nil, Errorf("manifest %s: %v", base.Digest, err)
 	}
 	for _, l := range added {
 		layers = append(layers, encodeJSON(members{
@@ -56,26 +55,26 @@ func rewriteManifest(base Object, m members, mediaType string, config Object, ad
 	}
 	m.set("layers", layers)
 	if err := annotate(&m, mediaType, from); err != nil {
-		return Object{}, Errorf("manifest %s: %v", base.Digest, err)
+		return nil, Errorf("manifest %s: %v", base.Digest, err)
 	}
-	return NewObject(mediaType, m.encode()), nil
+	return m, nil
 }
 
 // rewriteIndex keeps the entries at the positions in results, as they became: with the
 // digest and size of the augmented document, or as the entries of an inner index. It drops
 // every other entry, so that no client is ever handed an image that was not augmented by
 // mistake.
-func rewriteIndex(base Object, m members, mediaType string, results []result, from origin) (Object, []json.RawMessage, error) {
-	fail := func(i int, err error) (Object, []json.RawMessage, error) {
-		return Object{}, nil, Errorf("index %s: entry %d: %v", base.Digest, i, err)
+func (w *walk) rewriteIndex(base Object, m members, mediaType string, results []result, from origin) (whole members, kept []json.RawMessage, err error) {
+	fail := func(i int, err error) (members, []json.RawMessage, error) {
+		return nil, nil, Errorf("index %s: entry %d: %v", base.Digest, i, err)
 	}
-	var entries, kept []json.RawMessage
+	var entries []json.RawMessage
 	if err := m.decode("manifests", &entries); err != nil {
-		return Object{}, nil, Errorf("index %s: %v", base.Digest, err)
+		return nil, nil, Errorf("index %s: %v", base.Digest, err)
 	}
 	parts, err := base.parts()
 	if err != nil {
-		return Object{}, nil, Errorf("index %s is not valid: %v", base.Digest, err)
+		return nil, nil, Errorf("index %s is not valid: %v", base.Digest, err)
 	}
 	gone := replaced{base.Digest: true}
 	for i, e := range parts.Manifests {
@@ -88,7 +87,7 @@ func rewriteIndex(base Object, m members, mediaType string, results []result, fr
 		case r.plain:
 			kept = append(kept, raw)
 		case r.flat != nil:
-			flat, err := flatten(raw, r.flat)
+			flat, err := w.flatten(raw, r.flat)
 			if err != nil {
 				return fail(i, err)
 			}
@@ -110,14 +109,14 @@ func rewriteIndex(base Object, m members, mediaType string, results []result, fr
 		err = annotate(&m, mediaType, from)
 	}
 	if err != nil {
-		return Object{}, nil, Errorf("index %s: %v", base.Digest, err)
+		return nil, nil, Errorf("index %s: %v", base.Digest, err)
 	}
-	return NewObject(mediaType, m.encode()), kept, nil
+	return m, kept, nil
 }
 
 // flatten returns the entries of an inner index as they stand in the index around it, with
 // the annotations of the entry that they replace.
-func flatten(around json.RawMessage, inner []json.RawMessage) ([]json.RawMessage, error) {
+func (w *walk) flatten(around json.RawMessage, inner []json.RawMessage) ([]json.RawMessage, error) {
 	entry, err := parseMembers(around)
 	if err != nil {
 		return nil, err
@@ -133,6 +132,9 @@ func flatten(around json.RawMessage, inner []json.RawMessage) ([]json.RawMessage
 	if err != nil {
 		return nil, err
 	}
+	if err := w.copying(inner, len(inner)*outer.size()); err != nil {
+		return nil, err
+	}
 	flat := make([]json.RawMessage, len(inner))
 	for i, raw := range inner {
 		entry, err := parseMembers(raw)
@@ -145,8 +147,12 @@ func flatten(around json.RawMessage, inner []json.RawMessage) ([]json.RawMessage
 				return nil, err
 			}
 		}
+		own := make(map[string]bool, len(annotations))
+		for _, a := range annotations {
+			own[a.name] = true
+		}
 		for _, a := range outer {
-			if !slices.ContainsFunc(annotations, func(own member) bool { return own.name == a.name }) {
+			if !own[a.name] {
 				annotations = append(annotations, a)
 			}
 		}
@@ -157,7 +163,11 @@ func flatten(around json.RawMessage, inner []json.RawMessage) ([]json.RawMessage
 }
 
 // withPlatform sets the platform of the entries that have none.
-func withPlatform(entries []json.RawMessage, p ocispec.Platform) ([]json.RawMessage, error) {
+func (w *walk) withPlatform(entries []json.RawMessage, p ocispec.Platform) ([]json.RawMessage, error) {
+	platform := encodeJSON(ocispec.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant})
+	if err := w.copying(entries, len(entries)*len(platform)); err != nil {
+		return nil, err
+	}
 	set := make([]json.RawMessage, len(entries))
 	for i, raw := range entries {
 		var e part
@@ -172,10 +182,24 @@ func withPlatform(entries []json.RawMessage, p ocispec.Platform) ([]json.RawMess
 		if err != nil {
 			return nil, err
 		}
-		entry.set("platform", ocispec.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant})
+		entry.set("platform", platform)
 		set[i] = entry.encode()
 	}
 	return set, nil
+}
+
+// copying counts the bytes of entries of inner indexes that are about to be written, with
+// what is added to them. No document has room for more than maxObject of an image.
+func (w *walk) copying(entries []json.RawMessage, added int) error {
+	for _, raw := range entries {
+		added += len(raw)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.copied += added; w.copied > maxObject {
+		return Errorf("the entries of inner indexes would have more than %d bytes with what stands around them", maxObject)
+	}
+	return nil
 }
 
 // annotate records the base image in the annotations that scanners look for.

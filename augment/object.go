@@ -177,7 +177,7 @@ func (m *members) remove(name string) {
 
 // encode writes the members in order.
 func (m members) encode() []byte {
-	var b bytes.Buffer
+	b := bytes.NewBuffer(make([]byte, 0, m.size()))
 	b.WriteByte('{')
 	for i, e := range m {
 		if i > 0 {
@@ -189,6 +189,15 @@ func (m members) encode() []byte {
 	}
 	b.WriteByte('}')
 	return b.Bytes()
+}
+
+// size returns how many bytes encode writes.
+func (m members) size() int {
+	n := len("{}") + max(0, len(m)-1)
+	for _, e := range m {
+		n += len(encodeJSON(e.name)) + 1 + len(e.value)
+	}
+	return n
 }
 
 // encodeJSON encodes v without escaping <, > and &, which would change text

@@ -1,9 +1,12 @@
 package augment
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -92,5 +95,87 @@ func TestManyDollars(t *testing.T) {
 	}
 	if err := checkExtended([]string{"A=1", "B=" + strings.Repeat("${A}", maxExtended/4)}); err == nil {
 		t.Error("a value that no grant can have was read")
+	}
+}
+
+// TestCopiesAreBounded: what stands around an inner index is copied into each of its
+// entries only as long as one document has room for all copies.
+func TestCopiesAreBounded(t *testing.T) {
+	long := strings.Repeat("x", 100<<10)
+	m := newMemory()
+	plain := m.image("amd64", "")
+	same := func(n int, more ...string) (entries []string) {
+		for range n {
+			entries = append(entries, descriptor(plain, more...))
+		}
+		return entries
+	}
+	annotated := `"annotations":{"a":"` + long + `"}`
+	var several, nested, keys []string
+	for i := range 10 {
+		several = append(several, descriptor(m.index("", same(20+i, platform("amd64"))...), annotated))
+		nested = append(nested, descriptor(m.index("", descriptor(m.index("", same(10+i, platform("amd64"))...), annotated))))
+	}
+	for i := range 20_000 {
+		keys = append(keys, fmt.Sprintf(`"%05d":""`, i))
+	}
+	m.index("annotations", descriptor(m.index("", same(60, platform("amd64"))...), annotated))
+	m.index("several", several...)
+	m.index("nested", nested...)
+	plain = m.image("amd64", `,"variant":"`+long+`"`)
+	m.index("platform", descriptor(m.index("", same(60)...)))
+	plain = m.image("amd64", "")
+	m.index("keys", descriptor(m.index("", same(60, platform("amd64"))...), `"annotations":{`+strings.Join(keys, ",")+`}`))
+	m.index("few", descriptor(m.index("", same(5, platform("amd64"))...), annotated))
+	for _, tag := range []string{"annotations", "several", "nested", "platform", "keys", "few"} {
+		var count atomic.Int64
+		_, err := NewAugmenter(127).Apply(t.Context(), m, Request{
+			Name: "base:" + tag, Reference: tag, Recipe: Recipe{Env: []string{"A=b"}}, Archives: m,
+			Made: func(_ context.Context, bytes int64) (func(), error) {
+				count.Add(bytes)
+				return func() { count.Add(-bytes) }, nil
+			},
+		})
+		made := count.Load()
+		if tag == "few" {
+			if err != nil || made < 5*100<<10 || made > 8*100<<10 {
+				t.Errorf("few: %v, and %d bytes were made", err, made)
+			}
+			continue
+		}
+		if err == nil || !strings.Contains(err.Error(), "the entries of inner indexes would have") || made > maxObject {
+			t.Errorf("%s: %v, and %d bytes were made", tag, err, made)
+		}
+	}
+}
+
+// TestNothingIsMadeWithoutMemory: a document is charged before it is made, and refused
+// before that if it is too large.
+func TestNothingIsMadeWithoutMemory(t *testing.T) {
+	full := errors.New("full")
+	for name, c := range map[string]struct {
+		env  int
+		want string
+	}{"no memory": {1, "full"}, "too large": {maxObject, "the augmented document is"}, "barely too large": {maxObject - 100, "the augmented document is"}} {
+		m := newMemory()
+		m.image("amd64", "", "x")
+		asked := 0
+		_, err := NewAugmenter(127).Apply(t.Context(), m, Request{
+			Name: "base:x", Reference: "x", Recipe: Recipe{Env: []string{"A=" + strings.Repeat("x", c.env)}}, Archives: m,
+			Made: func(context.Context, int64) (func(), error) { asked++; return nil, full },
+		})
+		if err == nil || !strings.Contains(err.Error(), c.want) || asked > 1 || (asked == 1) != errors.Is(err, full) {
+			t.Errorf("%s: %v after %d questions", name, err, asked)
+		}
+	}
+}
+
+// TestSizeIsExact: what is charged for members is what they are.
+func TestSizeIsExact(t *testing.T) {
+	for _, text := range []string{`{}`, `{"a":1}`, `{"é\n\"":[1, 2],"b":{"c":null}}`} {
+		m, err := parseMembers([]byte(text))
+		if err != nil || m.size() != len(m.encode()) {
+			t.Errorf("%s: %d bytes are said, %d made, %v", text, m.size(), len(m.encode()), err)
+		}
 	}
 }

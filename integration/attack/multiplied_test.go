@@ -3,6 +3,7 @@ package attack
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/waveproxy/waveproxy/integration/harness"
@@ -43,4 +44,37 @@ func TestAttackVariants(t *testing.T) {
 		}
 	}
 	wantAlive(t, p, h.host()+"/good:x")
+}
+
+// TestAttackCopies submits images, and pulls one under a recipe, whose indexes have long
+// texts around many entries: one document could become gigabytes.
+func TestAttackCopies(t *testing.T) {
+	t.Parallel()
+	h := newHostile(t)
+	settings := h.settings()
+	settings["WAVEPROXY_RECIPES"] = `{hello: {env: [A=b]}}`
+	p, _ := impatient(t, settings)
+	wantAlive(t, p, h.host()+"/good:x")
+	list := make([]described, 150)
+	for i := range list {
+		list[i] = described{manifestType, harness.Sum(h.tinyImage.Manifest), len(h.tinyImage.Manifest), map[string]any{"os": "linux", "architecture": "amd64"}}
+	}
+	inner := indexOf(t, list...)
+	keys := map[string]string{}
+	for i := range 30_000 {
+		keys[fmt.Sprint(i)] = ""
+	}
+	for name, annotations := range map[string]map[string]string{"text": {"a": strings.Repeat("x", 4<<20-4096)}, "keys": keys} {
+		outer := harness.MustJSON(t, map[string]any{"schemaVersion": 2, "mediaType": indexType, "manifests": []any{map[string]any{
+			"mediaType": indexType, "digest": harness.Sum(inner), "size": len(inner), "annotations": annotations,
+		}}})
+		h.on(name, h.family(map[string][]byte{harness.Sum(outer): outer, harness.Sum(inner): inner}, harness.Sum(outer)))
+		r := wantFrugal(t, p, submission, fmt.Sprintf(`{"containerImage": "%s/%s:x", "containerConfig": {"env": ["A=b"]}}`, h.host(), name))
+		harness.WantMessage(t, r.Body, "", "inner indexes")
+		before := peak(t, p.PID)
+		r, err := p.Call(within(t, p.PID, patience), http.MethodGet, "/v2/wt/hello/"+name+"/manifests/x?ns="+h.host(), "")
+		if now := peak(t, p.PID); err != nil || r.Status != http.StatusBadRequest || now > before+frugal {
+			t.Errorf("BREACH: a pull under a recipe: %v, status %d, %d MiB after %d MiB: %.200s", err, r.Status, now, before, r.Body)
+		}
+	}
 }
