@@ -20,11 +20,31 @@ var aboutOthers = []string{
 // image does not have: manifests, configs, attestations.
 type replaced map[digest.Digest]bool
 
+// algorithms are the ones of valid digests, and how many hexadecimal digits theirs have.
+var algorithms = map[string]int{"sha256": 64, "sha384": 96, "sha512": 128}
+
+// in reports whether a text names one of the digests. It goes over the text once, however
+// many digests there are.
+func (r replaced) in(text string) bool {
+	for at := 0; ; at++ {
+		colon := strings.IndexByte(text[at:], ':')
+		if colon < 0 {
+			return false
+		}
+		at += colon
+		for name, digits := range algorithms {
+			if end := at + 1 + digits; end <= len(text) && strings.HasSuffix(text[:at], name) && r[digest.Digest(text[at-len(name):end])] {
+				return true
+			}
+		}
+	}
+}
+
 // withoutReferences removes from a document or descriptor what points at other bytes than
 // the augmented image's: the member "subject", and annotations that are a digest, other
 // than one of the layers in kept, that name a replaced document, or that are about
 // the base's very bytes.
-func withoutReferences(m *members, gone replaced, kept []digest.Digest) error {
+func withoutReferences(m *members, gone replaced, kept map[digest.Digest]bool) error {
 	m.remove("subject")
 	raw := m.get("annotations")
 	if raw == nil {
@@ -46,7 +66,7 @@ func withoutReferences(m *members, gone replaced, kept []digest.Digest) error {
 	return nil
 }
 
-func isReference(a member, gone replaced, kept []digest.Digest) bool {
+func isReference(a member, gone replaced, kept map[digest.Digest]bool) bool {
 	if a.name == ocispec.AnnotationBaseImageDigest || a.name == ocispec.AnnotationBaseImageName {
 		return false // annotate sets them anew
 	}
@@ -55,17 +75,9 @@ func isReference(a member, gone replaced, kept []digest.Digest) bool {
 	}
 	value := strings.Trim(string(a.value), `"`)
 	if d := digest.Digest(value); d.Validate() == nil {
-		return !slices.Contains(kept, d)
+		return !kept[d]
 	}
-	if !strings.Contains(value, ":") {
-		return false
-	}
-	for d := range gone {
-		if strings.Contains(value, d.String()) {
-			return true
-		}
-	}
-	return false
+	return gone.in(value)
 }
 
 // pointTo has a descriptor of the base name the document that took its place.

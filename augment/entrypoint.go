@@ -22,6 +22,15 @@ const chainEnv = "env"
 // chainReader is a program that is known to read entryChain.
 const chainReader = "fusion"
 
+// A base image may have any words and variables. These bounds are beyond all real ones.
+const (
+	maxLaunchers = 64   // words, and launchers, that program looks at
+	maxMentioned = 4096 // words that mentions looks at
+	maxDirs      = 256  // directories of PATH
+	maxPath      = 4096 // bytes of a path that Linux takes
+	maxChains    = 8    // values of entryChain, the last ones
+)
+
 // step is one command of a chain. text is the form in which a base image has it
 // in entryChain, if it has: Wave's builds join words by spaces.
 type step struct {
@@ -51,22 +60,24 @@ func (s step) program() string { return program(s.words) }
 // must end at the base's own program, and not at the wrapper that reads it.
 func newChain(base, added, env []string, made bool) (value string, set bool) {
 	var old []string // values of the variable, the one that counts last
-	for _, e := range env {
-		if key, v, _ := strings.Cut(e, "="); key == entryChain {
+	for _, e := range slices.Backward(env) {
+		if key, v, _ := strings.Cut(e, "="); key == entryChain && len(old) < maxChains {
 			old = append(old, v)
 		}
 	}
-	dirs := pathOf(env)
-	rest, wraps := dirs.chainBelow(base, old)
+	slices.Reverse(old)
+	dirs, starts := pathOf(env), program(base)
+	rest, wraps := dirs.chainBelow(base, old, starts)
 	if len(added) == 0 {
 		return dirs.keptChain(base, old, rest, made)
 	}
+	wrapper := program(added)
 	steps := rest
 	if len(base) > 0 {
 		steps = slices.Concat([]step{{words: base}}, rest)
 	}
-	steps = slices.DeleteFunc(steps, func(s step) bool { return dirs.same(s.program(), program(added)) })
-	reads := wraps || made && len(old) == 0 || readsChain(base) || dirs.mentions(base, program(added))
+	steps = slices.DeleteFunc(steps, func(s step) bool { return dirs.same(s.program(), wrapper) })
+	reads := wraps || made && len(old) == 0 || readsChain(base) || dirs.mentions(base, wrapper)
 	value = joinChain(steps, reads && len(steps) == 1 && len(base) > 0 && slices.Equal(steps[0].words, base))
 	return value, value != "" || len(old) > 0
 }
@@ -91,10 +102,12 @@ func (dirs searchPath) keptChain(base, old []string, rest []step, made bool) (va
 // entrypoint got it from a recipe that kept the entrypoint, and has nothing
 // below; or Wave augmented it twice, and the previous chain is still there,
 // because Wave adds variables without removing any.
-func (dirs searchPath) chainBelow(base, old []string) (steps []step, wraps bool) {
+//
+// starts is the base's program.
+func (dirs searchPath) chainBelow(base, old []string, starts string) (steps []step, wraps bool) {
 	for _, v := range slices.Backward(old) {
 		steps = parseChain(v)
-		if len(steps) > 0 && (len(base) == 0 || !dirs.same(steps[0].program(), program(base))) {
+		if len(steps) > 0 && (len(base) == 0 || !dirs.same(steps[0].program(), starts)) {
 			return steps, len(base) > 0
 		}
 	}
@@ -119,8 +132,12 @@ func joinChain(steps []step, reads bool) string {
 	return value
 }
 
-// parseChain returns the steps of a value of entryChain.
+// parseChain returns the steps of a value of entryChain. With a value that is too long
+// for a variable no program starts.
 func parseChain(value string) []step {
+	if len(value) > maxVariable {
+		return nil
+	}
 	var words []string
 	if json.Unmarshal([]byte(value), &words) != nil || len(words) == 0 {
 		if value == "" || value == "[]" {
@@ -145,9 +162,18 @@ func readsChain(words []string) bool { return path.Base(program(words)) == chain
 // mentions reports whether a command has the program among its words, so that
 // it may start it.
 func (dirs searchPath) mentions(words []string, name string) bool {
-	return slices.ContainsFunc(words, func(word string) bool {
-		return slices.ContainsFunc(strings.Fields(word), func(w string) bool { return dirs.same(w, name) })
-	})
+	n := 0
+	for _, word := range words {
+		for w := range strings.FieldsSeq(word) {
+			if dirs.same(w, name) {
+				return true
+			}
+			if n++; n == maxMentioned {
+				return false
+			}
+		}
+	}
+	return false
 }
 
 // searchPath lists the directories in which the image finds programs.
@@ -163,13 +189,17 @@ func pathOf(env []string) searchPath {
 			dirs = v
 		}
 	}
-	return strings.Split(dirs, ":")
+	list := strings.SplitN(dirs, ":", maxDirs+1)
+	return list[:min(len(list), maxDirs)]
 }
 
 // same reports whether two words name one program. A word without a slash is
 // one with a path only in a directory that is searched: many images have a
 // docker-entrypoint.sh of their own.
 func (dirs searchPath) same(a, b string) bool {
+	if len(a) > maxPath || len(b) > maxPath {
+		return a == b // scripts
+	}
 	if strings.Contains(a, "/") == strings.Contains(b, "/") {
 		return a == b || a != "" && b != "" && path.Clean(a) == path.Clean(b)
 	}
@@ -190,7 +220,8 @@ var launchers = []string{
 // program returns the program that a command starts: the first word that is
 // no launcher, option or variable.
 func program(words []string) string {
-	for len(words) > 1 && slices.Contains(launchers, path.Base(words[0])) {
+	for n := 0; n < maxLaunchers && len(words) > 1 && slices.Contains(launchers, path.Base(words[0])); n++ {
+		words = words[:min(len(words), maxLaunchers)]
 		rest, text := launched(words)
 		if text != "" {
 			return text
@@ -223,7 +254,13 @@ func launched(words []string) (rest []string, text string) {
 			if strings.ContainsAny(script, ";&|$()<>`\n\"'") {
 				return nil, script
 			}
-			return strings.Fields(strings.TrimPrefix(script, "exec ")), ""
+			var command []string
+			for w := range strings.FieldsSeq(strings.TrimPrefix(script, "exec ")) {
+				if command = append(command, w); len(command) == maxLaunchers {
+					break
+				}
+			}
+			return command, ""
 		case strings.HasPrefix(arg, "-"), launcher == "env" && strings.Contains(arg, "="):
 		default:
 			return args[i:], ""

@@ -27,12 +27,12 @@ func rewriteManifest(base Object, m members, mediaType string, config Object, ad
 	if err != nil {
 		return nil, Errorf("manifest %s is not valid: %v", base.Digest, err)
 	}
-	gone, kept := replaced{base.Digest: true}, []digest.Digest{}
+	gone, kept := replaced{base.Digest: true}, map[digest.Digest]bool{}
 	if parts.Config != nil {
 		gone[parts.Config.Digest] = true
 	}
 	for _, l := range parts.Layers {
-		kept = append(kept, l.Digest)
+		kept[l.Digest] = true
 	}
 	if err := pointTo(&configDesc, config, gone); err != nil {
 		return nil, Errorf("manifest %s: config: %v", base.Digest, err)

@@ -3,6 +3,7 @@ package attack
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -77,4 +78,31 @@ func TestAttackCopies(t *testing.T) {
 			t.Errorf("BREACH: a pull under a recipe: %v, status %d, %d MiB after %d MiB: %.200s", err, r.Status, now, before, r.Body)
 		}
 	}
+}
+
+// TestAttackChains submits base images whose entrypoints and variables are long.
+func TestAttackChains(t *testing.T) {
+	t.Parallel()
+	h := newHostile(t)
+	p, _ := impatient(t, h.settings())
+	launchers := append(slices.Repeat([]string{"env"}, 30_000), "x")
+	chains := slices.Repeat([]string{"WAVE_ENTRY_CHAIN=x"}, 30_000)
+	for name, execution := range map[string]any{
+		"launchers": map[string]any{"Entrypoint": launchers, "Env": chains},
+		"script":    map[string]any{"Entrypoint": []string{"sh", "-c", strings.Repeat("env ", 500_000)}, "Env": chains},
+		"path":      map[string]any{"Entrypoint": slices.Repeat([]string{"/a/w"}, 30_000), "Env": []string{"PATH=" + strings.Repeat(":", 1<<20)}},
+	} {
+		config := harness.MustJSON(t, map[string]any{"architecture": "amd64", "os": "linux", "config": execution,
+			"rootfs": map[string]any{"type": "layers", "diff_ids": []string{h.tinyImage.Layer.TarDigest}}})
+		image := h.tinyImage
+		image.Config = config
+		image.Manifest = manifestOf(t, described{configType, harness.Sum(config), len(config), nil},
+			described{layerType, image.Layer.GzipDigest, image.Layer.GzipSize, nil})
+		h.on(name, image.ServeHTTP)
+		r := wantFrugal(t, p, submission, fmt.Sprintf(`{"containerImage": "%s/%s:x", "containerConfig": {"entrypoint": ["w"]}}`, h.host(), name))
+		if r.Status != http.StatusOK && r.Status != http.StatusBadRequest {
+			t.Errorf("%s: status %d: %.200s", name, r.Status, r.Body)
+		}
+	}
+	wantAlive(t, p, h.host()+"/good:x")
 }
