@@ -3,6 +3,7 @@ package assemble
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/internal/unpack"
 	"github.com/waveproxy/waveproxy/layerindex"
 )
 
@@ -92,25 +94,40 @@ func (s grantSource) Blob(ctx context.Context, d ocispec.Descriptor) (augment.Ob
 	return s.chargedSource.Blob(ctx, d)
 }
 
-// stored reads an object of the grant. ok is false for any other one.
+// stored reads an object of the grant, which is charged before it is read. ok is false
+// for any other one.
 func (s grantSource) stored(ctx context.Context, d digest.Digest) (o augment.Object, ok bool, err error) {
 	if d != s.grant.Root.Digest && !slices.Contains(s.grant.Objects, d) {
 		return o, false, nil
+	}
+	mediaType := ""
+	if d == s.grant.Root.Digest {
+		mediaType = s.grant.Root.MediaType
 	}
 	f, err := s.store.Open(ctx, d)
 	if err != nil {
 		return o, true, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(f)
+	size, err := f.Seek(0, io.SeekEnd)
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
 	if err != nil {
+		return o, true, fmt.Errorf("read %s: %w", d, err)
+	}
+	if err := s.hold(ctx, documentCost*size); err != nil {
 		return o, true, err
 	}
-	mediaType := ""
-	if d == s.grant.Root.Digest {
-		mediaType = s.grant.Root.MediaType
+	data := make([]byte, size)
+	if _, err := io.ReadFull(f, data); err != nil {
+		return o, true, fmt.Errorf("read %s: %w", d, err)
 	}
-	return augment.NewObject(mediaType, data), true, s.hold(ctx, documentCost*int64(len(data)))
+	err = unpack.InTurn(ctx, len(data), func() error {
+		o = augment.NewObject(mediaType, data)
+		return nil
+	})
+	return o, true, err
 }
 
 // imageSource reads the objects of an image that has just been made.
