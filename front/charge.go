@@ -22,16 +22,21 @@ const (
 // charge holds what the request costs by itself, until its budget is left. An error is
 // a *Refusal, or *budget.Exceeded.
 func charge(b *budget.Budget, r *http.Request) error {
-	if len(r.Header) > maxHeaders {
-		return Refuse(http.StatusRequestHeaderFieldsTooLarge, Unsupported,
-			"the request has %d headers, at most %d are taken", len(r.Header), maxHeaders)
-	}
+	headers := 0
 	cost := requestCost + 3*len(r.RequestURI) // as it came, decoded, and its query
 	for name, values := range r.Header {
-		cost += headerCost + len(name)
+		headers += len(values)
+		cost += len(name) + headerCost*len(values)
 		for _, value := range values {
 			cost += len(value)
 		}
+	}
+	if headers > maxHeaders {
+		return Refuse(http.StatusRequestHeaderFieldsTooLarge, Unsupported,
+			"the request has %d headers, at most %d are taken", headers, maxHeaders)
+	}
+	if len(r.Trailer) > 0 { // a map that net/http keeps, of up to 64 KiB of names
+		return Refuse(http.StatusRequestHeaderFieldsTooLarge, Unsupported, "the request announces trailers, which are not taken")
 	}
 	return b.Enter(int64(cost))
 }

@@ -23,16 +23,23 @@ func (p Proxies) Client(r *http.Request) netip.Addr {
 		return netip.Addr{} // not a network connection
 	}
 	client := peer.Addr().Unmap()
-	forwarded := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
-	for _, hop := range slices.Backward(forwarded) {
-		if !p.Contain(client) {
-			break
+	// Every request comes through here before it is charged, so nothing is made of the
+	// whole header, which may be long.
+	for _, value := range slices.Backward(r.Header["X-Forwarded-For"]) {
+		for more := true; more; {
+			if !p.Contain(client) {
+				return client
+			}
+			comma := strings.LastIndexByte(value, ',')
+			addr, err := forwardedAddr(strings.TrimSpace(value[comma+1:]))
+			if err != nil {
+				return client
+			}
+			client = addr.Unmap()
+			if more = comma >= 0; more {
+				value = value[:comma]
+			}
 		}
-		addr, err := forwardedAddr(strings.TrimSpace(hop))
-		if err != nil {
-			break
-		}
-		client = addr.Unmap()
 	}
 	return client
 }

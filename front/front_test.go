@@ -21,6 +21,7 @@ import (
 
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/budget"
 	"github.com/waveproxy/waveproxy/internal/brief"
 	"github.com/waveproxy/waveproxy/upstream"
 )
@@ -176,28 +177,58 @@ func TestSlowHandler(t *testing.T) {
 	}
 }
 
-// TestManyHeaders: a request of thousands of short headers is refused before it is
-// handled, and holds nothing.
+// TestManyHeaders: a request of thousands of short headers, or of trailers, is refused
+// before it is handled, and holds nothing.
 func TestManyHeaders(t *testing.T) {
 	s := httptest.NewServer(Front{Log: slog.New(slog.DiscardHandler)}.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		t.Errorf("a request of %d headers is handled", len(r.Header))
 	})))
 	defer s.Close()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL, nil)
-	if err != nil {
+	for name, change := range map[string]func(*http.Request){
+		"names": func(r *http.Request) {
+			for i := range maxHeaders + 1 {
+				r.Header.Set("X-"+strconv.Itoa(i), "")
+			}
+		},
+		"values of one name": func(r *http.Request) { r.Header["A"] = make([]string, maxHeaders+1) },
+		"values of two names": func(r *http.Request) {
+			r.Header["A"], r.Header["B"] = make([]string, maxHeaders/2), make([]string, maxHeaders/2+1)
+		},
+		"trailers": func(r *http.Request) {
+			r.Body, r.ContentLength, r.Trailer = io.NopCloser(strings.NewReader("x")), -1, http.Header{"X-A": nil}
+		},
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(r)
+		resp, err := s.Client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge || !resp.Close {
+			t.Errorf("%s: %s, closed %t", name, resp.Status, resp.Close)
+		}
+	}
+}
+
+// TestHeadersAreCharged: values without text cost as much as names.
+func TestHeadersAreCharged(t *testing.T) {
+	var limits budget.Limits
+	limits[budget.Memory] = budget.Limit{Client: 1 << 20, All: 1 << 30}
+	ledger := budget.NewLedger(limits)
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	r.Header["A"] = make([]string, maxHeaders)
+	b := ledger.Open("a")
+	if err := charge(b, r); err != nil {
 		t.Fatal(err)
 	}
-	for i := range maxHeaders + 1 {
-		r.Header.Set("X-"+strconv.Itoa(i), "")
+	if held := ledger.Held(budget.Memory); held < requestCost+headerCost*maxHeaders {
+		t.Errorf("%d bytes are held", held)
 	}
-	resp, err := s.Client().Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge || !resp.Close {
-		t.Errorf("%s, closed %t", resp.Status, resp.Close)
-	}
+	b.Leave()
 }
 
 // TestLongLines: whatever is long in a request or its error, its line in the log is short.

@@ -5,6 +5,7 @@
 package ratelimit
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -53,7 +54,7 @@ func (r Rate) String() string {
 }
 
 const (
-	// maxClients bounds the memory, at some 200 bytes each. The client not seen
+	// maxClients bounds the memory, at some 200 bytes each: events are kept as hashes. The client not seen
 	// for longest is forgotten, which favours it.
 	maxClients = 1 << 16
 
@@ -67,8 +68,16 @@ const (
 type Limiter struct {
 	rate    Rate
 	buckets *lru.Cache[string, *rate.Limiter]
-	done    *lru.Cache[string, time.Time] // by client and event
+	done    *lru.Cache[eventKey, time.Time]
 	now     func() time.Time
+}
+
+// eventKey stands for a client and an event, whose name a client may have made long.
+type eventKey [16]byte
+
+func keyOf(client, event string) eventKey {
+	sum := sha256.Sum256([]byte(client + "\x00" + event))
+	return eventKey(sum[:len(eventKey{})])
 }
 
 // New returns nil, which limits nothing, for the zero Rate.
@@ -80,7 +89,7 @@ func newLimiter(r Rate, now func() time.Time) *Limiter {
 	}
 	l := &Limiter{rate: r, now: now}
 	l.buckets, _ = lru.New[string, *rate.Limiter](maxClients) // fails for sizes below 1 only
-	l.done, _ = lru.New[string, time.Time](maxClients)
+	l.done, _ = lru.New[eventKey, time.Time](maxClients)
 	return l
 }
 
@@ -113,7 +122,7 @@ func (l *Limiter) TakeOnce(client, event string) time.Duration {
 	if l == nil {
 		return 0
 	}
-	key := client + "\x00" + event
+	key := keyOf(client, event)
 	if first, ok := l.done.Get(key); ok && l.now().Sub(first) < oneEvent {
 		return 0
 	}

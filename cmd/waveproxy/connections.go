@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"net"
 	"net/http"
 	"net/netip"
@@ -11,8 +12,8 @@ import (
 )
 
 // What requests may cost bounds the connections that have a request. These numbers
-// bound the others. A connection costs 19 KiB, and a new one also the headers that have
-// arrived, 64 KiB at most.
+// bound the others. A connection costs 19 KiB, and while headers arrive also what it has
+// of them, some 80 KiB at most (headListener).
 const (
 	// A cluster behind one address may connect at once. A connection is new for some
 	// round trips, and for 10 seconds at most.
@@ -33,16 +34,20 @@ type connections struct {
 }
 
 // quiet is a bounded set of connections. When a client has too many, its oldest one is
-// closed, and when all together have, the oldest one of the client that has most.
+// closed, and when all together have, the oldest one of the client that has most, in the
+// network that has most. Among equals it is the oldest one of all, which has had its time:
+// a connection that has just come is never closed for those that are there.
 type quiet struct {
 	all, client int // limits
 	clients     map[string]*quietClient
+	networks    map[string]int // connections of each network; clients without one are their own
 	of          map[net.Conn]*quietConn
+	came        uint64
 }
 
 // quietClient is the list of a client's connections, the oldest first.
 type quietClient struct {
-	name           string
+	name, network  string
 	n              int
 	oldest, newest *quietConn
 }
@@ -50,6 +55,7 @@ type quietClient struct {
 type quietConn struct {
 	net.Conn
 	client         *quietClient
+	number         uint64 // in the order in which they came
 	before, behind *quietConn
 }
 
@@ -58,21 +64,24 @@ func newConnections(proxies front.Proxies) *connections {
 }
 
 func newQuiet(all, client int) quiet {
-	return quiet{all: all, client: client, clients: map[string]*quietClient{}, of: map[net.Conn]*quietConn{}}
+	return quiet{all: all, client: client, clients: map[string]*quietClient{}, networks: map[string]int{}, of: map[net.Conn]*quietConn{}}
 }
 
 // changed is the ConnState of an http.Server.
 func (c *connections) changed(conn net.Conn, state http.ConnState) {
-	name, bounded := c.clientOf(conn)
+	client, bounded := c.clientOf(conn)
+	if heads, ok := conn.(interface{ begin() }); ok && (state == http.StateNew || state == http.StateIdle) {
+		heads.begin()
+	}
 	var excess net.Conn
 	c.mu.Lock()
 	c.new.remove(c.new.of[conn])
 	c.idle.remove(c.idle.of[conn])
 	switch state {
 	case http.StateNew:
-		excess = c.new.add(conn, name, bounded)
+		excess = c.new.add(conn, client, bounded)
 	case http.StateIdle:
-		excess = c.idle.add(conn, name, bounded)
+		excess = c.idle.add(conn, client, bounded)
 	case http.StateActive, http.StateHijacked, http.StateClosed:
 	}
 	c.mu.Unlock()
@@ -83,23 +92,25 @@ func (c *connections) changed(conn net.Conn, state http.ConnState) {
 
 // clientOf names the client at the other end. It is not bounded by itself if many
 // others are behind it.
-func (c *connections) clientOf(conn net.Conn) (name string, bounded bool) {
+func (c *connections) clientOf(conn net.Conn) (client quietClient, bounded bool) {
 	peer, err := netip.ParseAddrPort(conn.RemoteAddr().String())
 	if err != nil {
-		return "", false // not a network connection
+		return quietClient{}, false // not a network connection
 	}
 	addr := peer.Addr().Unmap()
-	return ratelimit.AddressKey(addr), !c.proxies.Contain(addr)
+	name := ratelimit.AddressKey(addr)
+	return quietClient{name: name, network: cmp.Or(ratelimit.NetworkKey(addr), name)}, !c.proxies.Contain(addr)
 }
 
 // add returns a connection to close if there are too many.
-func (q *quiet) add(conn net.Conn, name string, bounded bool) (excess net.Conn) {
-	client := q.clients[name]
+func (q *quiet) add(conn net.Conn, of quietClient, bounded bool) (excess net.Conn) {
+	client := q.clients[of.name]
 	if client == nil {
-		client = &quietClient{name: name}
-		q.clients[name] = client
+		client = &of
+		q.clients[of.name] = client
 	}
-	e := &quietConn{Conn: conn, client: client, before: client.newest}
+	q.came++
+	e := &quietConn{Conn: conn, client: client, number: q.came, before: client.newest}
 	if e.before == nil {
 		client.oldest = e
 	} else {
@@ -107,12 +118,13 @@ func (q *quiet) add(conn net.Conn, name string, bounded bool) (excess net.Conn) 
 	}
 	client.newest = e
 	client.n++
+	q.networks[client.network]++
 	q.of[conn] = e
 	switch {
 	case bounded && client.n > q.client:
 	case len(q.of) > q.all:
 		for _, other := range q.clients {
-			if other.n > client.n {
+			if q.before(other, client) {
 				client = other
 			}
 		}
@@ -122,6 +134,15 @@ func (q *quiet) add(conn net.Conn, name string, bounded bool) (excess net.Conn) 
 	excess = client.oldest.Conn
 	q.remove(client.oldest)
 	return excess
+}
+
+// before reports whether a connection of a is closed rather than one of b.
+func (q *quiet) before(a, b *quietClient) bool {
+	return cmp.Or(
+		cmp.Compare(q.networks[b.network], q.networks[a.network]),
+		cmp.Compare(b.n, a.n),
+		cmp.Compare(a.oldest.number, b.oldest.number),
+	) < 0
 }
 
 func (q *quiet) remove(e *quietConn) {
@@ -138,6 +159,9 @@ func (q *quiet) remove(e *quietConn) {
 		e.behind.before = e.before
 	} else {
 		e.client.newest = e.before
+	}
+	if q.networks[e.client.network]--; q.networks[e.client.network] == 0 {
+		delete(q.networks, e.client.network)
 	}
 	if e.client.n--; e.client.n == 0 {
 		delete(q.clients, e.client.name)

@@ -91,10 +91,56 @@ func TestConnections(t *testing.T) {
 	}
 }
 
+// TestConnectionsOfManyClients: whoever comes has a turn, however many clients or networks
+// hold connections that they do not use.
+func TestConnectionsOfManyClients(t *testing.T) {
+	for name, address := range map[string]func(i int) string{
+		"addresses":          func(i int) string { return fmt.Sprintf("198.51.%d.%d:1", i/250, i%250) },
+		"networks of a site": func(i int) string { return fmt.Sprintf("[2001:db8:1:%x::1]:1", i) },
+		"sites":              func(i int) string { return fmt.Sprintf("[2001:db8:%x::1]:1", i) },
+		"two from each":      func(i int) string { return fmt.Sprintf("198.51.100.%d:%d", i/2, i) },
+		"a site and addresses": func(i int) string {
+			return []string{fmt.Sprintf("[2001:db8:1:%x::1]:1", i), fmt.Sprintf("198.51.%d.%d:1", i/250, i%250)}[i%2]
+		},
+	} {
+		for _, state := range []http.ConnState{http.StateNew, http.StateIdle} {
+			c := newConnections(nil)
+			c.new, c.idle = newQuiet(40, 20), newQuiet(40, 20)
+			var all []*remote
+			come := func(address string) *remote {
+				r := &remote{addr: address}
+				c.changed(r, http.StateNew)
+				c.changed(r, state)
+				all = append(all, r)
+				return r
+			}
+			for i := range 400 {
+				come(address(i))
+			}
+			for i := range 30 { // round trips of honest clients
+				honest := come(fmt.Sprintf("192.0.2.%d:1", i))
+				for j := range 10 {
+					come(address(400 + 10*i + j))
+				}
+				if honest.closed {
+					t.Fatalf("%s: connection %d of another client was closed", name, i)
+				}
+				c.changed(honest, http.StateActive)
+			}
+			for _, r := range all {
+				c.changed(r, http.StateClosed)
+			}
+			if len(c.new.of)+len(c.new.clients)+len(c.new.networks)+len(c.idle.of)+len(c.idle.networks) != 0 {
+				t.Errorf("%s: closed connections are kept", name)
+			}
+		}
+	}
+}
+
 // TestUnreadUploads: what handlers do not read of bodies over HTTP/2 costs little.
 func TestUnreadUploads(t *testing.T) {
 	h := newServer(nil, slog.New(slog.DiscardHandler)).HTTP2
-	for _, n := range []int{h.MaxReceiveBufferPerConnection, h.MaxReceiveBufferPerStream} {
+	for _, n := range []int{h.MaxReceiveBufferPerConnection, h.MaxReceiveBufferPerStream, h.MaxReadFrameSize} {
 		if n <= 0 || n > 64<<10 {
 			t.Errorf("%d bytes are kept", n)
 		}

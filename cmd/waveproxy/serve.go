@@ -84,13 +84,9 @@ func serve(ctx context.Context, cfg *config.Config, load func() (*config.Config,
 		if err != nil {
 			return err
 		}
-		server.TLSConfig = &tls.Config{GetCertificate: pair.get}
-		server.Protocols = new(http.Protocols)
-		server.Protocols.SetHTTP1(true)
-		server.Protocols.SetHTTP2(!cfg.HTTP.HTTP2.Disabled)
-		go func() { failed <- server.ServeTLS(listener, "", "") }()
+		go func() { failed <- serveTLS(server, listener, pair, !cfg.HTTP.HTTP2.Disabled) }()
 	} else {
-		go func() { failed <- server.Serve(listener) }()
+		go func() { failed <- server.Serve(&headListener{Listener: listener}) }()
 	}
 	log.Info("serving", "addr", listener.Addr().String(), "host", base.String(), "storage", cfg.Storage.Dir, "version", version)
 	ready(base.String())
@@ -117,6 +113,20 @@ func serve(ctx context.Context, cfg *config.Config, load func() (*config.Config,
 	return nil
 }
 
+// serveTLS is the server's Serve, over TLS.
+func serveTLS(server *http.Server, listener net.Listener, pair *certificate, http2 bool) error {
+	server.TLSConfig = &tls.Config{GetCertificate: pair.get, GetConfigForClient: greeted}
+	server.Protocols = new(http.Protocols)
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetHTTP2(http2)
+	heads := &headListener{Listener: listener, tls: server.TLSConfig, http2: http2}
+	if http2 {
+		return server.ServeTLS(heads, "", "")
+	}
+	server.TLSConfig.NextProtos = []string{"http/1.1"}
+	return server.Serve(heads)
+}
+
 func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler: handler,
@@ -127,7 +137,8 @@ func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 		MaxHeaderBytes:    64 << 10, // the tokens of large organisations are 16 KiB
 		// Over HTTP/2, what a handler does not read is kept in memory. The default is a
 		// megabyte of each connection.
-		HTTP2:    &http.HTTP2Config{MaxReceiveBufferPerConnection: 64 << 10, MaxReceiveBufferPerStream: 64 << 10},
+		// A connection keeps room for its largest frame.
+		HTTP2:    &http.HTTP2Config{MaxReceiveBufferPerConnection: 64 << 10, MaxReceiveBufferPerStream: 64 << 10, MaxReadFrameSize: 16 << 10},
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 }

@@ -109,6 +109,29 @@ func TestAttackSlowStreams(t *testing.T) {
 	t.Logf("%d streams ran", asked.Load())
 }
 
+// TestAttackSmallHeaders: connections send headers of a few letters each, or trailers, and
+// never end them. net/http makes of them what is many times as large.
+func TestAttackSmallHeaders(t *testing.T) {
+	t.Parallel()
+	p := harness.StartProxy(t, "", map[string]string{"WAVEPROXY_LOG_LEVEL": "info", "GOMEMLIMIT": "400MiB"})
+	before := peak(t, p.PID)
+	var names strings.Builder
+	for i := range 10_000 {
+		fmt.Fprintf(&names, "a%x,", i)
+	}
+	for _, headers := range []string{
+		strings.ReplaceAll(names.String(), ",", ":\r\n"), "X: ,\r\nTrailer: " + names.String() + "\r\n", strings.Repeat("A:\r\n", 10_000),
+	} {
+		for range 300 {
+			asking(t, p.Host, "GET /v2/ HTTP/1.1\r\nHost: a\r\n"+headers)
+		}
+	}
+	wantHeld(t, p, "connections of small headers", func() bool { return openFiles(t, p.PID) < 100 })
+	if n := peak(t, p.PID) - before; n > 100 {
+		t.Errorf("BREACH: headers of %d connections cost %d MiB", 900, n)
+	}
+}
+
 // TestClusterBehindOneAddress: 100 nodes behind one address pull three layers each at
 // once, and all of them get their bytes at once.
 func TestClusterBehindOneAddress(t *testing.T) {
