@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -141,7 +142,7 @@ type tlsConn struct {
 
 func (c *tlsConn) Read(p []byte) (int, error) {
 	if !c.shaken {
-		if err := c.Handshake(); err != nil { // the deadline for headers holds
+		if err := c.HandshakeContext(context.Background()); err != nil { // the deadline for headers holds
 			tellPlain(err)
 			return 0, err
 		}
