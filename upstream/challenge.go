@@ -14,6 +14,10 @@ type challenge struct {
 	params map[string]string
 }
 
+// maxChallenges bounds the challenges that are looked at. Each takes a hundred times its
+// shortest form.
+const maxChallenges = 32
+
 // challenges returns all challenges of a header (RFC 9110, section 11.6.1): several may be
 // in one line and one may have several parameters, both after commas. It is lenient:
 // what it cannot read is left out.
@@ -22,6 +26,9 @@ func challenges(lines []string) (all []challenge) {
 		for _, item := range splitUnquoted(line) {
 			name, rest := tokenOf(item)
 			if rest = strings.TrimLeft(rest, " \t"); name != "" && !strings.HasPrefix(rest, "=") {
+				if len(all) == maxChallenges {
+					return all
+				}
 				all = append(all, challenge{strings.ToLower(name), map[string]string{}})
 				item = rest
 			}

@@ -30,6 +30,7 @@ func TestCharges(t *testing.T) {
 		}
 	})
 	c, _ := newClient(t, listed(s))
+	c.hops.room = 0
 	for _, test := range []struct {
 		kind  budget.Kind
 		limit int64
@@ -90,6 +91,7 @@ func TestLoginsAreCharged(t *testing.T) {
 			})
 			url = s.URL
 			c, _ := newClient(t, listed(s))
+			c.hops.room = 0
 			var limits budget.Limits
 			limits[budget.Memory] = budget.Limit{Client: test.limit, All: 1 << 30}
 			ledger := budget.NewLedger(limits)

@@ -25,6 +25,7 @@
 //	route.go       certificates, and the transports by host and way
 //	handshake.go   how much of TLS is taken, and what is kept of it
 //	proxy.go       the way through a proxy
+//	headers.go     how many headers are taken, and which are kept
 //	retry.go       which failures of a hop are worth another try
 //	queue.go       how many requests a host gets at a time, and whose
 //	guard.go       which addresses may be connected to

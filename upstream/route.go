@@ -190,7 +190,7 @@ func (r *routes) newTransport(key route, w *way, p *url.URL) *http.Transport {
 		IdleConnTimeout:        30 * time.Second,
 		MaxIdleConns:           128,
 		MaxIdleConnsPerHost:    32,
-		MaxResponseHeaderBytes: 64 << 10,
+		MaxResponseHeaderBytes: maxHeaderBytes,
 		// Compression undone on the way would change lengths and digests.
 		DisableCompression: true,
 		ForceAttemptHTTP2:  true,

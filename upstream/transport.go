@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -22,11 +21,12 @@ type hops struct {
 	routes    atomic.Pointer[routes]
 	userAgent string
 	queue     *queue
+	room      int64 // headersRoom
 	wait      func(context.Context, time.Duration) error
 }
 
 func newHops(r *routes, q *queue) *hops {
-	h := &hops{guard: r.guard, userAgent: r.userAgent, queue: q, wait: wait}
+	h := &hops{guard: r.guard, userAgent: r.userAgent, queue: q, room: headersRoom, wait: wait}
 	h.routes.Store(r)
 	return h
 }
@@ -114,7 +114,7 @@ func (queuedError) Error() string { return "no free slot in time" }
 func (queuedError) Private() bool { return true }
 
 // send sends one request when it is its turn, and returns when the headers of
-// the response are here.
+// the response are here. The request is charged for them until then.
 func (h *hops) send(transport http.RoundTripper, req *http.Request) (*http.Response, error) {
 	host := address(req.URL)
 	leave, err := h.queue.enter(req.Context(), host, callOf(req.Context()).target)
@@ -122,23 +122,19 @@ func (h *hops) send(transport http.RoundTripper, req *http.Request) (*http.Respo
 		return nil, err
 	}
 	defer leave()
-	resp, err := transport.RoundTrip(req)
-	if err == nil && len(resp.Header) > maxHeaders {
-		resp.Body.Close()
-		return nil, &headersError{len(resp.Header)}
+	release, err := budget.From(req.Context()).Hold(budget.Memory, h.room)
+	if err != nil {
+		return nil, err
 	}
-	return resp, err
-}
-
-// maxHeaders bounds the headers of an answer. Each costs some twenty times its
-// shortest form as long as the body is read.
-const maxHeaders = 256
-
-// headersError is an answer with too many headers.
-type headersError struct{ n int }
-
-func (e *headersError) Error() string {
-	return fmt.Sprintf("an answer with %d headers, at most %d are taken", e.n, maxHeaders)
+	defer release()
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	if err := trim(resp); err != nil {
+		return nil, err
+	}
+	return resp, nil
 }
 
 // transport returns the transport for a request.
@@ -211,5 +207,11 @@ func (c *Client) checkRedirect(req *http.Request, via []*http.Request) error {
 			return &policyError{Forbidden, reasonOf(err)}
 		}
 	}
-	return nil
+	// Each answer and each URL of a chain is kept until its last body is closed.
+	clear(req.Response.Header)
+	return budget.HoldFor(req.Context(), budget.Memory, urlCost*int64(len(req.URL.RawQuery)+len(req.URL.Path)))
 }
+
+// urlCost is how many bytes in memory a byte of a redirect's URL takes: as it came, and
+// decoded.
+const urlCost = 3
