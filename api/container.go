@@ -56,7 +56,7 @@ func (s server) postContainer(w http.ResponseWriter, r *http.Request) (any, erro
 	}
 	grant, err := s.Resolver.Resolve(r.Context(), assemble.ImageRequest{
 		Identity: sub.identity, Ref: sub.image.ref, Base: sub.image.base, Recipe: sub.recipe.Upon(sub.image.recipe),
-		Platforms: sub.platforms, Staged: staged,
+		Platforms: sub.platforms, Staged: staged, Upon: sub.grants(),
 	})
 	if err != nil {
 		return nil, err
@@ -90,6 +90,16 @@ type submission struct {
 	layers    []containerconfig.Layer
 	ttl       time.Duration
 	longest   time.Duration // lifetime that the caller's policy allows; 0 is any
+}
+
+// grants returns the grants of this server's images that the request names.
+func (sub *submission) grants() (grants []*auth.Grant) {
+	for _, img := range append([]image{sub.image}, sub.included...) {
+		if img.grant != nil {
+			grants = append(grants, img.grant)
+		}
+	}
+	return grants
 }
 
 // check returns the submission, or the first thing wrong with the request in the

@@ -16,6 +16,7 @@ import (
 
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/augment/archivetest"
+	"github.com/waveproxy/waveproxy/blobstore"
 	"github.com/waveproxy/waveproxy/budget"
 	"github.com/waveproxy/waveproxy/layerindex"
 	"github.com/waveproxy/waveproxy/upstream/upstreamtest"
@@ -35,7 +36,7 @@ func TestAddedIndex(t *testing.T) {
 		}
 		return index, err
 	}
-	index, err := ask(added, layered{staged: staged, Store: f.store})
+	index, err := ask(added, archives{staged: staged, made: blobstore.NewMem(), store: f.store, recent: newRecent()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,11 +51,12 @@ func (r *Resolver) InspectNamed(ctx context.Context, identity string, ref refere
 	at, want, _ := r.locate(identity, ref)
 	base := &chargedSource{baseSource: r.bases.repository(at)}
 	defer base.release()
+	archives := r.archives(ImageRequest{})
 	image, err := r.augmenter.Apply(ctx, base, augment.Request{
 		Name: reference.TagNameOnly(ref).String(), Reference: want, Recipe: recipe, Platforms: platforms, Access: identity,
-		Archives: r.store, Made: base.made,
+		Archives: archives, Made: base.made,
 		AddedIndex: func(ctx context.Context, l augment.Layer) (*layerindex.Index, error) {
-			return base.added(ctx, r.store, l)
+			return base.added(ctx, archives, l)
 		},
 	})
 	if unfit, ok := errors.AsType[*augment.Unfit](err); ok && (!unfit.Image || recipe.Plain) {
@@ -104,7 +105,7 @@ func (s grantSource) stored(ctx context.Context, d digest.Digest) (o augment.Obj
 	if d == s.grant.Root.Digest {
 		mediaType = s.grant.Root.MediaType
 	}
-	f, err := s.store.Open(ctx, d)
+	f, err := blobstore.In(s.store, s.grant.Record).Open(ctx, d)
 	if err != nil {
 		return o, true, err
 	}

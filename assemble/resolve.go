@@ -1,11 +1,8 @@
 package assemble
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"time"
 
@@ -33,6 +30,7 @@ type Resolver struct {
 	bases     *bases
 	layers    *Layers
 	store     blobstore.Store
+	recent    *recent
 	augmenter *augment.Augmenter
 }
 
@@ -40,7 +38,7 @@ type Resolver struct {
 // the layers of included images in through layers, puts what it makes into
 // store, and allows images of maxLayers layers.
 func NewResolver(client *upstream.Client, layers *Layers, store blobstore.Store, maxLayers int) *Resolver {
-	return &Resolver{bases: newBases(client, layers.records), layers: layers, store: store, augmenter: augment.NewAugmenter(maxLayers)}
+	return &Resolver{bases: newBases(client, layers.records), layers: layers, store: store, recent: newRecent(), augmenter: augment.NewAugmenter(maxLayers)}
 }
 
 // NamedRecipe is a recipe of the configuration, which fits any image that it
@@ -61,14 +59,16 @@ type ImageRequest struct {
 	Platforms []ocispec.Platform
 	// Base is what the reference's tag names; empty: what it names now.
 	Base digest.Digest
-	// Staged has the layers of the recipe that are not in the store yet. They are
-	// moved there once the image can be made.
+	// Staged has the layers of the recipe that are not in the store. It is read until the
+	// grant is stored.
 	Staged blobstore.Store
+	// Upon are the grants of this server's images that the recipe's other layers are of.
+	Upon []*auth.Grant
 }
 
 // Resolve pins the image that the reference names now, applies the recipe, and
-// returns the grant for the result. By then every byte that we serve for it is
-// stored. It costs one upstream request for the manifest, and for each
+// returns the grant for the result. Every byte that we serve for it is among the grant's
+// parts, and is stored with the grant. It costs one upstream request for the manifest, and for each
 // platform one for its config and, below an index, one for its manifest, unless
 // another submission has just read them.
 // Errors are *upstream.Error, *augment.Error, or those of the stores.
@@ -90,7 +90,7 @@ func (r *Resolver) Resolve(ctx context.Context, req ImageRequest) (auth.Grant, e
 	}
 	src := &chargedSource{baseSource: r.bases.repository(target)}
 	defer src.release()
-	archives := layered{staged: req.Staged, Store: r.store}
+	archives := r.archives(req)
 	image, err := r.augmenter.Apply(ctx, src, augment.Request{
 		Name: name, Reference: want, Recipe: req.Recipe, Platforms: req.Platforms, Access: req.Identity,
 		Archives: archives, Made: src.made,
@@ -115,7 +115,7 @@ func (r *Resolver) Resolve(ctx context.Context, req ImageRequest) (auth.Grant, e
 		grant.Absent = append(grant.Absent, d.Digest)
 	}
 	r.tell(ctx, name, image)
-	if err := r.keep(ctx, image, req.Staged); err != nil {
+	if grant.Parts, err = archives.parts(ctx, image); err != nil {
 		return auth.Grant{}, fmt.Errorf("store %s: %w", name, err)
 	}
 	return grant, nil
@@ -179,43 +179,4 @@ func (r *Resolver) locate(identity string, ref reference.Named) (target auth.Tar
 		tag = tagged.Tag()
 	}
 	return target, tag, tag
-}
-
-// keep stores the image before a client can learn its digests, so that this process
-// and every other one can serve what is advertised.
-func (r *Resolver) keep(ctx context.Context, image *augment.Image, staged blobstore.Store) error {
-	for _, l := range image.Layers {
-		f, err := staged.Open(ctx, l.Digest)
-		if errors.Is(err, blobstore.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		err = r.store.Put(ctx, l.Digest, f)
-		f.Close()
-		if err != nil {
-			return err
-		}
-	}
-	for _, o := range image.Objects {
-		if err := r.store.Put(ctx, o.Digest, bytes.NewReader(o.Data)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// layered reads from the staged layers first and writes to the store.
-type layered struct {
-	blobstore.Store
-	staged blobstore.Store
-}
-
-func (l layered) Open(ctx context.Context, d digest.Digest) (io.ReadSeekCloser, error) {
-	f, err := l.staged.Open(ctx, d)
-	if errors.Is(err, blobstore.ErrNotFound) {
-		return l.Store.Open(ctx, d)
-	}
-	return f, err
 }

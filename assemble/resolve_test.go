@@ -2,6 +2,7 @@ package assemble
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -13,7 +14,7 @@ import (
 	"github.com/waveproxy/waveproxy/upstream/upstreamtest"
 )
 
-// TestResolve counts the requests and looks for every byte of the grant in the store.
+// TestResolve counts the requests and looks for every byte of the grant among its parts.
 func TestResolve(t *testing.T) {
 	f := newFixture(t)
 	base := f.registry.PushImage(t, "library/base", "amd64", []archivetest.File{{Name: "etc/base"}}, "1")
@@ -31,9 +32,16 @@ func TestResolve(t *testing.T) {
 	if grant.Base != base.Manifest.Digest() || grant.Tag != "1" || grant.Identity != "ann" || grant.Image != "docker.io/library/base" || grant.Root.Digest == grant.Base {
 		t.Errorf("grant %+v", grant)
 	}
-	for _, d := range append(append(grant.Objects, grant.Injected...), grant.Root.Digest, added) {
+	all := append(append(grant.Objects, grant.Injected...), grant.Root.Digest, added)
+	if slices.ContainsFunc(all, func(d digest.Digest) bool { return f.stored(t, d) }) {
+		t.Error("a blob has a file of its own")
+	}
+	if err := f.store.PutPack(t.Context(), "until/2126-01-01/grants/0a", nil, grant.Parts); err != nil {
+		t.Fatal(err) // the parts are verified
+	}
+	for _, d := range all {
 		if !f.stored(t, d) {
-			t.Errorf("%s is not in the store", d)
+			t.Errorf("%s is not stored with the grant", d)
 		}
 	}
 	if f.stored(t, base.Layer.Digest()) {

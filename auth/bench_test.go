@@ -12,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/internal/pack"
 )
 
 // BenchmarkOpen opens tokens: a remembered token, as on every request of a pull
@@ -92,4 +93,8 @@ func (r records) Record(_ context.Context, name string) ([]byte, error) {
 func (r records) PutRecord(_ context.Context, name string, data []byte) error {
 	r[name] = data
 	return nil
+}
+
+func (r records) PutPack(ctx context.Context, name string, data []byte, _ []pack.Part) error {
+	return r.PutRecord(ctx, name, data)
 }

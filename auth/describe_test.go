@@ -27,6 +27,7 @@ func TestDescribe(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := testGrant()
+	want.Record = "until/2026-11-28/grants/" + claims.Grant
 	if diff := cmp.Diff(Description{Grant: &want, Created: created, Expires: claims.Expires}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

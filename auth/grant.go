@@ -10,7 +10,9 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/waveproxy/waveproxy/augment"
+	"github.com/waveproxy/waveproxy/internal/pack"
 )
 
 // Grant is what a token stands for: one image, pinned by digest, and what was
@@ -50,8 +52,15 @@ type Grant struct {
 	// image's provenance stays the same after an upgrade. Empty in grants of older
 	// versions and in grants that add nothing.
 	Builder Builder `json:"builder,omitzero"`
-	// Asked is not part of the grant's identity: the first request counts.
+	// Asked is not part of the grant's identity: the first request counts. Neither are
+	// the following members.
 	Asked Asked `json:"-"`
+	// Record is the name of the record that an opened grant is from. The blobs that
+	// were stored with the grant are found by it.
+	Record string `json:"-"`
+	// Parts are blobs of Objects and Injected to store with the grant. An opened grant
+	// has none.
+	Parts []pack.Part `json:"-"`
 }
 
 // Asked is what a client says of its request, for people who look the request up.
@@ -89,7 +98,7 @@ func (g *Grant) Cost() int64 {
 			cost += textCost(s)
 		}
 	}
-	texts(g.Image, g.Tag, string(g.Base), g.Root.MediaType, string(g.Root.Digest), g.Identity, g.Named, g.Builder.ID, g.Builder.Version)
+	texts(g.Image, g.Tag, string(g.Base), g.Root.MediaType, string(g.Root.Digest), g.Identity, g.Named, g.Builder.ID, g.Builder.Version, g.Record)
 	texts(g.Recipe.WorkingDir, g.Asked.Timestamp, g.Asked.Fingerprint)
 	cost += int64(cap(g.Recipe.Layers)) * int64(unsafe.Sizeof(augment.Layer{}))
 	for _, l := range g.Recipe.Layers {
@@ -126,7 +135,18 @@ type grantID [macOffset - grantOffset]byte
 
 func (id grantID) String() string { return hex.EncodeToString(id[:]) }
 
-func (id grantID) record() string { return "grants/" + id.String() }
+// record returns the name of the grant's record for a token that ends at the time. The
+// same grant has another record for each day on which its tokens end.
+func (id grantID) record(end time.Time) string { return until(end) + id.olderRecord() }
+
+// olderRecord returns the name that older versions gave the record.
+func (id grantID) olderRecord() string { return "grants/" + id.String() }
+
+// until returns the beginning of the names of records that may be forgotten from the
+// first day, in UTC, that begins after the time. blobstore.Until is the same.
+func until(end time.Time) string {
+	return "until/" + end.UTC().Truncate(24*time.Hour).Add(24*time.Hour).Format("2006-01-02") + "/"
+}
 
 func (k Key) grantID(data []byte) grantID {
 	return grantID(truncatedMAC(k.grantMAC, data, len(grantID{})))

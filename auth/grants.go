@@ -29,7 +29,7 @@ func NewGrants(keys []Key, records Records) (*Grants, error) {
 	return &Grants{keys: slices.Clone(keys), records: records, now: time.Now}, nil
 }
 
-// Put stores the grant under a record's name, in place of any other. A grant
+// Put stores the grant and its parts under a record's name, in place of any other. A grant
 // that is too large is an *Error; other errors come from the records.
 func (g *Grants) Put(ctx context.Context, name string, grant Grant) error {
 	return g.PutIndexed(ctx, name, grant, nil)
@@ -46,7 +46,7 @@ func (g *Grants) PutIndexed(ctx context.Context, name string, grant Grant, index
 	if err != nil {
 		return err
 	}
-	if err := g.records.PutRecord(ctx, name, record); err != nil {
+	if err := g.records.PutPack(ctx, name, record, grant.Parts); err != nil {
 		return fmt.Errorf("store grant: %w", err)
 	}
 	return nil
@@ -79,6 +79,7 @@ func (g *Grants) entry(ctx context.Context, name string) (*entry, error) {
 	}
 	for _, key := range g.keys {
 		if e, err := key.unseal([]byte(name), record); err == nil {
+			e.grant.Record = name
 			return e, nil
 		}
 	}

@@ -35,6 +35,7 @@ func TestGrants(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	want.Record = "named/a/1"
 	if diff := cmp.Diff(&want, got); diff != "" {
 		t.Errorf("grant (-want +got):\n%s", diff)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/waveproxy/waveproxy/augment"
+	"github.com/waveproxy/waveproxy/internal/pack"
 	"go.uber.org/goleak"
 )
 
@@ -68,13 +69,32 @@ func (m *memory) PutRecord(_ context.Context, name string, data []byte) error {
 	return nil
 }
 
+// PutPack writes nothing if the value is there, as stores do.
+func (m *memory) PutPack(ctx context.Context, name string, data []byte, _ []pack.Part) error {
+	m.mu.Lock()
+	same := bytes.Equal(m.values[name], data)
+	m.mu.Unlock()
+	if same {
+		return nil
+	}
+	return m.PutRecord(ctx, name, data)
+}
+
+// withoutDay returns the part of a record's name behind "until/2026-11-29/".
+func withoutDay(name string) string {
+	if rest, ok := strings.CutPrefix(name, "until/"); ok {
+		_, name, _ = strings.Cut(rest, "/")
+	}
+	return name
+}
+
 // calls returns the folders of all records read and written, and forgets them.
 func (m *memory) calls() (reads, writes []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	folders := func(names []string) (f []string) {
 		for _, n := range names {
-			folder, _, _ := strings.Cut(n, "/")
+			folder, _, _ := strings.Cut(withoutDay(n), "/")
 			f = append(f, folder)
 		}
 		return f
@@ -89,7 +109,7 @@ func (m *memory) names(folder string) []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(m.values)), func(n string) bool {
-		return !strings.HasPrefix(n, folder+"/")
+		return !strings.HasPrefix(withoutDay(n), folder+"/")
 	})
 }
 

@@ -31,12 +31,12 @@ func (t *Tokens) open(ctx context.Context, token Token) (*entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	if e, err := t.cached(token, raw.grant()); e != nil || err != nil {
+	if e, err := t.cached(token, raw); e != nil || err != nil {
 		return e, err
 	}
 	// The read serves every waiting pull, so it outlives the first one.
 	e, err := flight.Do(ctx, &t.opening, string(token), recordTimeout, func(ctx context.Context) (*entry, error) {
-		return t.load(ctx, key, token, raw.grant())
+		return t.load(ctx, key, token, raw)
 	})
 	if err == nil {
 		return e, nil
@@ -66,7 +66,7 @@ func (t *Tokens) verify(token Token) (Key, rawToken, error) {
 
 // cached returns the answer that is in memory. Neither an entry nor an error means
 // that none is.
-func (t *Tokens) cached(token Token, id grantID) (*entry, error) {
+func (t *Tokens) cached(token Token, raw rawToken) (*entry, error) {
 	r, ok := t.revocations.Get(token)
 	switch {
 	case !ok:
@@ -77,18 +77,18 @@ func (t *Tokens) cached(token Token, id grantID) (*entry, error) {
 	if age := t.now().Sub(r.asked); age < 0 || age >= revocationTTL {
 		return nil, nil
 	}
-	e, _ := t.grants.Get(id)
+	e, _ := t.grants.Get(raw.record())
 	return e, nil
 }
 
 // load returns the answer of the records and remembers it.
-func (t *Tokens) load(ctx context.Context, key Key, token Token, id grantID) (*entry, error) {
+func (t *Tokens) load(ctx context.Context, key Key, token Token, raw rawToken) (*entry, error) {
 	// A flight that ended since the caller looked may have left the answer.
-	if e, err := t.cached(token, id); e != nil || err != nil {
+	if e, err := t.cached(token, raw); e != nil || err != nil {
 		return e, err
 	}
 	asked := t.now()
-	revoked, err := t.revoked(ctx, token)
+	revoked, err := t.revoked(ctx, token, raw.expires())
 	if err != nil {
 		return nil, err
 	}
@@ -96,22 +96,31 @@ func (t *Tokens) load(ctx context.Context, key Key, token Token, id grantID) (*e
 	if revoked {
 		return nil, ErrRevokedToken
 	}
-	if e, ok := t.grants.Get(id); ok {
+	names := []string{raw.record()}
+	if t.older {
+		names = append(names, raw.grant().olderRecord())
+	}
+	if e, ok := t.grants.Get(names[0]); ok {
 		return e, nil
 	}
-	record, err := t.records.Record(ctx, id.record())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: its grant is no longer stored", ErrUnknownToken)
+	for _, name := range names {
+		record, err := t.records.Record(ctx, name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read grant: %w", err)
+		}
+		id := raw.grant()
+		e, err := key.unseal(id[:], record)
+		if err != nil { // the next Mint of the same grant writes the record anew
+			return nil, fmt.Errorf("%w: %w", ErrDamagedGrant, err)
+		}
+		e.grant.Record = name
+		t.grants.Add(names[0], e, e.grant.Cost())
+		return e, nil
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read grant: %w", err)
-	}
-	e, err := key.unseal(id[:], record)
-	if err != nil { // the next Mint of the same grant writes the record anew
-		return nil, fmt.Errorf("%w: %w", ErrDamagedGrant, err)
-	}
-	t.grants.Add(id, e, e.grant.Cost())
-	return e, nil
+	return nil, fmt.Errorf("%w: its grant is no longer stored", ErrUnknownToken)
 }
 
 // Description is everything the server knows about a token.

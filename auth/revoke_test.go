@@ -44,7 +44,7 @@ func TestRevoke(t *testing.T) {
 	}
 
 	names := records.names("revoked")
-	if len(names) != 1 || !strings.HasPrefix(names[0], "revoked/"+token.Short()) {
+	if len(names) != 1 || !strings.HasPrefix(names[0], "until/2026-11-28/revoked/"+token.Short()) {
 		t.Errorf("markers %v", names)
 	}
 	for name, data := range records.values {

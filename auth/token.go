@@ -112,6 +112,9 @@ func (r rawToken) expires() time.Time {
 
 func (r rawToken) grant() grantID { return grantID(r[grantOffset:macOffset]) }
 
+// record returns the name of the grant's record.
+func (r rawToken) record() string { return r.grant().record(r.expires()) }
+
 var encoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
 func (r rawToken) encode() Token { return Token(encoding.EncodeToString(r[:])) }

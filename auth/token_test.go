@@ -47,7 +47,7 @@ func TestTokenLayout(t *testing.T) {
 	if got, err := Decode(token); err != nil || got != want {
 		t.Errorf("claims %+v, %v, want %+v", got, err, want)
 	}
-	if names := records.names("grants"); len(names) != 1 || names[0] != "grants/"+want.Grant {
+	if names := records.names("grants"); len(names) != 1 || names[0] != "until/2026-11-26/grants/"+want.Grant {
 		t.Errorf("records %v, want the grant's", names)
 	}
 	if got := token.Short(); got != "a18c2bd4" {

@@ -12,17 +12,21 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/waveproxy/waveproxy/internal/flight"
+	"github.com/waveproxy/waveproxy/internal/pack"
 	"github.com/waveproxy/waveproxy/internal/sizedlru"
 )
 
 // Records keeps small named values that all replicas see. Names are slash
-// separated: "grants/0a1b", "revoked/2c3d". Safe for concurrent use; reads and
+// separated. What has a name that begins with a day, "until/2026-11-29/grants/0a1b", may
+// be forgotten when the day has come. Safe for concurrent use; reads and
 // writes end when ctx does.
 type Records interface {
 	// Record returns the value, or an error that is fs.ErrNotExist.
 	Record(ctx context.Context, name string) ([]byte, error)
 	// PutRecord stores the value durably and whole, in place of any earlier one.
 	PutRecord(ctx context.Context, name string, data []byte) error
+	// PutPack is PutRecord with blobs that live as long as the record.
+	PutPack(ctx context.Context, name string, data []byte, blobs []pack.Part) error
 }
 
 // TokensOptions are the parts of Tokens. Keys and Records are required.
@@ -32,6 +36,9 @@ type TokensOptions struct {
 	Keys []Key
 	// Records holds grants and revocations.
 	Records Records
+	// Older says that Records may have grants and revocations of versions that gave
+	// them other names. They are read then, and such versions see new revocations.
+	Older bool
 	// TTL is the default lifetime of a token, and also the longest that a caller
 	// may ask for. Zero means DefaultTTL.
 	TTL time.Duration
@@ -64,11 +71,12 @@ const (
 type Tokens struct {
 	keys    []Key
 	records Records
+	older   bool
 	ttl     time.Duration
 	now     func() time.Time
 
-	opening     flight.Calls // by token
-	grants      *sizedlru.Cache[grantID, *entry]
+	opening     flight.Calls                    // by token
+	grants      *sizedlru.Cache[string, *entry] // by record
 	revocations *lru.Cache[Token, revocation]
 }
 
@@ -97,9 +105,9 @@ func NewTokens(o TokensOptions) (*Tokens, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	t := &Tokens{keys: slices.Clone(o.Keys), records: o.Records, ttl: o.TTL, now: o.Now}
+	t := &Tokens{keys: slices.Clone(o.Keys), records: o.Records, older: o.Older, ttl: o.TTL, now: o.Now}
 	var err error
-	t.grants = sizedlru.New[grantID, *entry](grantsCost, cachedGrants, 0)
+	t.grants = sizedlru.New[string, *entry](grantsCost, cachedGrants, 0)
 	if t.revocations, err = lru.New[Token, revocation](cachedRevocations); err != nil {
 		return nil, err
 	}
@@ -135,22 +143,23 @@ func (t *Tokens) MintWithin(ctx context.Context, g Grant, ttl, longest time.Dura
 	id := key.grantID(data)
 	for move := range int64(maxMoves) {
 		minutes := first + move*step
-		if !epoch.Add(time.Duration(minutes) * time.Minute).After(t.now()) {
+		end := epoch.Add(time.Duration(minutes) * time.Minute)
+		if !end.After(t.now()) {
 			break
 		}
 		token := key.sign(id, minutes)
 		// Not from the cache: another replica may have revoked it a moment ago.
-		revoked, err := t.revoked(ctx, token)
+		revoked, err := t.revoked(ctx, token, end)
 		if err != nil {
 			return "", time.Time{}, fmt.Errorf("mint token: %w", err)
 		}
 		if revoked {
 			continue
 		}
-		if err := t.store(ctx, key, id, data, g.Asked); err != nil {
+		if err := t.store(ctx, key, id, end, data, g); err != nil {
 			return "", time.Time{}, fmt.Errorf("mint token: %w", err)
 		}
-		return token, epoch.Add(time.Duration(minutes) * time.Minute), nil
+		return token, end, nil
 	}
 	return "", time.Time{}, refuse("the last %d tokens for this image were all revoked: ask again later or for another lifetime", maxMoves)
 }
@@ -191,20 +200,22 @@ func (t *Tokens) expiry(ttl, longest time.Duration) (minutes, step int64, err er
 	return int64(end / time.Minute), 1, nil
 }
 
-// store writes the grant's record unless there is one that opens.
-func (t *Tokens) store(ctx context.Context, key Key, id grantID, data []byte, asked Asked) error {
-	record, err := t.records.Record(ctx, id.record())
+// store writes the grant's record for the end of a token. If there is one that opens, it
+// stays, but its blobs are stored again where they are damaged.
+func (t *Tokens) store(ctx context.Context, key Key, id grantID, end time.Time, data []byte, g Grant) error {
+	name := id.record(end)
+	record, err := t.records.Record(ctx, name)
 	if err == nil {
-		if _, err := key.unseal(id[:], record); err == nil {
-			return nil
-		}
+		_, err = key.unseal(id[:], record)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read grant: %w", err)
 	}
-	if record, err = key.seal(id[:], entry{Created: t.now().UTC().Truncate(time.Second), JSON: data, Asked: asked}); err != nil {
-		return err
+	if err != nil {
+		if record, err = key.seal(id[:], entry{Created: t.now().UTC().Truncate(time.Second), JSON: data, Asked: g.Asked}); err != nil {
+			return err
+		}
 	}
-	if err := t.records.PutRecord(ctx, id.record(), record); err != nil {
+	if err := t.records.PutPack(ctx, name, record, g.Parts); err != nil {
 		return fmt.Errorf("store grant: %w", err)
 	}
 	return nil
@@ -221,30 +232,49 @@ func (t *Tokens) Revoke(ctx context.Context, token Token) error {
 	}
 	// The marker says from when on it can be deleted: the token's own expiry.
 	expires := raw.expires().Format(time.RFC3339) + "\n"
-	if err := t.records.PutRecord(ctx, token.marker(), []byte(expires)); err != nil {
-		return fmt.Errorf("revoke token %s: %w", token.Short(), err)
+	markers := []string{token.marker(raw.expires())}
+	if t.older {
+		markers = append(markers, token.olderMarker())
+	}
+	for _, marker := range markers {
+		if err := t.records.PutRecord(ctx, marker, []byte(expires)); err != nil {
+			return fmt.Errorf("revoke token %s: %w", token.Short(), err)
+		}
 	}
 	t.revocations.Add(token, revocation{revoked: true})
 	return nil
 }
 
-func (t *Tokens) revoked(ctx context.Context, token Token) (bool, error) {
-	switch _, err := t.records.Record(ctx, token.marker()); {
-	case err == nil:
-		return true, nil
-	case errors.Is(err, fs.ErrNotExist):
-		return false, nil
-	default:
-		return false, fmt.Errorf("read revocation: %w", err)
+func (t *Tokens) revoked(ctx context.Context, token Token, end time.Time) (bool, error) {
+	markers := []string{token.marker(end)}
+	if t.older {
+		markers = append(markers, token.olderMarker())
 	}
+	for _, marker := range markers {
+		switch _, err := t.records.Record(ctx, marker); {
+		case err == nil:
+			return true, nil
+		case !errors.Is(err, fs.ErrNotExist):
+			return false, fmt.Errorf("read revocation: %w", err)
+		}
+	}
+	return false, nil
 }
 
-// marker returns the record name of the token's revocation, which does not give
-// the token away.
-func (t Token) marker() string { return revokedPrefix + t.hash() }
+// marker returns the record name of the revocation of a token that ends at the time. It
+// does not give the token away.
+func (t Token) marker(end time.Time) string { return until(end) + t.olderMarker() }
+
+// olderMarker returns the name that older versions gave the record.
+func (t Token) olderMarker() string { return revokedPrefix + t.hash() }
 
 const revokedPrefix = "revoked/"
 
 // IsRevocation reports whether a record of that name is the revocation of a token.
 // A store must take it even if it takes no other record.
-func IsRevocation(record string) bool { return strings.HasPrefix(record, revokedPrefix) }
+func IsRevocation(record string) bool {
+	if rest, ok := strings.CutPrefix(record, "until/"); ok {
+		_, record, _ = strings.Cut(rest, "/")
+	}
+	return strings.HasPrefix(record, revokedPrefix)
+}

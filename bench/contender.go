@@ -123,6 +123,9 @@ func (l *lab) serveWaveproxy(ctx context.Context, in setup, dir string, settings
 		"WAVEPROXY_STORAGE_DIR=" + filepath.Join(dir, "storage"),
 		"WAVEPROXY_LOG_LEVEL=error",
 		"WAVEPROXY_API_MAX_BODY=256MiB",
+		// All clients of the bench have one address.
+		"WAVEPROXY_LIMITS_SUBMITS=0", "WAVEPROXY_LIMITS_FILES=0", "WAVEPROXY_LIMITS_DOCUMENTS=0",
+		"WAVEPROXY_LIMITS_DESCRIPTORS=0", "WAVEPROXY_LIMITS_UNPACKED=0",
 	}, settings...)
 	if in.tls {
 		hub["ca"] = l.certificate
@@ -174,12 +177,17 @@ func (l *lab) submission(image string, add layer) ([]byte, error) {
 
 // submit posts a request to have an image augmented.
 func (l *lab) submit(ctx context.Context, s *server, body []byte) (string, error) {
+	return l.submitBy(ctx, l.client, s, body)
+}
+
+// submitBy is submit with another client.
+func (l *lab) submitBy(ctx context.Context, client *http.Client, s *server, body []byte) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.base+"/v1alpha2/container", bytes.NewReader(body))
 	if err != nil {
 		return "", err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	resp, err := l.client.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return "", err
 	}

@@ -33,7 +33,8 @@
 // all servers), nginx.go (the upstream and the nginx proxies), contender.go (the
 // contenders), verify.go (whether they serve the right bytes), drain.go (a client that
 // throws blobs away), blobs.go (fast and slow streams of blobs), manifests.go (many small
-// requests), mint.go (the time of an augmentation), pull.go (whole images), plan.go (what
+// requests), mint.go (the time of an augmentation),
+// submits.go (many augmentations), pull.go (whole images), plan.go (what
 // is measured, and the goals), result.go (rounds and samples), table.go (the table),
 // machine.go (the machine and its versions), other.go (other systems than Linux).
 package main

@@ -67,6 +67,7 @@ func (l *lab) plan(cache bool) []measurement {
 	}
 	plain, overTLS := setup{upstream: plainUpstream}, setup{tls: true, upstream: tlsUpstream}
 	cold, slow := setup{cold: true, upstream: countedUpstream}, setup{cold: true, upstream: l.slow.base}
+	fresh := setup{cold: true, upstream: plainUpstream}
 	contenders := withCache(direct, nginx, nginxCaching, distribution, waveproxy)
 
 	var all []measurement
@@ -109,6 +110,8 @@ func (l *lab) plan(cache bool) []measurement {
 		measurement{"mint/index", with(waveproxy), slow, l.mints("index", false, 5, 3), mint},
 		measurement{"mint/single/known", with(waveproxy), slow, l.mints("single", true, 1, 1), mint},
 		measurement{"mint/index/known", with(waveproxy), slow, l.mints("index", true, 1, 1), mint},
+		measurement{"submit/1", with(waveproxy), fresh, l.submits(1), []quantity{value("req/s", nil), value("CPU µs/req", nil)}},
+		measurement{"submit/8", with(waveproxy), fresh, l.submits(8), []quantity{value("req/s", nil, atLeast(nil, 1500, 3000)), value("CPU µs/req", nil)}},
 		measurement{"pull/whole", contenders, plain, l.wholePull,
 			[]quantity{value("ms", nginx), value("CPU s/pull", nginx)}},
 		measurement{"pull/cold100", contenders, cold, l.manyPulls, []quantity{

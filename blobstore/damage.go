@@ -63,8 +63,8 @@ func (d *Dir) verify(ctx context.Context, f *os.File, dgst digest.Digest, limit 
 	case info.Size() > limit || d.isSound(dgst, info):
 		return nil
 	case info.Size() > maxVerifiedOpen:
-		_, err = d.verifying.Do(ctx, dgst.String(), verifyTimeout, func(ctx context.Context) (struct{}, error) {
-			return struct{}{}, d.verifyLarge(ctx, dgst)
+		_, err = d.verifying.Do(ctx, f.Name(), verifyTimeout, func(ctx context.Context) (struct{}, error) {
+			return struct{}{}, d.verifyLarge(ctx, f.Name(), dgst)
 		})
 	default:
 		err = d.readSound(ctx, io.NewSectionReader(f, 0, info.Size()), dgst, info)
@@ -75,10 +75,10 @@ func (d *Dir) verify(ctx context.Context, f *os.File, dgst digest.Digest, limit 
 	return err
 }
 
-// verifyLarge verifies the file of the digest. It opens the file itself, because it may
+// verifyLarge verifies a file of the digest. It opens the file itself, because it may
 // outlast the call that began it.
-func (d *Dir) verifyLarge(ctx context.Context, dgst digest.Digest) error {
-	f, err := open(ctx, d.blobPath(dgst))
+func (d *Dir) verifyLarge(ctx context.Context, path string, dgst digest.Digest) error {
+	f, err := open(ctx, path)
 	if err != nil {
 		return err
 	}
@@ -105,10 +105,14 @@ func (d *Dir) readSound(ctx context.Context, r io.Reader, dgst digest.Digest, in
 	if !errors.Is(err, ErrMismatch) {
 		return err
 	}
+	d.logDamage(dgst, info)
+	return ErrDamaged
+}
+
+func (d *Dir) logDamage(dgst digest.Digest, info os.FileInfo) {
 	if d.Log != nil {
 		d.Log.Error("stored blob is damaged, it is missing until a request stores it again", "digest", dgst, "size", info.Size())
 	}
-	return ErrDamaged
 }
 
 // isSound reports whether the file was verified and has not changed since.

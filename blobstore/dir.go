@@ -11,12 +11,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/waveproxy/waveproxy/internal/durable"
 	"github.com/waveproxy/waveproxy/internal/flight"
 )
 
@@ -26,9 +26,10 @@ import (
 // directories.
 //
 //	blobs/sha256/ab/ab12…       one file for each blob
-//	records/grants/0a1b….record one for each record
-//	staging/.tmp-*              bytes that may become blobs
-//	….tmp-*                     beside blobs and records: being written, or left by a crash
+//	records/layers/0a1b….record one for each record, with the small blobs that belong to it
+//	until/2026-11-29/…          records that may go on that day, and their large blobs
+//	staging/.tmp-*              being written, or left by a crash
+//	format                      the version of this layout
 //	….damaged-*                 beside blobs: was damaged, and replaced
 type Dir struct {
 	// Reserve returns how many bytes of a file system of that size stay free. While
@@ -42,15 +43,17 @@ type Dir struct {
 	Log *slog.Logger
 
 	path      string
-	synced    sync.Map // directories whose name in their parent this process knows to be durable
+	upgraded  time.Time                    // zero if no server of version 1 has used the store
+	synced    *lru.Cache[string, struct{}] // directories whose name in their parent this process knows to be durable
+	syncs     durable.Syncs
 	sound     *lru.Cache[digest.Digest, fileState]
 	verifying flight.Group[struct{}] // by digest
 }
 
-var _ Store = (*Dir)(nil)
+var _ Packs = (*Dir)(nil)
 
 // tops are the store's own directories; others beside them are left alone.
-var tops = []string{"blobs", "records", stagingName}
+var tops = []string{"blobs", "records", untilName, stagingName}
 
 const stagingName = "staging"
 
@@ -66,6 +69,10 @@ func NewDir(path string) (*Dir, error) {
 	}
 	d := &Dir{path: path}
 	d.sound, _ = lru.New[digest.Digest, fileState](maxSound) // only sizes below 1 fail
+	d.synced, _ = lru.New[string, struct{}](maxSynced)
+	if err := d.openFormat(); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
 	for _, name := range tops {
 		top := filepath.Join(path, name)
 		if err := d.makeDir(top); err != nil {
@@ -73,21 +80,6 @@ func NewDir(path string) (*Dir, error) {
 		}
 	}
 	return d, nil
-}
-
-// blobPath returns the path of a blob. The digest has been checked, which keeps
-// the path in the tree.
-func (d *Dir) blobPath(dgst digest.Digest) string {
-	hex := dgst.Encoded()
-	return filepath.Join(d.path, "blobs", dgst.Algorithm().String(), hex[:2], hex)
-}
-
-const recordSuffix = ".record"
-
-// recordPath returns the path of a record, whose name has been checked. The
-// suffix lets the records "a" and "a/b" exist side by side.
-func (d *Dir) recordPath(name string) string {
-	return filepath.Join(d.path, "records", filepath.FromSlash(name)) + recordSuffix
 }
 
 // Staging is the directory for bytes that may become blobs. Files there are made
@@ -100,12 +92,21 @@ func (d *Dir) Open(ctx context.Context, dgst digest.Digest) (io.ReadSeekCloser, 
 	if err := checkDigest(dgst); err != nil {
 		return nil, err
 	}
-	f, err := open(ctx, d.blobPath(dgst))
+	f, err := d.openAt(ctx, d.blobPath(dgst), dgst)
+	if err != nil {
+		return nil, fmt.Errorf("open blob %s: %w", dgst, err)
+	}
+	return f, nil
+}
+
+// openAt opens a blob's file, and verifies a small one.
+func (d *Dir) openAt(ctx context.Context, path string, dgst digest.Digest) (*os.File, error) {
+	f, err := open(ctx, path)
 	if err == nil {
 		err = d.verify(ctx, f, dgst, maxVerifiedOpen)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open blob %s: %w", dgst, err)
+		return nil, err
 	}
 	return f, nil
 }
@@ -116,14 +117,13 @@ func (d *Dir) Put(ctx context.Context, dgst digest.Digest, r io.Reader) error {
 	if err := checkDigest(dgst); err != nil {
 		return err
 	}
-	if err := d.put(ctx, dgst, r); err != nil {
+	if err := d.putAt(ctx, d.blobPath(dgst), dgst, r); err != nil {
 		return fmt.Errorf("put blob %s: %w", dgst, err)
 	}
 	return nil
 }
 
-func (d *Dir) put(ctx context.Context, dgst digest.Digest, r io.Reader) error {
-	path := d.blobPath(dgst)
+func (d *Dir) putAt(ctx context.Context, path string, dgst digest.Digest, r io.Reader) error {
 	f, err := open(ctx, path)
 	if err == nil {
 		if err = d.verify(ctx, f, dgst, math.MaxInt64); err == nil {
@@ -151,10 +151,7 @@ func (d *Dir) Record(ctx context.Context, name string) ([]byte, error) {
 		return nil, fmt.Errorf("read record %s: %w", name, err)
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxRecord+1))
-	if err == nil {
-		err = checkRecordSize(len(data))
-	}
+	data, err := readRecord(f)
 	if err != nil {
 		return nil, fmt.Errorf("read record %s: %w", name, err)
 	}

@@ -10,9 +10,10 @@
 // first. It knows nothing of images or tokens.
 //
 // Files: store.go (the Store interface, its errors, and the hashing copy of every
-// Put), dir.go (a directory, which processes may share), durable.go (how Dir
-// writes a file that is whole or absent, even after a crash), damage.go (finding and
-// replacing damaged blobs), mem.go (memory, for blobs that need not outlive the
+// Put), packed.go (blobs that are kept with a record), dir.go (a directory, which
+// processes may share), layout.go (where it has what), format.go (its version),
+// durable.go (how Dir writes a file that is whole or absent, even after a crash),
+// damage.go (finding and replacing damaged blobs), mem.go (memory, for blobs that need not outlive the
 // process), stage.go (one temporary file, for blobs that may not be wanted), serve.go
 // (a blob as the answer to an HTTP request).
 package blobstore

@@ -62,13 +62,13 @@ func (d *Dir) writeFile(path string, fill func(io.Writer) error) error {
 	if err := d.makeDir(filepath.Dir(path)); err != nil {
 		return err
 	}
-	f, err := durable.CreateTemp(filepath.Dir(path))
+	f, err := durable.CreateTemp(d.Staging())
 	if err != nil {
 		return err
 	}
 	defer f.Close() // not before the rename: closing gives up the lock
 	if err = fill(f); err == nil {
-		err = durable.Replace(f, path)
+		err = d.syncs.Replace(f, path)
 	}
 	if err != nil {
 		os.Remove(f.Name()) // fails if the file has its name; otherwise the next Sweep does it
@@ -160,8 +160,11 @@ func (d *Dir) syncEntry(path string) error {
 	if err := d.makeDir(filepath.Dir(path)); err != nil {
 		return err
 	}
-	return durable.SyncDir(filepath.Dir(path))
+	return d.syncs.Dir(filepath.Dir(path))
 }
+
+// maxSynced bounds the directories that a process remembers to be durable.
+const maxSynced = 1 << 14
 
 // makeDir makes dir, which is below d.path, exist durably. A directory that
 // exists is synced too: another process may have made it a moment ago.
@@ -178,14 +181,14 @@ func (d *Dir) makeDir(dir string) error {
 		if !errors.Is(err, fs.ErrExist) {
 			return err
 		}
-		if _, ok := d.synced.Load(dir); ok {
+		if d.synced.Contains(dir) {
 			return nil
 		}
 	}
-	if err := durable.SyncDir(parent); err != nil {
+	if err := d.syncs.Dir(parent); err != nil {
 		return err
 	}
-	d.synced.Store(dir, nil)
+	d.synced.Add(dir, struct{}{})
 	return nil
 }
 

@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/waveproxy/waveproxy/internal/pack"
 )
 
 // Mem is a Store in memory, with records. It has no bound: it grows with every
@@ -19,7 +21,7 @@ type Mem struct {
 	records map[string][]byte
 }
 
-var _ Store = (*Mem)(nil)
+var _ Packs = (*Mem)(nil)
 
 // NewMem returns an empty Mem.
 func NewMem() *Mem {
@@ -99,6 +101,25 @@ func (m *Mem) PutRecord(ctx context.Context, name string, data []byte) error {
 	m.records[name] = slices.Clone(data)
 	return nil
 }
+
+// PutPack implements Packs. The blobs stay when the record is replaced.
+func (m *Mem) PutPack(ctx context.Context, name string, record []byte, parts []pack.Part) error {
+	for _, p := range parts {
+		r, err := p.Open(ctx)
+		if err != nil {
+			return fmt.Errorf("write record %s: %w", name, err)
+		}
+		err = m.Put(ctx, p.Digest, r)
+		r.Close()
+		if err != nil {
+			return fmt.Errorf("write record %s: %w", name, err)
+		}
+	}
+	return m.PutRecord(ctx, name, record)
+}
+
+// In implements Packs.
+func (m *Mem) In(string) Store { return m }
 
 type memBlob struct{ *bytes.Reader }
 

@@ -64,7 +64,7 @@ func checkRecordName(name string) error {
 	if !recordName.MatchString(name) {
 		return fmt.Errorf("invalid record name %q", name)
 	}
-	return nil
+	return checkDay(name)
 }
 
 func checkRecordSize(size int) error {

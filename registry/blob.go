@@ -41,7 +41,7 @@ func (s *Server) serveBlob(w http.ResponseWriter, r *http.Request, img *image, d
 		return err
 	}
 	if _, isManifest := img.manifests[d]; !isManifest {
-		if err := img.late.readFor(r.Context(), s.options.Store, s.options.Upstream.Repository(img.target), d); err != nil {
+		if err := img.late.readFor(r.Context(), img.store, s.options.Upstream.Repository(img.target), d); err != nil {
 			return err
 		}
 		if err = s.blobs.serveBlob(w, r, img, d); err != errDecline {

@@ -22,6 +22,7 @@ import (
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
 	"github.com/waveproxy/waveproxy/front"
+	"github.com/waveproxy/waveproxy/internal/pack"
 	"github.com/waveproxy/waveproxy/upstream"
 	"github.com/waveproxy/waveproxy/upstream/upstreamtest"
 )
@@ -48,6 +49,8 @@ type fixture struct {
 	blob     []byte                 // the base image's layer
 	layer    augment.Layer          // the added one
 	grant    auth.Grant
+	store    *blobstore.Dir
+	parts    []pack.Part // of the grant
 }
 
 // newFixture runs the test beside others, because all of them wait for the disk.
@@ -77,6 +80,11 @@ func newFixture(t *testing.T) *fixture {
 	}
 	f.grant, err = assemble.NewResolver(client, layers, store, 125).Resolve(t.Context(), assemble.ImageRequest{Ref: ref, Recipe: augment.Recipe{Layers: []augment.Layer{f.layer}}, Staged: staged})
 	if err != nil {
+		t.Fatal(err)
+	}
+	f.store, f.parts = store, f.grant.Parts
+	f.grant.Record, f.grant.Parts = "until/2126-01-01/grants/0a", nil
+	if err := store.PutPack(t.Context(), f.grant.Record, []byte("the grant"), f.parts); err != nil {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)

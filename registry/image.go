@@ -29,6 +29,7 @@ import (
 type image struct {
 	grant  *auth.Grant
 	target auth.Target
+	store  blobstore.Store // as the grant's record sees it
 
 	manifests descriptors              // in the store
 	small     map[digest.Digest][]byte // the bytes of the small manifests
@@ -72,7 +73,7 @@ var loadTurns = fairqueue.New(fairqueue.Options{
 // loadImage walks the grant's image through the store, starting at its root.
 // The result does not depend on how the image was computed, so images outlive
 // restarts and upgrades. platforms are those of which a digest may lead to an
-// image; none means all.
+// image; none means all. Parts of the grant need not be stored yet.
 func loadImage(ctx context.Context, store blobstore.Store, grant *auth.Grant, platforms only) (*image, error) {
 	leave, err := loadTurns.Enter(ctx, "", budget.Party(ctx), "")
 	if err != nil {
@@ -83,6 +84,7 @@ func loadImage(ctx context.Context, store blobstore.Store, grant *auth.Grant, pl
 	img := &image{
 		grant:     grant,
 		target:    auth.Target{Identity: grant.Identity, Registry: domain, Repository: path},
+		store:     blobstore.In(store, grant.Record),
 		manifests: descriptors{},
 		small:     map[digest.Digest][]byte{},
 		configs:   descriptors{},
@@ -93,7 +95,7 @@ func loadImage(ctx context.Context, store blobstore.Store, grant *auth.Grant, pl
 	}
 	img.grantKey = sync.OnceValue(func() digest.Digest { return grantDigest(img) })
 	img.late.only = platforms
-	l := loader{store: store, image: img}
+	l := loader{store: blobstore.With(img.store, grant.Parts), image: img}
 	defer l.release()
 	if err := l.load(ctx, grant.Root); err != nil {
 		return nil, fmt.Errorf("load image %s: %w", grant.Image, err)

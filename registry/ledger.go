@@ -241,6 +241,9 @@ func (l *ledger) record(ctx context.Context, q namedRepository, img *image) (*im
 	for range 2 {
 		recorded, _, err := l.grants.Get(ctx, name)
 		if err == nil && recorded.Root.Digest == root {
+			if err := repair(ctx, l.grants, l.store, recorded, img); err != nil {
+				return nil, err
+			}
 			return withGrant(ctx, l.store, img, recorded)
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -266,9 +269,32 @@ func (l *ledger) record(ctx context.Context, q namedRepository, img *image) (*im
 	return nil, fmt.Errorf("record %s of %s: the record is gone as soon as it is written", root, q.ref)
 }
 
-// withGrant returns the image, loaded anew if the grant is another one.
+// repair stores the parts of a recorded image again if one is gone or damaged.
+func repair(ctx context.Context, grants Grants, store blobstore.Store, recorded *auth.Grant, img *image) error {
+	for _, p := range img.grant.Parts {
+		if blobstore.In(store, recorded.Record).Verify(ctx, p.Digest) != nil {
+			again := *recorded
+			again.Parts = img.grant.Parts
+			index, err := indexOf(ctx, img)
+			if err != nil {
+				return err
+			}
+			return grants.PutIndexed(ctx, recorded.Record, again, index)
+		}
+	}
+	return nil
+}
+
+// withGrant returns the image with the grant of its record, loaded anew if the grant is
+// another one. An image that was just made, which only its maker has, gets the record.
 func withGrant(ctx context.Context, store blobstore.Store, img *image, grant *auth.Grant) (*image, error) {
 	if reflect.DeepEqual(img.grant, grant) {
+		return img, nil
+	}
+	made := *img.grant
+	made.Record, made.Parts = grant.Record, nil
+	if img.grant.Record == "" && reflect.DeepEqual(&made, grant) {
+		img.grant, img.store = grant, blobstore.In(store, grant.Record)
 		return img, nil
 	}
 	return loadImage(ctx, store, grant, nil)

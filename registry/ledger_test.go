@@ -2,9 +2,12 @@ package registry
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,6 +15,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/waveproxy/waveproxy/auth"
+	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/internal/pack"
 	"github.com/waveproxy/waveproxy/internal/sizedlru"
 	"github.com/waveproxy/waveproxy/upstream/upstreamtest"
 )
@@ -108,6 +113,11 @@ func (net *network) withOldRecords(t *testing.T, root digest.Digest) (namedRepos
 	if err != nil || img == nil {
 		t.Fatal(img, err)
 	}
+	var parts []pack.Part
+	for _, d := range slices.Concat(img.grant.Objects, img.grant.Injected) {
+		parts = append(parts, pack.Part{Digest: d, Open: func(ctx context.Context) (io.ReadCloser, error) { return img.store.Open(ctx, d) }})
+	}
+	storeApart(t, net.store, parts)
 	if err := net.records.Put(t.Context(), q.olderRecord(root), *img.grant); err != nil {
 		t.Fatal(err)
 	}
@@ -115,6 +125,21 @@ func (net *network) withOldRecords(t *testing.T, root digest.Digest) (namedRepos
 		t.Fatal(err)
 	}
 	return q, img
+}
+
+// storeApart stores blobs each in a file, as older versions did.
+func storeApart(t *testing.T, store blobstore.Store, parts []pack.Part) {
+	t.Helper()
+	for _, p := range parts {
+		r, err := p.Open(t.Context())
+		if err == nil {
+			err = store.Put(t.Context(), p.Digest, r)
+			r.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func recordsOf(t *testing.T, net *network) string {

@@ -32,7 +32,7 @@ func (s *Server) serveManifest(w http.ResponseWriter, r *http.Request, img *imag
 	}
 	if !ok {
 		var err error
-		if desc, ok, err = img.late.manifest(r.Context(), s.options.Store, s.options.Upstream.Repository(img.target), want); err != nil {
+		if desc, ok, err = img.late.manifest(r.Context(), img.store, s.options.Upstream.Repository(img.target), want); err != nil {
 			return err
 		}
 	}
@@ -46,7 +46,7 @@ func (s *Server) serveManifest(w http.ResponseWriter, r *http.Request, img *imag
 		}
 		return front.Refuse(http.StatusNotFound, front.ManifestUnknown, "the image %s has no manifest %s", img.pullName(), want)
 	}
-	if err := blobstore.Serve(w, r, s.options.Store, desc); err != nil {
+	if err := blobstore.Serve(w, r, img.store, desc); err != nil {
 		return storeFault(img, want, err)
 	}
 	return nil

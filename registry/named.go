@@ -55,7 +55,7 @@ func newNamed(o Options) *named {
 	}
 	l := newLedger(o.Grants, o.Records, o.Store)
 	f := newFailures(now)
-	pass := &passThrough{ledger: l, resolver: o.Resolver, store: o.Store, failures: f}
+	pass := &passThrough{ledger: l, resolver: o.Resolver, failures: f}
 	return &named{
 		paths:       paths{recipes: o.Recipes, aliases: o.Aliases},
 		ledger:      l,

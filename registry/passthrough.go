@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"bytes"
 	"context"
 	"net/http"
 	"regexp"
@@ -11,10 +10,10 @@ import (
 
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
-	"github.com/waveproxy/waveproxy/blobstore"
 	"github.com/waveproxy/waveproxy/budget"
 	"github.com/waveproxy/waveproxy/front"
 	"github.com/waveproxy/waveproxy/internal/flight"
+	"github.com/waveproxy/waveproxy/internal/pack"
 )
 
 // passThrough serves the upstream's manifests and indexes by digest, as they are.
@@ -22,7 +21,6 @@ import (
 type passThrough struct {
 	ledger   *ledger
 	resolver Resolver
-	store    blobstore.Store
 	failures *failures
 	fetches  flight.Calls // by namedRepository.memoryKey
 }
@@ -70,11 +68,9 @@ func (p *passThrough) fetchPinned(ctx context.Context, q namedRepository, d dige
 		return nil, err
 	}
 	o.MediaType = pinnedType(ctx, o, refs)
-	if err := p.store.Put(ctx, d, bytes.NewReader(o.Data)); err != nil {
-		return nil, err
-	}
 	return p.ledger.advertise(ctx, q, auth.Grant{
 		Image: q.ref.Name(), Base: d, Root: o.Descriptor(), Objects: []digest.Digest{d}, Identity: q.recipe.Identity,
+		Parts: []pack.Part{pack.Of(d, o.Data)},
 	})
 }
 

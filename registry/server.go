@@ -82,7 +82,7 @@ type Server struct {
 // New returns a Server for /v2/ and /wt/.
 func New(o Options) *Server {
 	s := &Server{options: o, tokens: newTokenImages(o.Tokens, o.Store, o.Platforms)}
-	s.blobs = blobSources{storedBlobs{o.Store}, attestedBlobs{}}
+	s.blobs = blobSources{storedBlobs{}, attestedBlobs{}}
 	if o.Cache != nil {
 		s.blobs = append(s.blobs, newCachedBlobs(o.Cache, o.Upstream))
 	}

@@ -10,16 +10,16 @@ import (
 
 // storedBlobs serves the image's configs and injected layers from the store. It
 // declines any other blob, even if the store has it: a digest is not a permission.
-type storedBlobs struct{ store blobstore.Store }
+type storedBlobs struct{}
 
-func (b storedBlobs) serveBlob(w http.ResponseWriter, r *http.Request, img *image, d digest.Digest) error {
+func (storedBlobs) serveBlob(w http.ResponseWriter, r *http.Request, img *image, d digest.Digest) error {
 	desc, ok := img.storedBlob(d)
 	if !ok {
 		return errDecline
 	}
 	desc.MediaType = blobType
 	noteInjected(w, r)
-	if err := blobstore.Serve(w, r, b.store, desc); err != nil {
+	if err := blobstore.Serve(w, r, img.store, desc); err != nil {
 		return storeFault(img, d, err)
 	}
 	return nil

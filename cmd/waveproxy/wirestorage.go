@@ -36,7 +36,7 @@ func openStorage(cfg *config.Config, log *slog.Logger) (s storage, err error) {
 	if err != nil {
 		return s, err
 	}
-	if s.tokens, err = auth.NewTokens(auth.TokensOptions{Keys: keys, Records: s.store, TTL: cfg.Tokens.TTL}); err != nil {
+	if s.tokens, err = auth.NewTokens(auth.TokensOptions{Keys: keys, Records: s.store, Older: s.store.Older(), TTL: cfg.Tokens.TTL}); err != nil {
 		return s, err
 	}
 	s.grants, err = auth.NewGrants(keys, s.store)

@@ -1,8 +1,8 @@
 package fault
 
 import (
+	"bytes"
 	"encoding/json"
-	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -17,11 +17,12 @@ import (
 	"github.com/waveproxy/waveproxy/integration/upstream"
 )
 
-// damages are what disks, and people, do to files.
-var damages = map[string]func(data []byte) []byte{
-	"truncated":   func(data []byte) []byte { return data[:len(data)/2] },
-	"empty":       func([]byte) []byte { return nil },
-	"flipped bit": func(data []byte) []byte { data = slices.Clone(data); data[len(data)/2] ^= 1; return data },
+// damages are what disks, and people, do to files: to the part of a file from here to
+// there.
+var damages = map[string]func(data []byte, from, to int) []byte{
+	"truncated":   func(data []byte, from, to int) []byte { return data[:(from+to)/2] },
+	"empty":       func([]byte, int, int) []byte { return nil },
+	"flipped bit": func(data []byte, from, to int) []byte { data = slices.Clone(data); data[(from+to)/2] ^= 1; return data },
 }
 
 // TestDamage damages every kind of file in a store in every way. The server is
@@ -33,13 +34,18 @@ func TestDamage(t *testing.T) {
 	origin := http.NewServeMux()
 	files := httptest.NewServer(origin)
 	t.Cleanup(files.Close)
-	for kind, find := range map[string]func(t *testing.T, s stored) []string{
-		"manifest":       func(_ *testing.T, s stored) []string { return []string{s.blob(s.root)} },
-		"config":         func(_ *testing.T, s stored) []string { return []string{s.blob(s.manifest.Config.Digest.String())} },
-		"injected layer": func(_ *testing.T, s stored) []string { return []string{s.blob(s.injected().Digest.String())} },
-		"layer record":   func(t *testing.T, s stored) []string { return s.records(t, "layers") },
-		"grant":          func(t *testing.T, s stored) []string { return s.records(t, "grants") },
-		"tag record":     func(t *testing.T, s stored) []string { return s.records(t, "named") },
+	for kind, part := range map[string]struct {
+		files string
+		bytes func(s stored) []byte // in the file; nil: all of it
+	}{
+		"manifest":       {"until/*/grants/*/*", func(s stored) []byte { return s.bytes[s.root] }},
+		"config":         {"until/*/grants/*/*", func(s stored) []byte { return s.bytes[s.manifest.Config.Digest.String()] }},
+		"injected layer": {"until/*/grants/*/*", func(s stored) []byte { return s.bytes[s.injected().Digest.String()] }},
+		"shared layer":   {"blobs/sha256/*/*", nil},
+		"layer record":   {"records/layers/*", nil},
+		"grant":          {"until/*/grants/*/*", func(s stored) []byte { return s.bytes["grant"] }},
+		"tag record":     {"records/named/*/tags/*", nil},
+		"image record":   {"records/named/*/images/*", nil},
 	} {
 		for name, damage := range damages {
 			t.Run(kind+"/"+name, func(t *testing.T) {
@@ -51,22 +57,26 @@ func TestDamage(t *testing.T) {
 				layer.Location = files.URL + path
 				request := harness.Request{ContainerImage: "busybox:docker", ContainerConfig: &harness.Config{Layers: []harness.Layer{layer}}}
 				p := harness.StartProxy(t, "", env)
-				s := stored{dir: p.Dir}
+				s := stored{}
 				a := p.Augment(t, request)
 				s.read(t, p, a)
 				named, _ := harness.NamedManifest(t, p, "scripts/library/busybox", "docker")
 				env["WAVEPROXY_HTTP_ADDR"] = p.Address(t) // provenance names the server
 				p.Stop()
-				found := find(t, s)
+				found, err := filepath.Glob(filepath.Join(p.Dir, part.files))
 				if len(found) == 0 {
-					t.Fatal("there is no such file")
+					t.Fatal("there is no such file", err)
 				}
 				for _, file := range found {
 					data, err := os.ReadFile(file)
 					if err != nil {
 						t.Fatal(err)
 					}
-					if err := os.WriteFile(file, damage(data), 0o600); err != nil {
+					from, to := 0, len(data)
+					if part.bytes != nil {
+						from, to = s.find(t, data, part.bytes(s))
+					}
+					if err := os.WriteFile(file, damage(data, from, to), 0o600); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -86,30 +96,25 @@ func TestDamage(t *testing.T) {
 
 // stored is an image, and where the server keeps it.
 type stored struct {
-	dir, root string
-	manifest  ocispec.Manifest
-}
-
-func (s *stored) blob(digest string) string {
-	hex := strings.TrimPrefix(digest, "sha256:")
-	return filepath.Join(s.dir, "blobs", "sha256", hex[:2], hex)
+	root     string
+	manifest ocispec.Manifest
+	bytes    map[string][]byte // by digest
 }
 
 func (s *stored) injected() ocispec.Descriptor { return s.manifest.Layers[len(s.manifest.Layers)-1] }
 
-// records returns the files of all records below a name.
-func (s *stored) records(t *testing.T, name string) (found []string) {
+// find returns where a blob is in a file that begins with the grant. Without a blob, it
+// is where the grant is.
+func (s *stored) find(t *testing.T, file, blob []byte) (from, to int) {
 	t.Helper()
-	err := filepath.WalkDir(filepath.Join(s.dir, "records", name), func(path string, e fs.DirEntry, err error) error {
-		if err == nil && !e.IsDir() {
-			found = append(found, path)
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
+	if blob == nil {
+		return 0, bytes.Index(file, s.bytes[s.root])
 	}
-	return found
+	from = bytes.Index(file, blob)
+	if from < 0 {
+		t.Fatal("the file does not have the blob")
+	}
+	return from, from + len(blob)
 }
 
 func (s *stored) read(t *testing.T, p *harness.Proxy, a harness.Answer) {
@@ -119,6 +124,10 @@ func (s *stored) read(t *testing.T, p *harness.Proxy, a harness.Answer) {
 		t.Fatal(err)
 	}
 	s.root = harness.Sum([]byte(resp.Body))
+	s.bytes = map[string][]byte{s.root: []byte(resp.Body)}
+	for _, d := range []string{s.manifest.Config.Digest.String(), s.injected().Digest.String()} {
+		s.bytes[d] = []byte(harness.Do(t, http.MethodGet, p.URL+"/v2/wt/"+a.ContainerToken+"/library/busybox/blobs/"+d).Body)
+	}
 }
 
 // wantSound reads everything of the image that the server keeps. Bytes with another

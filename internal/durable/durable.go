@@ -5,9 +5,9 @@
 // The package must never decide where files are, what is in them or when
 // unfinished ones are looked for.
 //
-// Files: durable.go (Replace, Create), temp.go (unfinished files), space.go (room on
-// the disk), system_unix.go and system_windows.go (locks, directories and free space
-// of the operating system).
+// Files: durable.go (Replace, Create), share.go (the same, shared by concurrent callers),
+// temp.go (unfinished files), space.go (room on the disk), system_unix.go and
+// system_windows.go (locks, directories and free space of the operating system).
 package durable
 
 import (

@@ -41,6 +41,7 @@ var allowed = map[string][]string{
 	"internal/fairqueue":            {},
 	"internal/flight":               {},
 	"internal/jsonlimit":            {},
+	"internal/pack":                 {},
 	"internal/sizedlru":             {},
 	"internal/truststore":           {},
 	"internal/unpack":               {},
@@ -89,7 +90,8 @@ var allowed = map[string][]string{
 // the bounds of what requests cost. Indexes of layers are values that pass through many
 // hands.
 var anywhere = []string{"internal/byterange", "layerindex", "rootfs",
-	"budget", "internal/brief", "internal/durable", "internal/fairqueue", "internal/flight", "internal/jsonlimit", "internal/sizedlru", "internal/truststore", "internal/unpack",
+	"budget", "internal/brief", "internal/durable", "internal/fairqueue", "internal/flight", "internal/jsonlimit", "internal/pack", "internal/sizedlru",
+	"internal/truststore", "internal/unpack",
 }
 
 // never holds the lines that no edit of allowed may cross: packages of ours that
