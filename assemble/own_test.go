@@ -93,6 +93,9 @@ func TestStoredDocumentsCharged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := f.store.PutPack(t.Context(), "until/2126-01-01/grants/0a", nil, g.Parts); err != nil {
+		t.Fatal(err)
+	}
 	if len(g.Objects) != 5 {
 		t.Fatalf("the grant has %v, want an index, two manifests and two configs", g.Objects)
 	}
