@@ -88,8 +88,9 @@ type Options struct {
 	Names   []string
 	Version string // semantic version of this server
 	Commit  string
-	// Ready reports why requests cannot be served; nil means they can.
-	Ready func(context.Context) error
+	// Ready reports why requests cannot be served; nil means they can, but for what the
+	// problems tell. Both texts are for clients.
+	Ready func(context.Context) (problems []string, err error)
 	// Passwords check the logins of callers; nil if callers log in otherwise or not.
 	Passwords front.Passwords
 	// Bearer checks the tokens of callers; nil if there are none. At most one of

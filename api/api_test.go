@@ -78,6 +78,10 @@ func TestHealth(t *testing.T) {
 		}
 	}
 	checkJSON(t, call(h, "GET", "/health", ""), `{"status": "UP"}`)
+	checkJSON(t, call(h, "GET", "/readyz", ""), `{"status": "ok"}`)
+	f.problems = []string{"a recipe waits"}
+	checkJSON(t, call(h, "GET", "/readyz", ""), `{"status": "ok", "problems": ["a recipe waits"]}`)
+	checkJSON(t, call(h, "GET", "/health", ""), `{"status": "UP"}`)
 	f.ready = errors.New("the storage directory cannot be read")
 	if w := call(h, "GET", "/health", ""); w.Code != http.StatusServiceUnavailable || strings.TrimSpace(w.Body.String()) != `{"status":"DOWN"}` {
 		t.Errorf("/health of a server that is not ready: %d %s", w.Code, w.Body)

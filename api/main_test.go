@@ -37,6 +37,7 @@ type fakes struct {
 	accepted    bool
 	err         error // of everything
 	ready       error
+	problems    []string
 	longest     time.Duration // with which a token was minted last
 	more        int           // layers that an included image has beside one
 }
@@ -145,7 +146,7 @@ func newAPI(options ...func(*Options)) (*fakes, http.Handler) {
 	f := &fakes{description: auth.Description{Grant: &auth.Grant{Image: "docker.io/library/a"}}}
 	o := Options{Resolver: f, Registries: f, Layers: f, Tokens: f, Stage: f.stage, Host: "proxy.test:9090", MaxBody: 1 << 20, MaxElements: 1 << 15,
 		Policies: auth.NewPolicies(nil), Guesses: front.NewGuesses(ratelimit.Rate{}), RegistryGuesses: front.NewGuesses(ratelimit.Rate{}),
-		Version: "1.37.0", Commit: "abc", Ready: func(context.Context) error { return f.ready }}
+		Version: "1.37.0", Commit: "abc", Ready: func(context.Context) ([]string, error) { return f.problems, f.ready }}
 	for _, set := range options {
 		set(&o)
 	}

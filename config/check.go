@@ -75,6 +75,9 @@ func (c *Config) checkHTTP(k checker) {
 	k.readable("http.tls.certificate", c.HTTP.TLS.Certificate)
 	k.readable("http.tls.key", c.HTTP.TLS.Key)
 	k.atLeastSecond("http.stall_timeout", c.HTTP.StallTimeout)
+	if c.HTTP.DrainDelay < 0 {
+		k.add("http.drain_delay", c.HTTP.DrainDelay, "want 0s or more")
+	}
 	k.atLeastSecond("http.draintimeout", c.HTTP.DrainTimeout)
 }
 

@@ -86,7 +86,11 @@ type HTTP struct {
 	// StallTimeout is how long a client may take nothing of an answer before its
 	// connection is cut, at least 1s. Default: 2m.
 	StallTimeout time.Duration `yaml:"stall_timeout"`
-	// DrainTimeout is how long running pulls may go on after SIGTERM, at least 1s.
+	// DrainDelay is how long requests are still taken after SIGTERM, while /readyz
+	// answers 503, so that load balancers find other servers. Default: 0s.
+	DrainDelay time.Duration `yaml:"drain_delay"`
+	// DrainTimeout is how long running pulls may go on after SIGTERM and drain_delay, at
+	// least 1s. A second signal ends them at once.
 	// Default: 30s.
 	DrainTimeout time.Duration `yaml:"draintimeout"`
 	// Debug is a second listener, for the operator alone.

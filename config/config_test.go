@@ -55,7 +55,7 @@ func TestBadFile(t *testing.T) {
 	}{
 		{"unknown keys", "htp: {}\nhttp:\n  adr: :80\nregistries:\n  quay.io: {user: x}\n", []string{
 			"c.yml:1: htp: unknown key, want one of api, cache, clouds, credentials, docker_config, http, layers, limits, log, recipes, registries, registry, storage, tokens, upstreams",
-			"c.yml:3: http.adr: unknown key, want one of addr, debug, draintimeout, host, http2, proxies, stall_timeout, tls",
+			"c.yml:3: http.adr: unknown key, want one of addr, debug, drain_delay, draintimeout, host, http2, proxies, stall_timeout, tls",
 			"c.yml:5: registries.quay.io.user: unknown key, want one of alias, blobs, ca, client_cert, client_key, files, identity_token, identity_token_env, identity_token_file, password, password_env, password_file, plain_http, proxy, url, username",
 		}},
 		{"bad scalars", "tokens: {ttl: soon}\napi: {max_body: 32M}\nlimits: {layers: 1.5}\nregistries: {quay.io: {plain_http: maybe}}\n", []string{
@@ -181,8 +181,9 @@ func TestValidate(t *testing.T) {
 		{"http: {proxies: [10.0.0.1, 10.0.0.0/8, 'fd00::/8', proxy.local]}", []string{
 			`c.yml:1: http.proxies[3]: "proxy.local": want an address or a network such as 10.0.0.0/8`,
 		}},
-		{"http: {stall_timeout: 10ms, draintimeout: 0s}\nupstreams: {blobs: proxy, stall_timeout: 1ms}\nregistries: {quay.io: {blobs: no}}", []string{
+		{"http: {stall_timeout: 10ms, drain_delay: -1s, draintimeout: 0s}\nupstreams: {blobs: proxy, stall_timeout: 1ms}\nregistries: {quay.io: {blobs: no}}", []string{
 			`c.yml:1: http.stall_timeout: "10ms": want at least 1s`,
+			`c.yml:1: http.drain_delay: "-1s": want 0s or more`,
 			`c.yml:1: http.draintimeout: "0s": want at least 1s`,
 			`c.yml:2: upstreams.blobs: "proxy": want one of redirect, stream`,
 			`c.yml:2: upstreams.stall_timeout: "1ms": want at least 1s`,

@@ -1,7 +1,8 @@
 // Package metrics counts what the server does, for Prometheus.
 //
 // Labels have few values: no image, client, token or upstream host may become
-// one, because clients choose those, and the counts are kept for ever.
+// one, because clients choose those, and the counts are kept for ever. Recipes are the
+// configuration's.
 package metrics
 
 import (
@@ -22,6 +23,7 @@ type Metrics struct {
 	seconds  *prometheus.HistogramVec
 	bytes    *prometheus.CounterVec
 	pinned   prometheus.Counter
+	recipes  *prometheus.GaugeVec
 }
 
 // New returns counters at zero, with those of the Go runtime and the process.
@@ -46,11 +48,15 @@ func New(version string) *Metrics {
 		Name: "waveproxy_untouched_manifests_total",
 		Help: "Manifests and indexes sent unchanged under a recipe's name, because they were requested by their upstream digest. HEAD is not counted.",
 	})
+	m.recipes = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "waveproxy_recipe_loaded",
+		Help: "1 for each recipe in force, 0 for one whose pulls are refused because it could not be loaded yet.",
+	}, []string{"recipe"})
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "waveproxy_build_info", Help: "1, with the version.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.requests, m.seconds, m.bytes, m.pinned, build,
+	m.registry.MustRegister(m.requests, m.seconds, m.bytes, m.pinned, m.recipes, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -64,6 +70,17 @@ func (m *Metrics) Observe(r front.Request) {
 	}
 	if r.Source != "" {
 		m.bytes.WithLabelValues(r.Source).Add(float64(r.Bytes))
+	}
+}
+
+// Recipes tells which recipes of the configuration are loaded and which wait.
+func (m *Metrics) Recipes(loaded, waiting []string) {
+	m.recipes.Reset()
+	for _, name := range loaded {
+		m.recipes.WithLabelValues(name).Set(1)
+	}
+	for _, name := range waiting {
+		m.recipes.WithLabelValues(name).Set(0)
 	}
 }
 

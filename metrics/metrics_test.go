@@ -15,6 +15,8 @@ func TestObserved(t *testing.T) {
 	m.Observe(front.Request{Kind: "blob", Status: 200, Bytes: 24, Source: "upstream", Took: time.Second})
 	m.Observe(front.Request{Kind: "manifest", Status: 404})
 	m.Observe(front.Request{Kind: "manifest", Status: 200, Untouched: true})
+	m.Recipes([]string{"gone"}, nil)
+	m.Recipes([]string{"fusion"}, []string{"tools"})
 	w := httptest.NewRecorder()
 	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	for _, line := range []string{
@@ -23,6 +25,7 @@ func TestObserved(t *testing.T) {
 		`waveproxy_untouched_manifests_total 1`,
 		`waveproxy_blob_bytes_total{source="upstream"} 1024`,
 		`waveproxy_http_request_seconds_bucket{kind="blob",le="0.064"} 1`,
+		`waveproxy_recipe_loaded{recipe="fusion"} 1` + "\n" + `waveproxy_recipe_loaded{recipe="tools"} 0`,
 		`waveproxy_build_info{version="1.2.3"} 1`,
 	} {
 		if !strings.Contains(w.Body.String(), line+"\n") {

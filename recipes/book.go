@@ -16,8 +16,12 @@ type Book struct {
 	used    atomic.Bool // an edition had a recipe
 }
 
-// Edition is a set of recipes, all of whose layers are in the store.
-type Edition struct{ byName map[string]recipe }
+// Edition is a set of recipes, all of whose layers are in the store, and of the names
+// of recipes that are still to be loaded.
+type Edition struct {
+	byName  map[string]recipe
+	waiting map[string]bool
+}
 
 type recipe struct {
 	assemble.NamedRecipe
@@ -28,6 +32,38 @@ type recipe struct {
 func (b *Book) Recipe(name string) (assemble.NamedRecipe, bool) {
 	r, ok := b.edition().byName[name]
 	return r.NamedRecipe, ok
+}
+
+// Waiting reports whether a recipe with a name is still to be loaded.
+func (b *Book) Waiting(name string) bool { return b.edition().waiting[name] }
+
+// WaitingNames returns the names of all recipes that are still to be loaded, sorted.
+func (b *Book) WaitingNames() []string { return slices.Sorted(maps.Keys(b.edition().waiting)) }
+
+// Await puts an edition into force in which all recipes are still to be loaded.
+func (b *Book) Await(names []string) {
+	e := &Edition{byName: map[string]recipe{}, waiting: map[string]bool{}}
+	for _, name := range names {
+		e.waiting[name] = true
+		b.used.Store(true)
+	}
+	b.inForce.Store(e)
+}
+
+// put puts a recipe into force if the book still waits for it.
+func (b *Book) put(name string, r recipe) {
+	for {
+		old := b.inForce.Load()
+		if old == nil || !old.waiting[name] {
+			return
+		}
+		e := &Edition{byName: maps.Clone(old.byName), waiting: maps.Clone(old.waiting)}
+		e.byName[name] = r
+		delete(e.waiting, name)
+		if b.inForce.CompareAndSwap(old, e) {
+			return
+		}
+	}
 }
 
 // Enabled reports whether the book has, or has had, a recipe. It stays true when the

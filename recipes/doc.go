@@ -7,7 +7,10 @@
 // server must start again without the network. Layers at URLs are pinned by digest,
 // by the configuration or the document, and are fetched once.
 //
-// The package must never put an edition into force in which one recipe is bad,
+// At the start a recipe whose upstream does not answer waits, and the others do not
+// wait for it. A reload puts all recipes into force or none.
+//
+// The package must never put a recipe into force that has a problem,
 // read a file because a document from the network names it, use credentials for
 // what a document names, or take in a layer that has not been checked.
 //

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -17,6 +18,7 @@ import (
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
 	"github.com/waveproxy/waveproxy/containerconfig"
+	"github.com/waveproxy/waveproxy/internal/durable"
 	"github.com/waveproxy/waveproxy/upstream"
 )
 
@@ -55,28 +57,63 @@ const (
 // Load returns the recipes of the definitions. The error lists the problems of all
 // of them, one a line, by the keys of the configuration.
 func (l Loader) Load(ctx context.Context, definitions map[string]Definition) (*Edition, error) {
+	e := &Edition{byName: map[string]recipe{}}
+	var mu sync.Mutex
+	failed := l.each(ctx, definitions, func(name string, r recipe) {
+		mu.Lock()
+		defer mu.Unlock()
+		e.byName[name] = r
+	})
+	var problems []error
+	for _, name := range slices.Sorted(maps.Keys(failed)) {
+		problems = append(problems, failed[name])
+	}
+	if err := errors.Join(problems...); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// LoadEach puts each recipe of the definitions for which the book waits into force as
+// soon as it is loaded. It returns the problems of the others by their names.
+func (l Loader) LoadEach(ctx context.Context, book *Book, definitions map[string]Definition) map[string]error {
+	return l.each(ctx, definitions, book.put)
+}
+
+// each loads recipes and returns the problems by name. It calls loaded concurrently.
+func (l Loader) each(ctx context.Context, definitions map[string]Definition, loaded func(string, recipe)) map[string]error {
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
-	names := slices.Sorted(maps.Keys(definitions))
-	found := make([]recipe, len(names))
-	failed := make([]error, len(names))
+	failed := map[string]error{}
+	var mu sync.Mutex
 	var group errgroup.Group
 	group.SetLimit(atOnce)
-	for i, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(definitions)) {
 		group.Go(func() error {
-			found[i], failed[i] = l.compute(ctx, name, definitions[name])
+			r, err := l.compute(ctx, name, definitions[name])
+			if err == nil {
+				loaded(name, r)
+				return nil
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			failed[name] = err
 			return nil // the problems of the others are wanted, too
 		})
 	}
 	_ = group.Wait()
-	if err := errors.Join(failed...); err != nil {
-		return nil, err
+	return failed
+}
+
+// MayPass reports whether a problem of a recipe is only that an upstream does not
+// answer as it should, or that the storage is full: the same recipe may be loaded
+// later. It is false if a person has to change the recipe or a file.
+func MayPass(err error) bool {
+	if all, ok := err.(interface{ Unwrap() []error }); ok {
+		return !slices.ContainsFunc(all.Unwrap(), func(e error) bool { return !MayPass(e) })
 	}
-	e := &Edition{byName: map[string]recipe{}}
-	for i, name := range names {
-		e.byName[name] = found[i]
-	}
-	return e, nil
+	_, full := errors.AsType[*durable.Full](err)
+	return full || upstream.IsTransient(err)
 }
 
 // compute returns one recipe, or all of its problems.

@@ -18,6 +18,8 @@ type Recipes interface {
 	Enabled() bool
 	// Recipe returns the recipe with a name. ok is false if there is none.
 	Recipe(name string) (recipe assemble.NamedRecipe, ok bool)
+	// Waiting reports whether a recipe that has the name is still to be loaded.
+	Waiting(name string) bool
 }
 
 // Grants keeps the images that were advertised under a recipe's name, where every

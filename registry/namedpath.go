@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
@@ -71,9 +72,9 @@ type paths struct {
 // like any other. Errors are refusals for the client.
 func (p paths) parse(rt route, ns string) (namedRepository, error) {
 	q := namedRepository{name: string(rt.token)}
-	var known bool
-	if q.recipe, known = p.recipes.Recipe(q.name); !known {
-		return q, unknownRecipe(q.name)
+	var err error
+	if q.recipe, err = findRecipe(p.recipes, q.name); err != nil {
+		return q, err
 	}
 	name := rt.name
 	if first, rest, ok := strings.Cut(name, "/"); ok && ns == "" {
@@ -110,8 +111,19 @@ func (p paths) registry(name string) string {
 // maxRecipeName is the length that the configuration allows.
 const maxRecipeName = 32
 
-func unknownRecipe(name string) error {
-	return front.Refuse(http.StatusNotFound, front.NameUnknown, "no such recipe: %q is not in this server's configuration (recipes)", name)
+// recipeRetry is when a client is told to come again for a recipe that is not loaded.
+const recipeRetry = 10 * time.Second
+
+// findRecipe returns a recipe, or the refusal for the client.
+func findRecipe(recipes Recipes, name string) (assemble.NamedRecipe, error) {
+	recipe, known := recipes.Recipe(name)
+	switch {
+	case known:
+		return recipe, nil
+	case recipes.Waiting(name):
+		return recipe, front.Busy(recipeRetry, "the recipe %q has not been loaded yet, because what it is made of has not arrived from its origin; try again later", name)
+	}
+	return recipe, front.Refuse(http.StatusNotFound, front.NameUnknown, "no such recipe: %q is not in this server's configuration (recipes)", name)
 }
 
 // isRecipe tells names of recipes from tokens. Any longer component is a token,

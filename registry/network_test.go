@@ -84,6 +84,8 @@ func (net *network) Recipe(name string) (assemble.NamedRecipe, bool) {
 	return r, ok
 }
 
+func (net *network) Waiting(name string) bool { return name == "waiting" }
+
 func (net *network) setRecipe(name string, r assemble.NamedRecipe) {
 	net.mu.Lock()
 	defer net.mu.Unlock()

@@ -136,16 +136,13 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt route, user st
 	return s.serveToken(w, r, rt, user)
 }
 
-// checkRecipe returns a refusal if a ping is for a recipe that the configuration does
-// not have, so that "waveproxy hosts" finds mistyped names.
+// checkRecipe returns a refusal if a ping is for a recipe that is not in force, so that "waveproxy hosts" finds mistyped names.
 func (s *Server) checkRecipe(name string) error {
 	if s.named == nil || name == "" || !isRecipe(name) || !s.options.Recipes.Enabled() {
 		return nil
 	}
-	if _, known := s.options.Recipes.Recipe(name); !known {
-		return unknownRecipe(name)
-	}
-	return nil
+	_, err := findRecipe(s.options.Recipes, name)
+	return err
 }
 
 // serveToken is serve for an image that a token stands for.

@@ -52,6 +52,21 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return c.current, nil
 }
 
+// check returns an error if the certificate has expired. A nil certificate has not.
+func (c *certificate) check() error {
+	if c == nil {
+		return nil
+	}
+	pair, err := c.get(nil)
+	if err != nil {
+		return err
+	}
+	if end := pair.Leaf.NotAfter; time.Now().After(end) {
+		return fmt.Errorf("the certificate has expired at %s", end.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
 func (c *certificate) modified() (times [2]time.Time) {
 	for i, name := range []string{c.certFile, c.keyFile} {
 		if info, err := os.Stat(name); err == nil {

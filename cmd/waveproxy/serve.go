@@ -42,9 +42,9 @@ func serveCommand() *cobra.Command {
 	return cmd
 }
 
-// serve runs the server until ctx ends. It calls ready with the base URL once
-// requests are accepted. SIGHUP applies the recipes that load returns; a signal
-// during the start waits. A nil load leaves the signal alone.
+// serve runs the server until ctx ends. It calls ready with the base URL once all
+// requests can be served. SIGHUP applies what load returns; a signal during the start
+// waits. A nil load leaves the signal alone.
 func serve(ctx context.Context, cfg *config.Config, load func() (*config.Config, error), log *slog.Logger, ready func(baseURL string)) error {
 	if runtime.GOOS == "windows" {
 		return errors.New("the server needs Linux, macOS or another Unix, for locks on files and names that outlive a crash; the commands for clients work on Windows")
@@ -54,41 +54,30 @@ func serve(ctx context.Context, cfg *config.Config, load func() (*config.Config,
 		signal.Notify(hangups, syscall.SIGHUP)
 		defer signal.Stop(hangups)
 	}
-	listener, err := net.Listen("tcp", string(cfg.HTTP.Addr))
-	if err != nil {
-		return fmt.Errorf("http.addr: %w", err)
-	}
-	defer listener.Close()
-	base := cfg.BaseURL(listener.Addr())
-	counts := metrics.New(version)
-	proxy, err := newService(ctx, cfg, base, log, counts.Observe)
-	defer func() { proxy.close() }()
+	l := listening{gate: new(gate), state: new(readiness), counts: metrics.New(version), failed: make(chan error, 2), log: log}
+	defer l.close()
+	base, err := l.listen(cfg)
 	if err != nil {
 		return err
 	}
-	server := newServer(proxy.handler, log)
-	server.ConnState = newConnections(proxies(cfg)).changed
-	failed := make(chan error, 2)
-	if cfg.HTTP.Debug.Addr != "" {
-		debug, err := net.Listen("tcp", string(cfg.HTTP.Debug.Addr))
-		if err != nil {
-			return fmt.Errorf("http.debug.addr: %w", err)
-		}
-		operator := newServer(debugHandler(counts), log)
-		defer operator.Close()
-		go func() { failed <- operator.Serve(debug) }()
-		log.Info("serving metrics", "addr", debug.Addr().String())
+	proxy, err := newService(ctx, cfg, base, log, l.counts, l.state)
+	defer func() {
+		_ = l.server.Close() // no request may use what is closed; none is left after a drain
+		proxy.close()
+	}()
+	if err != nil {
+		return err
 	}
-	if files := cfg.HTTP.TLS; files.Certificate != "" {
-		pair, err := newCertificate(files.Certificate, files.Key, log)
-		if err != nil {
-			return err
+	l.gate.open(proxy.handler)
+	if err := proxy.recipes.start(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // ended during the start
 		}
-		go func() { failed <- serveTLS(server, listener, pair, !cfg.HTTP.HTTP2.Disabled) }()
-	} else {
-		go func() { failed <- server.Serve(&headListener{Listener: listener}) }()
+		return err
 	}
-	log.Info("serving", "addr", listener.Addr().String(), "host", base.String(), "storage", cfg.Storage.Dir, "version", version)
+	l.state.started.Store(true)
+	log.Info("serving", "addr", l.addr.String(), "host", base.String(), "storage", cfg.Storage.Dir, "version", version)
+	notifyReady(log)
 	ready(base.String())
 	reloading, stop := context.WithCancel(ctx)
 	var reloads sync.WaitGroup
@@ -96,20 +85,95 @@ func serve(ctx context.Context, cfg *config.Config, load func() (*config.Config,
 	defer reloads.Wait()
 	defer stop()
 	select {
-	case err := <-failed:
+	case err := <-l.failed:
 		return fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
 	}
-	log.Info("shutting down", "timeout", cfg.HTTP.DrainTimeout)
-	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.HTTP.DrainTimeout)
-	defer cancel()
-	if err := server.Shutdown(deadline); err != nil {
-		_ = server.Close()
-		return fmt.Errorf("shut down: %w", err)
+	notifyStopping(log)
+	return l.drain(context.WithoutCancel(ctx), cfg)
+}
+
+// listening is a server with its listeners. Requests pass the gate.
+type listening struct {
+	gate     *gate
+	state    *readiness
+	counts   *metrics.Metrics
+	log      *slog.Logger
+	addr     net.Addr
+	server   *http.Server
+	operator *http.Server // nil without http.debug.addr
+	failed   chan error   // of each server that has ended
+}
+
+// listen begins to answer /healthz, and returns the URL that clients are told.
+func (l *listening) listen(cfg *config.Config) (base config.URL, err error) {
+	l.server = newServer(l.gate, l.log)
+	l.server.ConnState = newConnections(proxies(cfg)).changed
+	if files := cfg.HTTP.TLS; files.Certificate != "" {
+		if l.state.certificate, err = newCertificate(files.Certificate, files.Key, l.log); err != nil {
+			return base, err
+		}
 	}
-	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+	listener, err := net.Listen("tcp", string(cfg.HTTP.Addr))
+	if err != nil {
+		return base, fmt.Errorf("http.addr: %w", err)
+	}
+	if cfg.HTTP.Debug.Addr != "" {
+		debug, err := net.Listen("tcp", string(cfg.HTTP.Debug.Addr))
+		if err != nil {
+			listener.Close()
+			return base, fmt.Errorf("http.debug.addr: %w", err)
+		}
+		l.operator = newServer(debugHandler(l.counts), l.log)
+		go func() { l.failed <- l.operator.Serve(debug) }()
+		l.log.Info("serving metrics", "addr", debug.Addr().String())
+	}
+	if l.state.certificate != nil {
+		go func() { l.failed <- serveTLS(l.server, listener, l.state.certificate, !cfg.HTTP.HTTP2.Disabled) }()
+	} else {
+		go func() { l.failed <- l.server.Serve(&headListener{Listener: listener}) }()
+	}
+	l.addr = listener.Addr()
+	l.log.Info("listening, pulls are answered when the server is put together", "addr", l.addr.String())
+	return cfg.BaseURL(l.addr), nil
+}
+
+// close ends what listen has begun.
+func (l *listening) close() {
+	for _, s := range []*http.Server{l.server, l.operator} {
+		if s != nil {
+			_ = s.Close() // of listeners only, whose fault would tell nothing
+		}
+	}
+}
+
+// drain ends the server: readiness falls, then the listener closes, then the last
+// requests end. A second signal cuts them off, as the time-out does; that is an error.
+func (l *listening) drain(ctx context.Context, cfg *config.Config) error {
+	l.state.draining.Store(true)
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	l.log.Info("shutting down", "delay", cfg.HTTP.DrainDelay.String(), "timeout", cfg.HTTP.DrainTimeout.String(), "requests", l.gate.running.Load())
+	select {
+	case <-time.After(cfg.HTTP.DrainDelay):
+	case <-ctx.Done():
+	}
+	ctx, cancel := context.WithTimeout(ctx, cfg.HTTP.DrainTimeout)
+	defer cancel()
+	if err := l.server.Shutdown(ctx); err != nil {
+		why := "http.draintimeout is over"
+		if errors.Is(ctx.Err(), context.Canceled) {
+			why = "a second signal arrived"
+		}
+		cut := l.gate.running.Load()
+		_ = l.server.Close()
+		l.log.Warn("cut the requests that had not ended", "requests", cut, "because", why)
+		return fmt.Errorf("shut down: %d requests were cut off, because %s", cut, why)
+	}
+	if err := <-l.failed; !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve: %w", err)
 	}
+	l.log.Info("all requests have ended")
 	return nil
 }
 

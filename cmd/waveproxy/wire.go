@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/waveproxy/waveproxy/api"
@@ -16,6 +18,7 @@ import (
 	"github.com/waveproxy/waveproxy/budget"
 	"github.com/waveproxy/waveproxy/config"
 	"github.com/waveproxy/waveproxy/front"
+	"github.com/waveproxy/waveproxy/metrics"
 	"github.com/waveproxy/waveproxy/ratelimit"
 	"github.com/waveproxy/waveproxy/recipes"
 	"github.com/waveproxy/waveproxy/registry"
@@ -51,12 +54,13 @@ type parts struct {
 	layers   *assemble.Layers
 	resolver *assemble.Resolver
 	guesses  *front.Guesses
+	ready    *readiness
 }
 
-// newService puts the server together and returns when the recipes are in force.
-// base is the URL that clients are told; ctx ends the work that runs beside
-// requests. The service must be closed after an error, too.
-func newService(ctx context.Context, cfg *config.Config, base config.URL, log *slog.Logger, observe func(front.Request)) (s service, err error) {
+// newService puts the server together. Its recipes wait to be loaded. base is the URL
+// that clients are told; ctx ends the work that runs beside requests. The service must
+// be closed after an error, too.
+func newService(ctx context.Context, cfg *config.Config, base config.URL, log *slog.Logger, counts *metrics.Metrics, ready *readiness) (s service, err error) {
 	s.close = func() {}
 	for _, warning := range cfg.Warnings() {
 		log.Warn(warning)
@@ -66,6 +70,9 @@ func newService(ctx context.Context, cfg *config.Config, base config.URL, log *s
 	if err != nil {
 		return s, err
 	}
+	p.book.Await(slices.Collect(maps.Keys(cfg.Recipes)))
+	p.ready = ready
+	ready.book, ready.storage.probe = p.book, p.storage.store.Probe
 	go p.storage.sweep(ctx, log)
 	pulls, err := p.registryOptions()
 	if err != nil {
@@ -79,12 +86,7 @@ func newService(ctx context.Context, cfg *config.Config, base config.URL, log *s
 			}
 		}
 	}
-	s.recipes = p.namedRecipes()
-	if len(cfg.Recipes) > 0 {
-		if err := s.recipes.apply(ctx, cfg); err != nil {
-			return s, err
-		}
-	}
+	s.recipes = p.namedRecipes(counts.Recipes)
 	requests, err := p.apiOptions(base)
 	if err != nil {
 		return s, err
@@ -92,7 +94,7 @@ func newService(ctx context.Context, cfg *config.Config, base config.URL, log *s
 	data := registry.New(pulls)
 	requests.Named, requests.Pullers = registry.NamesOf(data), pulls.Passwords
 	outside := front.Front{
-		Log: log, Proxies: proxies(cfg), Observe: observe, Stall: cfg.HTTP.StallTimeout,
+		Log: log, Proxies: proxies(cfg), Observe: counts.Observe, Stall: cfg.HTTP.StallTimeout,
 		Ledger: budget.NewLedger(cfg.Budgets()),
 	}
 	s.handler = outside.Handler(planes{data: data, control: api.New(requests)})
@@ -164,7 +166,7 @@ func (p parts) apiOptions(base config.URL) (o api.Options, err error) {
 		MaxElements:     p.cfg.Limits.Elements,
 		Version:         version,
 		Commit:          commit(),
-		Ready:           (&readiness{store: p.storage.store}).check,
+		Ready:           p.ready.check,
 		Policies:        newPolicies(p.cfg),
 		Submits:         ratelimit.New(p.cfg.Limits.Submits),
 		Guesses:         p.guesses,

@@ -104,7 +104,7 @@ func runRecipes(t *testing.T, recipes string) running {
 
 func (r running) configure(t *testing.T, hub, recipes string) {
 	t.Helper()
-	text := "http: {addr: '127.0.0.1:0'}\nstorage: {dir: " + r.dir + "/data}\nregistries: {docker.io: {url: 'http://" + hub + "'}}\n" + recipes
+	text := "http: {addr: '127.0.0.1:0'}\nstorage: {dir: " + r.dir + "/data}\nregistries:\n  docker.io: {url: 'http://" + hub + "'}\n" + recipes
 	if err := os.WriteFile(r.file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +223,7 @@ func TestCredentialsOfRecipes(t *testing.T) {
 		t.Fatal(err)
 	}
 	forgotten := 0
-	names := &namedRecipes{startConfig: cfg, book: book, log: slog.New(slog.DiscardHandler), forgetLogins: func() { forgotten++ }}
+	names := &namedRecipes{startConfig: cfg, book: book, log: slog.New(slog.DiscardHandler), forgetLogins: func() { forgotten++ }, told: func(_, _ []string) {}}
 	recipe := func(credentials ...string) config.Recipe {
 		return config.Recipe{Env: []config.Variable{"A=1"}, Credentials: credentials}
 	}

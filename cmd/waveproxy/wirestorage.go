@@ -2,17 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"sync"
-	"time"
 
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/blobstore"
 	"github.com/waveproxy/waveproxy/config"
-	"github.com/waveproxy/waveproxy/internal/flight"
 )
 
 // keyFile is where the generated key is kept in the storage directory.
@@ -73,49 +69,4 @@ func (s storage) sweep(ctx context.Context, log *slog.Logger) {
 	if err := s.store.Sweep(ctx); err != nil && ctx.Err() == nil {
 		log.Warn("cannot remove leftovers of crashed writers, they keep their disk space", "error", err)
 	}
-}
-
-// readiness tells whether the storage takes files and gives them back. Safe for
-// concurrent use.
-type readiness struct {
-	store  *blobstore.Dir
-	probes flight.Calls
-
-	mu      sync.Mutex
-	last    error
-	checked time.Time
-}
-
-const (
-	// readyTTL is how long an answer is repeated, because each look writes to the
-	// disk, and no login is asked for.
-	readyTTL = 2 * time.Second
-	// readyTimeout is how long a look may take: a network file system whose server is
-	// gone does not answer at all.
-	readyTimeout = 5 * time.Second
-)
-
-// check looks once for all concurrent callers, and repeats the last answer for a
-// moment. The error's text is for clients.
-func (r *readiness) check(ctx context.Context) error {
-	r.mu.Lock()
-	last, age := r.last, time.Since(r.checked)
-	r.mu.Unlock()
-	if age < readyTTL {
-		return last
-	}
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
-	defer cancel()
-	// The flight has no end of its own: only one look at a time may hang.
-	_, err := flight.Do(ctx, &r.probes, "", readyTimeout, func(context.Context) (struct{}, error) {
-		err := r.store.Probe()
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.last, r.checked = err, time.Now()
-		return struct{}{}, err
-	})
-	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("the storage directory does not answer within %s", readyTimeout)
-	}
-	return err
 }
