@@ -6,6 +6,9 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/waveproxy/waveproxy/internal/unpack"
+	"github.com/waveproxy/waveproxy/rootfs"
 )
 
 // checkChain returns an error if the rewritten config has a chain of wrappers that needs
@@ -44,13 +47,33 @@ func (w *walk) checkChain(ctx context.Context, base baseImage, before, after Obj
 		stack = stack.With(x)
 	}
 	dirs := pathOf(rewritten.Config.Env)
-	if slices.ContainsFunc(dirs, func(dir string) bool {
-		return path.IsAbs(dir) && stack.HasFile(strings.TrimPrefix(path.Join(dir, chainEnv), "/"))
-	}) {
-		return nil
+	if found, err := hasProgram(ctx, stack, dirs, chainEnv); found || err != nil {
+		return err
 	}
 	return notFor("%s starts a program through its entrypoint already, and to start another one before it needs the program %s, which it does not have in %s: leave the entrypoint out, or name the base image",
 		w.Name, chainEnv, strings.Join(dirs, ":"))
+}
+
+// hasProgram reports whether one of the directories has the program, links followed. It takes
+// a turn.
+func hasProgram(ctx context.Context, stack *rootfs.Stack, dirs []string, program string) (bool, error) {
+	turn := unpack.New(ctx)
+	if err := turn.Enter(); err != nil {
+		return false, err
+	}
+	defer turn.Leave()
+	p := placing{placer: rootfs.NewPlacer(stack), memory: holdMemory(ctx)}
+	defer p.end()
+	p.during(ctx, turn)
+	for _, dir := range dirs {
+		if !path.IsAbs(dir) {
+			continue
+		}
+		if found, err := p.placer.HasFile(strings.TrimPrefix(path.Join(dir, program), "/")); found || err != nil {
+			return found, err
+		}
+	}
+	return false, nil
 }
 
 // chainOf returns the value of entryChain that counts.

@@ -23,7 +23,7 @@
 // indexes), choose.go (which images engines choose),
 // collect.go (the documents and layers that it leads to),
 // prepare.go (the layers as they must stand above one base image), landing.go (which of
-// them change there), placing.go (their entries where they land),
+// them change there), placing.go (their entries where they land), placingturn.go (turns for that),
 // certificates.go (finding and extending what the image trusts), trustlayer.go (the layer
 // of it),
 // archive.go (checking layer archives), decompress.go (what they unpack to),

@@ -34,6 +34,7 @@ type placing struct {
 	ordered  []bool              // layers whose entries are read in their order
 	memory   heldMemory
 	claimed  atomic.Bool
+	begunNew bool // the first pass has begun anew because of the order of entries
 }
 
 // placeOn returns the placing of layers over a base; with a nil base, all names stay.
@@ -66,7 +67,7 @@ func (p *placing) end() {
 func (p *placing) learn(ctx context.Context) (changed bool, landing [sha256.Size]byte, err error) {
 	sum := sha256.New()
 	for i := range p.layers {
-		if err := p.begin(i); err != nil {
+		if err := p.begin(ctx, i); err != nil {
 			return false, landing, err
 		}
 		if p.ordered[i] {
@@ -74,12 +75,11 @@ func (p *placing) learn(ctx context.Context) (changed bool, landing [sha256.Size
 				return p.note(i, entryOf(h), sum)
 			})
 		} else {
-			p.placer.Watch(p.indexes[i])
-			err = p.learnIndex(ctx, i, sum)
+			var matters bool
+			matters, err = p.learnIndex(ctx, i, sum)
 			_, refused := errors.AsType[*Error](err)
-			if p.placer.OrderMatters() || refused { // the index has lost the order
-				p.ordered[i] = true
-				p.placer = p.placer.Anew()
+			if matters || refused { // the index has lost the order
+				p.beginAnew(i)
 				return p.learn(ctx)
 			}
 		}
@@ -90,24 +90,39 @@ func (p *placing) learn(ctx context.Context) (changed bool, landing [sha256.Size
 	return p.placer.Changed(), [sha256.Size]byte(sum.Sum(nil)), nil
 }
 
-func (p *placing) learnIndex(ctx context.Context, layer int, sum hash.Hash) error {
+// beginAnew makes the first pass begin again, with the entries of a layer in their order. The
+// second time, all layers are read in theirs: a thousand of them must not begin a thousand
+// passes.
+func (p *placing) beginAnew(layer int) {
+	for i := range p.ordered {
+		p.ordered[i] = p.ordered[i] || i == layer || p.begunNew
+	}
+	p.begunNew = true
+	p.placer = p.placer.Anew()
+}
+
+// learnIndex places the entries of a layer in the order of their names, and reports whether
+// their own order matters.
+func (p *placing) learnIndex(ctx context.Context, layer int, sum hash.Hash) (orderMatters bool, err error) {
 	turn := unpack.New(ctx)
 	if err := turn.Enter(); err != nil {
-		return err
+		return false, err
 	}
 	defer turn.Leave()
+	p.during(ctx, turn)
+	p.placer.Watch(p.indexes[layer])
 	n := 0
 	for e := range p.indexes[layer].All() {
 		if n++; n%256 == 0 {
 			if err := errors.Join(turn.Share(), ctx.Err()); err != nil {
-				return err
+				return false, err
 			}
 		}
 		if err := p.note(layer, e, sum); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return nil
+	return p.placer.OrderMatters()
 }
 
 // note adds to sum where an entry lands.
@@ -139,17 +154,6 @@ func appendText(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-// begin begins a layer of a pass.
-func (p *placing) begin(layer int) error {
-	if p.placer == nil {
-		return nil
-	}
-	if err := p.placer.Layer(p.indexes[layer]); err != nil {
-		return asLanding(err)
-	}
-	return p.memory.grow(p.placer.Bytes())
-}
-
 func (p *placing) place(layer int, e layerindex.Entry) (rootfs.Placed, error) {
 	placed, err := p.placer.Place(e, !p.layers[layer].OwnModes)
 	if err != nil {
@@ -158,8 +162,14 @@ func (p *placing) place(layer int, e layerindex.Entry) (rootfs.Placed, error) {
 	return placed, p.memory.grow(p.placer.Bytes())
 }
 
-// asLanding turns the complaint about links into an *Error.
-func asLanding(err error) error { return Errorf("layer entry %v", err) }
+// asLanding turns complaints about links into an *Error. Other errors stay.
+func asLanding(err error) error {
+	_, loop := errors.AsType[*rootfs.LoopError](err)
+	if _, deep := errors.AsType[*rootfs.DepthError](err); loop || deep {
+		return Errorf("layer entry %v", err)
+	}
+	return err
+}
 
 // pass calls fn with all entries of the layers as they are to be written, their names
 // cleaned. n counts the entries of a layer. *holes goes down by the bytes of holes that
@@ -169,7 +179,7 @@ func (p *placing) pass(ctx context.Context, holes *int64, fn func(at position, h
 		p.placer.Restart()
 	}
 	for i := range p.layers {
-		if err := p.begin(i); err != nil {
+		if err := p.begin(ctx, i); err != nil {
 			return err
 		}
 		n := 0
@@ -240,6 +250,7 @@ func (p *placing) read(ctx context.Context, layer int, holes *int64, fn func(h *
 		return fmt.Errorf("read layer %s: %w", l.Digest, err)
 	}
 	defer in.Close()
+	p.during(ctx, turn)
 	counted := &countingReader{r: in}
 	entries := tar.NewReader(counted)
 	files := turn.Files(entries, counted.count, holes)

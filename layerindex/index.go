@@ -73,18 +73,34 @@ func (x *Index) row(key string) (row, bool) {
 // its markers, so Find comes first.
 func (x *Index) Hides(name string) bool {
 	key := keyOf(name)
-	if x.marks.n > 0 && x.isMarked(key, Whiteout) {
+	if x.removes(key) {
 		return true
 	}
 	for dir, ok := parentOf(key); ok; dir, ok = parentOf(dir) {
-		if x.marks.n > 0 && (x.isMarked(dir, Opaque) || x.isMarked(dir, Whiteout)) {
-			return true
-		}
-		if r, found := x.row(dir); found && r.kind != Dir {
+		if x.hidesBelow(dir) {
 			return true
 		}
 	}
 	return false
+}
+
+// Removes reports whether the layer has a whiteout of a clean name. It is the part of Hides
+// that directories above the name have nothing to do with.
+func (x *Index) Removes(name string) bool { return x.removes(keyOf(name)) }
+
+func (x *Index) removes(key string) bool { return x.marks.n > 0 && x.isMarked(key, Whiteout) }
+
+// HidesBelow reports whether what the layer has at a clean name hides everything that lower
+// layers have below it: a marker, or an entry that is no directory. Hides asks for each
+// directory above a name; callers that go down a path ask for each one once.
+func (x *Index) HidesBelow(name string) bool { return x.hidesBelow(keyOf(name)) }
+
+func (x *Index) hidesBelow(key string) bool {
+	if x.marks.n > 0 && (x.isMarked(key, Opaque) || x.isMarked(key, Whiteout)) {
+		return true
+	}
+	r, found := x.row(key)
+	return found && r.kind != Dir
 }
 
 func (x *Index) isMarked(key string, kind Kind) bool {

@@ -10,6 +10,6 @@
 // Files: stack.go (what the layers of an image have together at a name), placer.go
 // (where an entry lands, and what must be written beside it), follow.go (links in the
 // names of entries), whiteout.go (removals by added layers),
-// find.go (where a name leads),
-// spelling.go (when the order of entries matters).
+// find.go (where a name leads), spelling.go (when the order of entries matters),
+// labor.go (letting others work meanwhile).
 package rootfs

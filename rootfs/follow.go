@@ -18,12 +18,43 @@ func (e *LoopError) Error() string {
 	return fmt.Sprintf("%q cannot be added: the link %q above it leads in a circle, or through more than %d links", e.Entry, e.Link, maxLinks)
 }
 
+// maxDepth bounds the directories that are gone through from the root, as many as names of
+// added layers may have. Directories of modules in modules are 60 deep at most.
+const maxDepth = 255
+
+// DepthError says that an entry is below a link that leads below too many directories.
+type DepthError struct{ Entry string }
+
+func (e *DepthError) Error() string {
+	return fmt.Sprintf("%.100q cannot be added: the links above it lead below more than %d directories", e.Entry, maxDepth)
+}
+
+// refusal is the error of a walk that came to no end.
+func (p *Placer) refusal(entry string, w *walk) error {
+	switch {
+	case p.labor.err != nil:
+		return p.labor.err
+	case w.deep:
+		return &DepthError{Entry: entry}
+	}
+	return &LoopError{Entry: entry, Link: w.last}
+}
+
+// HasFile reports whether a file stands at a cleaned, relative name, or where the links
+// of the name lead. Errors are those of the function given to During.
+func (p *Placer) HasFile(name string) (bool, error) {
+	at, ok := p.follow(name, &walk{})
+	return ok && at.kind == Other, p.labor.err
+}
+
 // place is a directory, or what must become one, as the layers up to now have it. No
 // part of its name is a link.
 type place struct {
-	name string
-	in   *place // of the root: itself
-	kind Kind   // not Link
+	name  string
+	in    *place // of the root: itself
+	depth int    // how many directories it is below the root
+	cost  int64  // bytes of the place and all above it
+	kind  Kind   // not Link
 	// base is the directory of the base; nil if nothing of the base shows in it.
 	base *dir
 	node Node // of the base, if the base has the directory
@@ -32,6 +63,8 @@ type place struct {
 	min    int
 	refill bool // as in view
 	done   int  // the last layer that has made sure of the directory
+	// mixedBelow is whether a layer by itself hides what is below the directory.
+	mixedBelow fact
 }
 
 // view is what the layers up to now have at a name.
@@ -56,7 +89,7 @@ func (p *Placer) look(in *place, name string) view {
 			return v
 		}
 	}
-	if in.min == 0 && in.base != nil {
+	if in.min == 0 && in.base != nil && p.worked(lookUps*len(in.base.layers)) {
 		v.node, v.bottom = p.base.child(in.base, name)
 		v.kind, v.target, v.isBase = v.node.Kind, v.node.Entry.Target, v.node.Kind != Absent
 	}
@@ -65,25 +98,64 @@ func (p *Placer) look(in *place, name string) view {
 
 // enter returns the directory at the name, which is in another one and no link.
 func (p *Placer) enter(in *place, name string, v view) *place {
-	at := &place{in: in, kind: v.kind, min: v.min, refill: v.refill}
+	at := &place{in: in, depth: in.depth + 1, kind: v.kind, min: v.min, refill: v.refill}
 	if v.isBase && v.kind == Dir {
 		at.node = v.node
-		if v.min == 0 {
+		if v.min == 0 && p.worked(lookUps*len(in.base.layers)) {
 			at.base = p.base.open(in.base, name, v.bottom)
 		}
 	}
 	if len(p.places) >= maxPlaces {
 		p.forget()
+		p.placesBytes = in.cost // which stay
 	}
 	at.name = strings.Clone(name) // without what it is a part of
 	p.places[at.name] = at
-	p.placesBytes += placeCost + int64(len(name))
+	cost := placeCost + int64(len(name))
+	for key, value := range at.node.Entry.Xattrs {
+		cost += xattrCost + int64(len(key)+len(value))
+	}
+	at.cost = in.cost + cost
+	p.placesBytes += cost
 	return at
+}
+
+// mixed reports whether a layer of the base by itself has something at the directory's name,
+// or something other than a directory above it. containerd gives a directory that a layer
+// does not name the attributes of what it finds there, layer by layer, links followed and
+// whiteouts taken for files, or it refuses the layer.
+func (p *Placer) mixed(at *place) bool {
+	return p.isMixedBelow(at.in) || p.worked(lookUps*len(p.base.layers)) && p.base.mixed(at.name)
+}
+
+// isMixedBelow finds out place.mixedBelow.
+func (p *Placer) isMixedBelow(at *place) bool {
+	if at.mixedBelow == unknown {
+		at.mixedBelow = known(p.isMixedBelow(at.in) || p.worked(lookUps*len(p.base.layers)) && p.base.hidesBelow(at.name))
+	}
+	return at.mixedBelow == yes
+}
+
+// fact is what is not found out before it is needed.
+type fact uint8
+
+const (
+	unknown fact = iota
+	no
+	yes
+)
+
+func known(is bool) fact {
+	if is {
+		return yes
+	}
+	return no
 }
 
 // walk follows one path.
 type walk struct {
 	links int
+	deep  bool   // it led to more than maxDepth directories
 	last  string // the last link
 	by    string // the name by which the walk comes to what is next; "" in the text of a link
 	text  bool   // the path is a text itself: of a hard link
@@ -91,10 +163,13 @@ type walk struct {
 
 // follow returns where a cleaned, relative path leads, links followed. What is absent
 // or no directory is taken as a directory that is going to be made. ok is false if there
-// are too many links.
+// are too many links or directories, or the work has ended; refusal tells which.
 func (p *Placer) follow(path string, w *walk) (at *place, ok bool) {
 	if path == "." {
 		return p.root, true
+	}
+	if !p.worked(1) {
+		return nil, false
 	}
 	defer func() {
 		if ok {
@@ -126,9 +201,16 @@ func (p *Placer) step(in *place, name string, w *walk) (*place, bool) {
 	if at, ok := p.places[name]; ok {
 		return at, true
 	}
+	if !p.worked(1) {
+		return nil, false
+	}
 	v := p.look(in, name)
 	if v.kind != Link {
-		return p.enter(in, name, v), true
+		if in.depth >= maxDepth {
+			w.deep = true
+			return nil, false
+		}
+		return p.enter(in, name, v), p.labor.err == nil
 	}
 	if w.links++; w.links > maxLinks {
 		return nil, false
@@ -169,7 +251,7 @@ func split(name string) (dir, element string) {
 }
 
 // resolve returns where an entry of this name lands: in which directory, and under
-// which full name. An error is a *LoopError.
+// which full name. Errors are those of Place.
 func (p *Placer) resolve(name string) (in *place, full string, err error) {
 	dir, element := split(name)
 	if dir == p.lastDir && p.lastPlace != nil {
@@ -178,7 +260,7 @@ func (p *Placer) resolve(name string) (in *place, full string, err error) {
 		w := &walk{}
 		var ok bool
 		if in, ok = p.follow(dir, w); !ok {
-			return nil, "", &LoopError{Entry: name, Link: w.last}
+			return nil, "", p.refusal(name, w)
 		}
 		p.lastDir, p.lastPlace = dir, in
 	}
@@ -194,7 +276,7 @@ func (p *Placer) resolveTarget(target string) (full string, err error) {
 	w := &walk{text: true}
 	in, ok := p.follow(dir, w)
 	if !ok {
-		return "", &LoopError{Entry: target, Link: w.last}
+		return "", p.refusal(target, w)
 	}
 	full = join(in.name, element)
 	p.came(full, target)

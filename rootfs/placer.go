@@ -37,6 +37,7 @@ type Placer struct {
 
 	entry string // the name of the entry that is being placed
 	watch *watch // nil unless the layer is watched
+	labor labor
 }
 
 // node is what the added layers have made of a name.
@@ -66,7 +67,8 @@ type Placed struct {
 	changed bool // the entry alone, with its own name and attributes, would not do
 }
 
-// NewPlacer returns a Placer over a base.
+// NewPlacer returns a Placer over a base. What it does takes no notice of others until During
+// is called.
 func NewPlacer(base *Stack) *Placer {
 	p := &Placer{base: base, removed: map[removal]Kind{}}
 	p.start()
@@ -81,7 +83,11 @@ func (p *Placer) Restart() {
 }
 
 // Anew returns a Placer over the same base that has learned nothing.
-func (p *Placer) Anew() *Placer { return NewPlacer(p.base) }
+func (p *Placer) Anew() *Placer {
+	anew := NewPlacer(p.base)
+	anew.During(p.labor.step)
+	return anew
+}
 
 func (p *Placer) start() {
 	p.nodes, p.told, p.places = map[string]node{}, map[string]bool{}, map[string]*place{}
@@ -93,6 +99,7 @@ func (p *Placer) start() {
 func (p *Placer) setRoot() {
 	p.root = &place{name: ".", kind: Dir, base: p.base.root(), node: p.base.rootNode(), min: p.nodes["."].cover}
 	p.root.in = p.root
+	p.root.mixedBelow = known(p.base.hidesBelow("."))
 }
 
 // Changed reports whether the layers, as far as their entries have come, must be written
@@ -102,7 +109,8 @@ func (p *Placer) Changed() bool { return p.changed }
 const (
 	// What a name costs in memory, in bytes, beside its own.
 	nodeCost  = 192
-	placeCost = 320
+	placeCost = 360
+	xattrCost = 96 // an extended attribute of a directory
 )
 
 // Bytes returns how much memory the Placer has, beside its Stack.
@@ -110,9 +118,14 @@ func (p *Placer) Bytes() int64 { return p.bytes + p.placesBytes }
 
 // Place returns where an entry of the layer lands. Of hard links, Target is where they
 // lead, as Name is: a cleaned name. keepsModes says that directories which are there
-// already keep their attributes. An error is a *LoopError.
+// already keep their attributes. Errors are *LoopError, *DepthError, and those of the function
+// given to During.
 func (p *Placer) Place(e layerindex.Entry, keepsModes bool) (Placed, error) {
+	p.worked(1)
 	out, err := p.place(e, keepsModes)
+	if p.labor.err != nil {
+		return Placed{}, p.labor.err
+	}
 	p.changed = p.changed || out.changed
 	return out, err
 }
@@ -242,7 +255,7 @@ func (p *Placer) leadsToItself(e layerindex.Entry, name string) bool {
 // makeParents notes that the directory and all above it are there, and has those written
 // that engines would make otherwise than they are.
 func (p *Placer) makeParents(in *place, out *Placed) {
-	if in.in == in || in.done == p.layer {
+	if in.in == in || in.done == p.layer || !p.worked(1) {
 		return
 	}
 	p.makeParents(in.in, out)
@@ -251,7 +264,7 @@ func (p *Placer) makeParents(in *place, out *Placed) {
 		p.reopen(in.name, in.refill, out)
 		p.note(in.name, node{kind: Dir, layer: p.layer, cover: p.nodes[in.name].cover, overDir: p.nodes[in.name].overDir})
 		in.kind, in.refill = Dir, false
-		if p.base.mixed(in.name) {
+		if p.mixed(in) {
 			out.Before = append(out.Before, plainDir(in.name))
 			out.changed = true
 		}

@@ -31,15 +31,15 @@ func (p *Placer) Watch(x *layerindex.Index) {
 // OrderMatters ends what Watch began. It reports whether the entries of the layer, placed
 // in the order of their names, might land elsewhere in another order: one of them has
 // made something at a name to which others come by another name. Which links are left
-// out because they would lead to themselves is not considered.
-func (p *Placer) OrderMatters() bool {
+// out because they would lead to themselves is not considered. Errors are those of the function given to During.
+func (p *Placer) OrderMatters() (bool, error) {
 	w := p.watch
 	p.watch = nil
 	for name, s := range w.spellings {
 		p.bytes -= spellingCost + int64(len(name)+len(s.name))
 	}
 	for name, s := range w.spellings {
-		if w.matters {
+		if w.matters || !p.worked(lookUps) {
 			break
 		}
 		if p.nodes[name].layer == p.layer || p.told[name] {
@@ -47,7 +47,7 @@ func (p *Placer) OrderMatters() bool {
 			w.matters = s.several || w.spellings[dir].several || w.literally(name)
 		}
 	}
-	return w.matters
+	return w.matters, p.labor.err
 }
 
 // literally reports whether the layer has an entry at the name or below it.

@@ -70,21 +70,18 @@ func (s *Stack) Lookup(name string) Node {
 	}
 }
 
-// HasFile reports whether a file stands at a cleaned, relative name, or where the links
-// of the name lead.
-func (s *Stack) HasFile(name string) bool {
-	at, ok := NewPlacer(s).follow(name, &walk{})
-	return ok && at.kind == Other
-}
-
-// dir is a directory of a stack: the layers that may have something in it or hide it,
-// the uppermost first.
+// dir is a directory of a stack: the layers that have something below it which shows, the
+// uppermost first. A layer that hides what is below the directory is the last one, so no
+// directory above a name need be looked at again.
 type dir struct{ layers []int }
 
 func (s *Stack) root() *dir {
 	d := &dir{}
 	for i := len(s.layers) - 1; i >= 0; i-- {
 		d.layers = append(d.layers, i)
+		if x := s.layers[i]; !x.Simple() && x.HidesBelow(".") {
+			break
+		}
 	}
 	return d
 }
@@ -124,7 +121,7 @@ layers:
 		case !ok && n.Kind == Absent && x.Implies(name):
 			n = Node{Kind: Dir, Implied: true}
 		}
-		if bottom = i; !x.Simple() && x.Hides(name) {
+		if bottom = i; !x.Simple() && x.Removes(name) {
 			break
 		}
 	}
@@ -138,7 +135,7 @@ layers:
 // it.
 func (s *Stack) open(in *dir, name string, bottom int) *dir {
 	d := &dir{}
-	filled := false
+	filled, hidden := false, false
 	for _, i := range in.layers {
 		if i < bottom {
 			break
@@ -146,9 +143,13 @@ func (s *Stack) open(in *dir, name string, bottom int) *dir {
 		x := s.layers[i]
 		below := x.HasBelow(name)
 		filled = filled || below
-		if below || !x.Simple() {
+		if hidden {
+			continue
+		}
+		if below || !x.Simple() && x.Implies(name) {
 			d.layers = append(d.layers, i)
 		}
+		hidden = !x.Simple() && x.HidesBelow(name)
 	}
 	if !filled {
 		return nil
@@ -169,15 +170,17 @@ func sameAttributes(a, b layerindex.Entry) bool {
 	return a.Mode&permissions == b.Mode&permissions && a.UID == b.UID && a.GID == b.GID && maps.Equal(a.Xattrs, b.Xattrs)
 }
 
-// mixed reports whether a layer by itself has something at the name, or something other
-// than a directory above it. containerd gives a directory that a layer does not name the
-// attributes of what it finds there, layer by layer, links followed and whiteouts taken
-// for files, or it refuses the layer.
+// mixed reports whether a layer by itself has something at the name, or removes it.
 func (s *Stack) mixed(name string) bool {
 	return slices.ContainsFunc(s.layers, func(x *layerindex.Index) bool {
 		_, found := x.Find(name)
-		return found || x.Implies(name) || x.Hides(name)
+		return found || x.Implies(name) || x.Removes(name)
 	})
+}
+
+// hidesBelow reports whether a layer by itself hides what is below the name.
+func (s *Stack) hidesBelow(name string) bool {
+	return slices.ContainsFunc(s.layers, func(x *layerindex.Index) bool { return x.HidesBelow(name) })
 }
 
 // join returns the name of something in a directory.

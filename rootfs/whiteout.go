@@ -26,15 +26,19 @@ type mark struct {
 	drop bool // it hides nothing
 }
 
-// markCost is what a marker costs in memory, in bytes, beside its names.
-const markCost = 320
+const (
+	// markCost is what a marker costs in memory, in bytes, beside its names, and removalCost
+	// what stays of it when the layer has ended.
+	markCost    = 320
+	removalCost = 96
+)
 
 // Layer begins the next layer. Its whiteouts hide what the layers before it have, never
-// what it has itself, so they count before its entries. An error is a *LoopError.
+// what it has itself, so they count before its entries. Errors are those of Place.
 func (p *Placer) Layer(x *layerindex.Index) error {
 	p.layer++
-	for _, m := range p.marks {
-		p.bytes -= markCost + int64(len(m.name))
+	for key, m := range p.marks {
+		p.bytes -= markCost + int64(len(key.name)+len(m.name))
 	}
 	p.marks = map[markKey]mark{}
 	p.forget()
@@ -46,19 +50,33 @@ func (p *Placer) Layer(x *layerindex.Index) error {
 		if e.Kind != layerindex.Whiteout && e.Kind != layerindex.Opaque {
 			break // markers come first
 		}
+		// What is noted of it below is charged here, before there is more of it.
+		p.bytes += markCost + nodeCost + removalCost + 3*int64(len(e.Name))
+		if !p.worked(1) {
+			return p.labor.err
+		}
 		h, err := p.hide(x, e)
 		if err != nil {
 			return err
 		}
-		p.bytes += markCost + int64(len(e.Name)+len(h.name))
+		p.bytes += int64(len(h.name))
 		hidden = append(hidden, h)
+	}
+	for _, h := range hidden {
+		p.bytes -= nodeCost + removalCost + 2*int64(len(h.literal))
 	}
 	p.forget()
 	// The uppermost first: what is below a name that goes need not be removed.
 	slices.SortStableFunc(hidden, func(a, b hiding) int {
+		if !p.worked(1) {
+			return 0
+		}
 		return cmp.Or(cmp.Compare(len(a.name), len(b.name)), strings.Compare(a.name, b.name), cmp.Compare(a.kind, b.kind))
 	})
 	for _, h := range hidden {
+		if !p.worked(1) {
+			return p.labor.err
+		}
 		_, gone := p.removed[removal{p.layer, h.name}]
 		h.drop = h.drop || p.isCovered(h.name) || h.kind == layerindex.Opaque && gone
 		p.marks[markKey{h.kind, h.literal}] = h.mark
@@ -72,13 +90,14 @@ func (p *Placer) Layer(x *layerindex.Index) error {
 			key := removal{p.layer, h.name}
 			if !p.learned {
 				p.removed[key] = Absent
+				p.bytes += removalCost + int64(len(h.name))
 			}
 		}
 		p.note(h.name, n)
 	}
 	p.forget()
 	p.setRoot() // which may be opaque now
-	return nil
+	return p.labor.err
 }
 
 // hiding is a marker of the layer that begins, and where it belongs.
@@ -89,7 +108,7 @@ type hiding struct {
 	nothing bool // there is nothing that it could hide
 }
 
-// hide finds where a marker belongs. An error is a *LoopError.
+// hide finds where a marker belongs. Errors are those of Place.
 func (p *Placer) hide(x *layerindex.Index, e layerindex.Entry) (hiding, error) {
 	h := hiding{kind: e.Kind, literal: e.Name}
 	dir := e.Name
@@ -104,7 +123,7 @@ func (p *Placer) hide(x *layerindex.Index, e layerindex.Entry) (hiding, error) {
 		w := &walk{}
 		var ok bool
 		if at, ok = p.follow(e.Name, w); !ok {
-			return h, &LoopError{Entry: e.Name, Link: w.last}
+			return h, p.refusal(e.Name, w)
 		}
 		h.name = at.name
 	}
@@ -122,7 +141,7 @@ func (p *Placer) hide(x *layerindex.Index, e layerindex.Entry) (hiding, error) {
 
 // isCovered reports whether the layer hides everything below a directory above the name.
 func (p *Placer) isCovered(name string) bool {
-	for name != "." {
+	for name != "." && p.worked(1) {
 		name, _ = split(name)
 		if p.nodes[name].cover == p.layer {
 			return true
