@@ -13,6 +13,6 @@
 // Files: resolve.go (Resolver), archives.go (the layers that an image is made of), sizes.go (sizes that manifests claim), source.go (reading base images), ingest.go
 // (Layers), layerrecord.go (what is remembered of a layer), include.go (layers of other images), inspect.go
 // (images as they are), own.go (images by names of this server), permit.go
-// (whether a pull would be refused), layerindex.go (indexes of layers: memory, records and rights),
+// (whether a pull would be refused), layerindex.go (indexes of layers: memory and records), rights.go (which layers could be read lately),
 // readlayer.go (reading layers for them), layerfile.go (files of layers), charge.go (what documents cost a request).
 package assemble

@@ -12,6 +12,7 @@ import (
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/budget"
+	"github.com/waveproxy/waveproxy/upstream"
 )
 
 const (
@@ -101,7 +102,8 @@ func (r *Resolver) layersOf(ctx context.Context, target auth.Target, refs augmen
 	}
 	var layers []augment.Layer
 	for i, desc := range refs.Layers {
-		layer, err := r.layers.blob(ctx, target, Expected{Digest: desc.Digest, Size: desc.Size, DiffID: doc.RootFS.DiffIDs[i]})
+		// The manifest has just been read on behalf of the identity.
+		layer, err := r.layers.blob(ctx, target, true, Expected{Digest: desc.Digest, Size: desc.Size, DiffID: doc.RootFS.DiffIDs[i]})
 		if err != nil {
 			return nil, err
 		}
@@ -131,18 +133,25 @@ func (l *Layers) Image(ctx context.Context, identity, location string, want Expe
 	}
 	want.Digest = d
 	target := auth.Target{Identity: identity, Registry: reference.Domain(ref), Repository: reference.Path(ref)}
-	return l.blob(ctx, target, want)
+	return l.blob(ctx, target, false, want)
 }
 
 // blob takes in a blob of a repository. What was taken in before is not
-// fetched again; the repository counts as the URL does in Remote.
-func (l *Layers) blob(ctx context.Context, target auth.Target, want Expected) (augment.Layer, error) {
+// fetched again; the repository counts as the URL does in Remote. readable says that the
+// repository can be read on behalf of the identity now. Otherwise its registry is asked
+// about what was taken in before, because a credential may have been withdrawn.
+func (l *Layers) blob(ctx context.Context, target auth.Target, readable bool, want Expected) (augment.Layer, error) {
 	if err := l.upstream.Check(target); err != nil {
 		return augment.Layer{}, err // though it may have been taken in before
 	}
 	want.devices = true
 	name := fmt.Sprintf("docker://%s/v2/%s %s", target.Registry, target.Repository, target.Identity)
-	return l.once(ctx, layerRecord(name, want.Digest), want, func(ctx context.Context) (augment.Layer, error) {
+	right := layerRight{target, want.Digest}
+	may := func(ctx context.Context) error { return l.mayHave(ctx, right) }
+	if _, administrators := auth.RecipeOf(target.Identity); readable || administrators {
+		may = nil // a server must start, although a registry of its recipes does not answer
+	}
+	return l.once(ctx, layerRecord(name, want.Digest), want, may, func(ctx context.Context) (augment.Layer, error) {
 		blob := target.Registry + "/" + target.Repository + "@" + want.Digest.String()
 		if want.Size > l.maxSize { // known before a byte has come
 			return augment.Layer{}, tooLarge(blob, l.maxSize)
@@ -159,6 +168,19 @@ func (l *Layers) blob(ctx context.Context, target auth.Target, want Expected) (a
 		defer body.Close()
 		layer, err := l.spool(ctx, body, blob, want, l.Room)
 		layer.Location = fmt.Sprintf("docker://%s/v2/%s/blobs/%s", target.Registry, target.Repository, want.Digest)
+		if err == nil {
+			l.rights.prove(right)
+		}
 		return layer, err
 	})
+}
+
+// mayHave returns the registry's refusal to let a layer be read. While the registry is down
+// or busy, what was taken in before is used.
+func (l *Layers) mayHave(ctx context.Context, right layerRight) error {
+	err := l.rights.check(ctx, l.upstream.Repository(right.target), right)
+	if ctx.Err() == nil && upstream.IsTransient(err) {
+		return nil
+	}
+	return err
 }

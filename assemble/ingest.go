@@ -59,6 +59,7 @@ type Layers struct {
 	tempDir  string
 	maxSize  int64
 	fetches  flight.Group[augment.Layer]
+	rights   *rights
 }
 
 // fetchTimeout bounds one remote layer, from the first byte to the store.
@@ -70,7 +71,7 @@ const maxVia = 8 << 10
 // NewLayers returns Layers that fetch at most maxSize bytes and keep unfinished
 // downloads in tempDir.
 func NewLayers(store blobstore.Store, records Records, client *upstream.Client, tempDir string, maxSize int64) *Layers {
-	return &Layers{store: store, records: records, upstream: client, tempDir: tempDir, maxSize: maxSize}
+	return &Layers{store: store, records: records, upstream: client, tempDir: tempDir, maxSize: maxSize, rights: newRights()}
 }
 
 // Stage returns a store for the layers of one request. It must be closed.
@@ -118,16 +119,21 @@ func (l *Layers) Remote(ctx context.Context, url string, want Expected) (augment
 	if want.Digest == "" {
 		return l.fetch(ctx, url, want)
 	}
-	return l.once(ctx, layerRecord(url, want.Digest), want, func(ctx context.Context) (augment.Layer, error) {
+	return l.once(ctx, layerRecord(url, want.Digest), want, nil, func(ctx context.Context) (augment.Layer, error) {
 		return l.fetch(ctx, url, want)
 	})
 }
 
 // once returns the layer of a record, or has it fetched, by one request for
 // any number of callers, and makes the record. The fetch ends soon after the last
-// caller has left.
-func (l *Layers) once(ctx context.Context, name string, want Expected, fetch func(context.Context) (augment.Layer, error)) (augment.Layer, error) {
-	if layer, err := l.known(ctx, name, want); err == nil || !errors.Is(err, fs.ErrNotExist) {
+// caller has left. may tells whether the caller may have the layer of a record; nil: the
+// name of the record says enough.
+func (l *Layers) once(ctx context.Context, name string, want Expected, may func(context.Context) error, fetch func(context.Context) (augment.Layer, error)) (augment.Layer, error) {
+	layer, err := l.known(ctx, name, want)
+	if err == nil && may != nil {
+		err = may(ctx)
+	}
+	if err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return layer, err
 	}
 	// The identity is part of the key, because the policy judges redirects for the

@@ -56,7 +56,7 @@ func (s baseSource) loadFiles(ctx context.Context, d ocispec.Descriptor, names [
 	if files, ok, err := s.indexes.recordedFiles(ctx, record); err != nil {
 		return nil, err
 	} else if ok {
-		return files, s.mayRead(ctx, d)
+		return files, s.indexes.rights.check(ctx, s.repo, layerRight{s.target, d.Digest})
 	}
 	leave, err := s.indexes.enter(ctx)
 	if err != nil {
@@ -77,7 +77,7 @@ func (s baseSource) loadFiles(ctx context.Context, d ocispec.Descriptor, names [
 	if err != nil {
 		return nil, err
 	}
-	s.prove(layerRight{s.target, d.Digest})
+	s.indexes.rights.prove(layerRight{s.target, d.Digest})
 	s.indexes.keepFiles(ctx, record, files)
 	return files, nil
 }

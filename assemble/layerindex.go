@@ -14,7 +14,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/waveproxy/waveproxy/augment"
-	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/budget"
 	"github.com/waveproxy/waveproxy/internal/fairqueue"
 	"github.com/waveproxy/waveproxy/internal/flight"
@@ -30,19 +29,12 @@ import (
 type indexes struct {
 	records Records
 	small   *sizedlru.Cache[string, *layerindex.Index] // by record
-	rights  *sizedlru.Cache[layerRight, struct{}]
+	rights  *rights
 	reads   flight.Calls
-	heads   flight.Calls
 	queue   *fairqueue.Queue
 
 	mu    sync.Mutex
 	large map[string]*sharedIndex // by record; in use and too large for the cache
-}
-
-// layerRight says that a layer can be read at a repository on behalf of an identity.
-type layerRight struct {
-	target auth.Target
-	layer  digest.Digest
 }
 
 // sharedIndex is an index that requests use. The first one is charged for it.
@@ -57,14 +49,9 @@ const (
 	// a sixteenth of it, the most that is kept; decoding a larger one takes milliseconds.
 	indexesCost   = 16 << 20
 	cachedIndexes = 4096
-	// rightTTL is how long a right is good that was found out with a HEAD.
-	rightTTL   = 10 * time.Minute
-	rightsCost = 4 << 20
-	rightCost  = 512
 
 	// indexTimeout bounds reading one layer, whose largest are gigabytes.
 	indexTimeout = 30 * time.Minute
-	headTimeout  = 2 * time.Minute
 	// readsAtOnce is how many layers of one client are read at a time.
 	readsAtOnce = 4
 )
@@ -73,7 +60,7 @@ func newIndexes(records Records) *indexes {
 	return &indexes{
 		records: records,
 		small:   sizedlru.New[string, *layerindex.Index](indexesCost, cachedIndexes, 0),
-		rights:  sizedlru.New[layerRight, struct{}](rightsCost, rightsCost/rightCost, rightTTL),
+		rights:  newRights(),
 		queue:   fairqueue.New(fairqueue.Options{Slots: 256, PerClient: readsAtOnce, Waiting: 4096, AllWaiting: 1 << 14}),
 		large:   map[string]*sharedIndex{},
 	}

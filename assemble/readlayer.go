@@ -14,7 +14,6 @@ import (
 	"github.com/waveproxy/waveproxy/augment"
 	"github.com/waveproxy/waveproxy/blobstore"
 	"github.com/waveproxy/waveproxy/budget"
-	"github.com/waveproxy/waveproxy/internal/flight"
 	"github.com/waveproxy/waveproxy/layerindex"
 	"github.com/waveproxy/waveproxy/upstream"
 )
@@ -39,7 +38,9 @@ func (s baseSource) index(ctx context.Context, d ocispec.Descriptor) (*layerinde
 	names := recordsOf(s.repo.Host(), d)
 	index, release, err := s.indexes.provide(ctx, wanted{
 		key: fmt.Sprintf("%q %q", s.target, names), records: names,
-		may: func(ctx context.Context) error { return s.mayRead(ctx, d) },
+		may: func(ctx context.Context) error {
+			return s.indexes.rights.check(ctx, s.repo, layerRight{s.target, d.Digest})
+		},
 		read: func(ctx context.Context) (found, bool, error) {
 			f, err := s.readIndex(ctx, d, names)
 			return f, true, err
@@ -79,44 +80,6 @@ func isForeign(mediaType string) bool {
 	return strings.Contains(mediaType, ".nondistributable.") || strings.Contains(mediaType, ".foreign.")
 }
 
-// mayRead returns an error unless the layer can be read at the repository. It asks with one
-// HEAD for all concurrent callers, and again after rightTTL.
-func (s baseSource) mayRead(ctx context.Context, d ocispec.Descriptor) error {
-	right := layerRight{s.target, d.Digest}
-	if s.indexes.rights.Contains(right) {
-		return nil
-	}
-	_, err := flight.Do(ctx, &s.indexes.heads, fmt.Sprintf("%q %q", right.target, right.layer), headTimeout, func(ctx context.Context) (struct{}, error) {
-		if s.indexes.rights.Contains(right) {
-			return struct{}{}, nil // a flight ended since we looked
-		}
-		_, err := s.repo.BlobHead(ctx, d)
-		if e, ok := errors.AsType[*upstream.Error](err); ok && e.Status >= 400 && e.Status < 500 && e.Kind != upstream.RateLimited {
-			// Some registries refuse HEAD, and GET decides.
-			err = s.firstByte(ctx, d)
-		}
-		if err == nil {
-			s.prove(right)
-		}
-		return struct{}{}, err
-	})
-	return err
-}
-
-// firstByte returns an error unless the registry begins to send the layer.
-func (s baseSource) firstByte(ctx context.Context, d ocispec.Descriptor) error {
-	body, err := s.repo.Layer(ctx, d)
-	if err != nil {
-		return err
-	}
-	return body.Close()
-}
-
-// prove remembers that a layer could be read.
-func (s baseSource) prove(right layerRight) {
-	s.indexes.rights.Add(right, struct{}{}, rightCost)
-}
-
 // readIndex reads the index of a layer from its registry: from its table of contents, if that
 // is what the descriptor says, else from the whole layer. names are those of recordsOf.
 func (s baseSource) readIndex(ctx context.Context, d ocispec.Descriptor, names []string) (found, error) {
@@ -130,7 +93,7 @@ func (s baseSource) readIndex(ctx context.Context, d ocispec.Descriptor, names [
 			return s.repo.Part(ctx, d, upstream.Span{Offset: offset, Length: length})
 		})
 		if err == nil {
-			s.prove(layerRight{s.target, d.Digest})
+			s.indexes.rights.prove(layerRight{s.target, d.Digest})
 			return found{names[1], index}, nil
 		}
 		if _, refused := errors.AsType[*budget.Exceeded](err); refused || ctx.Err() != nil {
@@ -147,7 +110,7 @@ func (s baseSource) readIndex(ctx context.Context, d ocispec.Descriptor, names [
 	if err != nil {
 		return found{}, err
 	}
-	s.prove(layerRight{s.target, d.Digest})
+	s.indexes.rights.prove(layerRight{s.target, d.Digest})
 	return found{names[0], index}, nil
 }
 
