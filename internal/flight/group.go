@@ -13,17 +13,19 @@ import (
 const grace = 2 * time.Second
 
 // Group shares runs that are of no use without a caller: when the last one has
-// left, a run is canceled after a grace of two seconds. All functions of a Group
-// return a T. The zero Group is ready, and safe for concurrent use.
+// left, a run is canceled after a grace of two seconds, or at once if the client that
+// started it cannot pay for that. All functions of a Group return a T. The zero Group is ready, and safe for concurrent use.
 type Group[T any] struct {
 	mu   sync.Mutex
 	runs map[string]*run[T]
 }
 
-// run is one run of a function. The Group's mutex guards callers and idle.
+// run is one run of a function. The Group's mutex guards callers, release and idle.
 type run[T any] struct {
 	wanted  *budget.Shared
+	began   *budget.Budget // of the caller that started it
 	callers int
+	release func()      // gives back what the run costs without a caller; nil: it costs nothing
 	idle    *time.Timer // runs while there is no caller
 	cancel  context.CancelFunc
 	done    chan struct{} // closed when value and err are set
@@ -56,7 +58,7 @@ func (g *Group[T]) join(ctx context.Context, key string, limit time.Duration, f 
 	}
 	detached, wanted, end := budget.Share(context.WithoutCancel(ctx))
 	shared, cancel := context.WithTimeout(detached, limit)
-	r = &run[T]{wanted: wanted, callers: 1, cancel: cancel, done: make(chan struct{})}
+	r = &run[T]{wanted: wanted, began: budget.From(ctx), callers: 1, cancel: cancel, done: make(chan struct{})}
 	if g.runs == nil {
 		g.runs = map[string]*run[T]{}
 	}
@@ -65,9 +67,9 @@ func (g *Group[T]) join(ctx context.Context, key string, limit time.Duration, f 
 		defer end()
 		defer cancel()
 		r.value, r.err = f(shared)
-		g.mu.Lock()
-		g.forget(key, r)
-		g.mu.Unlock()
+		if release := g.end(key, r); release != nil {
+			release()
+		}
 		close(r.done)
 	}()
 	return r, true
@@ -92,8 +94,17 @@ func (g *Group[T]) wait(ctx context.Context, key string, r *run[T], own bool) (T
 func (g *Group[T]) leave(key string, r *run[T]) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if r.callers--; r.callers > 0 {
+	if r.callers--; r.callers > 0 || g.runs[key] != r {
 		return
+	}
+	if r.release == nil {
+		release, err := r.began.Hold(budget.Memory, abandonedCost)
+		if err != nil {
+			g.forget(key, r)
+			r.cancel()
+			return
+		}
+		r.release = release
 	}
 	r.idle = time.AfterFunc(grace, func() {
 		g.mu.Lock()
@@ -103,6 +114,14 @@ func (g *Group[T]) leave(key string, r *run[T]) {
 			r.cancel()
 		}
 	})
+}
+
+// end makes room for another run of the key, and returns what gives back the run's cost.
+func (g *Group[T]) end(key string, r *run[T]) (release func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.forget(key, r)
+	return r.release
 }
 
 // forget makes room for another run of the key. The caller has locked the mutex.
