@@ -104,11 +104,17 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// maxErrorBody is the number of bytes that are read of an unwanted body, to keep
-// the connection.
-const maxErrorBody = 64 << 10
+const (
+	// maxErrorBody is the number of bytes that are read of an unwanted body, to keep
+	// the connection, and unwantedTime how long it is worth waiting for them.
+	maxErrorBody = 64 << 10
+	unwantedTime = time.Second
+)
 
+// discard reads and closes an unwanted body.
 func discard(body io.ReadCloser) {
+	late := time.AfterFunc(unwantedTime, func() { body.Close() })
+	defer late.Stop()
 	_, _ = io.CopyN(io.Discard, body, maxErrorBody) // a broken body only costs the connection
 	body.Close()
 }

@@ -273,7 +273,8 @@ func (s *stream) skip(cl *call, resp *http.Response) error {
 	}
 	s.skipped += s.next
 	forgetHeaders(resp)
-	if _, err := io.CopyN(io.Discard, resp.Body, s.next); err != nil {
+	unwanted := &paced{ReadCloser: resp.Body, call: cl, host: resp.Request.URL.Host}
+	if _, err := io.CopyN(io.Discard, unwanted, s.next); err != nil {
 		resp.Body.Close()
 		if err == io.EOF {
 			err = cl.cutOff()

@@ -88,9 +88,7 @@ func (h *hops) RoundTrip(req *http.Request) (*http.Response, error) {
 		if !ok {
 			callOf(req.Context()).choose(resp.Header)
 		}
-		// Every login begins with a 401. Closing its body unread would close the
-		// connection.
-		if _, err := readAhead(req.Context(), resp, maxErrorBody); err != nil {
+		if err := readRefusal(req.Context(), resp); err != nil {
 			return nil, &hopError{req.URL.Host, err}
 		}
 	case ok && resp.StatusCode == http.StatusOK:
@@ -169,6 +167,16 @@ func readAhead(ctx context.Context, resp *http.Response, limit int) ([]byte, err
 	}
 	resp.Body = &aheadBody{io.MultiReader(bytes.NewReader(ahead), resp.Body), resp.Body, sync.OnceFunc(room.Release)}
 	return ahead, nil
+}
+
+// readRefusal is readAhead for a 401, with which every login begins. Closing its body unread
+// would close the connection, but it is not worth a long wait.
+func readRefusal(ctx context.Context, resp *http.Response) error {
+	body := resp.Body
+	late := time.AfterFunc(unwantedTime, func() { body.Close() })
+	defer late.Stop()
+	_, err := readAhead(ctx, resp, maxErrorBody)
+	return err
 }
 
 // aheadBody is a body whose beginning is in memory.
