@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,12 +38,16 @@ type indexes struct {
 	large map[string]*sharedIndex // by record; in use and too large for the cache
 }
 
-// sharedIndex is an index that requests use. The first one is charged for it.
+// sharedIndex is an index that requests use. One of them is charged for it.
 type sharedIndex struct {
 	index   *layerindex.Index
-	users   int
+	users   []*indexUser // in the order in which they came
+	charged *indexUser
 	release func()
 }
+
+// indexUser is a request that uses an index.
+type indexUser struct{ budget *budget.Budget }
 
 const (
 	// indexesCost bounds the indexes in memory, in bytes. One of 40,000 files has less than
@@ -96,7 +101,7 @@ func recordsOf(registry string, d ocispec.Descriptor) []string {
 
 // inMemory returns an index that is in memory, and counts the caller as a user of it until
 // release.
-func (x *indexes) inMemory(names ...string) (index *layerindex.Index, release func(), ok bool) {
+func (x *indexes) inMemory(ctx context.Context, names ...string) (index *layerindex.Index, release func(), ok bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for _, name := range names {
@@ -104,20 +109,19 @@ func (x *indexes) inMemory(names ...string) (index *layerindex.Index, release fu
 			return index, func() {}, true
 		}
 		if shared := x.large[name]; shared != nil {
-			shared.users++
-			return shared.index, x.leave(name, shared), true
+			return shared.index, x.join(ctx, name, shared), true
 		}
 	}
 	return nil, nil, false
 }
 
 // use keeps an index in memory while requests use it, or longer if it is small. A large one is
-// charged to the first of them until the last one releases it. An error is *budget.Exceeded.
-func (x *indexes) use(ctx context.Context, name string, index *layerindex.Index) (shared *layerindex.Index, release func(), err error) {
+// charged to the first of them, and when that one releases it, to one that still uses it. An error is *budget.Exceeded.
+func (x *indexes) use(ctx context.Context, name string, index *layerindex.Index) (shared *layerindex.Index, leave func(), err error) {
 	if x.small.Add(name, index, index.Bytes()+int64(len(name))) {
 		return index, func() {}, nil
 	}
-	if index, release, ok := x.inMemory(name); ok {
+	if index, release, ok := x.inMemory(ctx, name); ok {
 		return index, release, nil
 	}
 	done, err := budget.From(ctx).Hold(budget.Memory, index.Bytes())
@@ -128,24 +132,44 @@ func (x *indexes) use(ctx context.Context, name string, index *layerindex.Index)
 	defer x.mu.Unlock()
 	if other := x.large[name]; other != nil { // it came meanwhile
 		done()
-		other.users++
-		return other.index, x.leave(name, other), nil
+		return other.index, x.join(ctx, name, other), nil
 	}
-	s := &sharedIndex{index: index, users: 1, release: done}
+	s := &sharedIndex{index: index, release: done}
 	x.large[name] = s
-	return index, x.leave(name, s), nil
+	leave = x.join(ctx, name, s)
+	s.charged = s.users[0]
+	return index, leave, nil
 }
 
-// leave returns the function that ends one use.
-func (x *indexes) leave(name string, s *sharedIndex) func() {
+// join adds a user, and returns the function that ends the use. The caller has locked the mutex.
+func (x *indexes) join(ctx context.Context, name string, s *sharedIndex) (leave func()) {
+	u := &indexUser{budget.From(ctx)}
+	s.users = append(s.users, u)
 	return sync.OnceFunc(func() {
 		x.mu.Lock()
 		defer x.mu.Unlock()
-		if s.users--; s.users == 0 {
+		s.users = slices.DeleteFunc(s.users, func(other *indexUser) bool { return other == u })
+		switch {
+		case len(s.users) == 0:
 			delete(x.large, name)
 			s.release()
+		case !slices.Contains(s.users, s.charged):
+			s.pass()
 		}
 	})
+}
+
+// pass charges a user that stays in place of the one that leaves. While no user has room for
+// it, the charge stays where it is: memory that is used is always charged to a client.
+func (s *sharedIndex) pass() {
+	for _, u := range s.users {
+		release, err := u.budget.Hold(budget.Memory, s.index.Bytes())
+		if err == nil {
+			s.release()
+			s.charged, s.release = u, release
+			return
+		}
+	}
 }
 
 // found is an index and its record.
@@ -237,7 +261,7 @@ type wanted struct {
 // provide returns an index from memory, from a record or read, and has it in memory until
 // release. Errors are those of may and read, and *budget.Exceeded.
 func (x *indexes) provide(ctx context.Context, w wanted) (index *layerindex.Index, release func(), err error) {
-	if index, release, ok := x.inMemory(w.records...); ok {
+	if index, release, ok := x.inMemory(ctx, w.records...); ok {
 		if err := w.may(ctx); err != nil {
 			release()
 			return nil, nil, err

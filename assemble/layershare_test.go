@@ -103,6 +103,51 @@ func TestLargeIndexesAreShared(t *testing.T) {
 	f.registry.WantRequests(t, blob("GET", d.Digest))
 }
 
+// TestChargeOfSharedIndexes: a large index is charged to a request that uses it: when the first
+// one ends, to the next, in whatever order they end.
+func TestChargeOfSharedIndexes(t *testing.T) {
+	f := newFixture(t)
+	var files []archivetest.File
+	for i := range 60_000 {
+		files = append(files, archivetest.File{Name: "d/" + digest.FromString(fmt.Sprint(i)).Encoded()[:40]})
+	}
+	d := f.pushLayer("library/base", archivetest.Layer(t, files...))
+	bases := f.indexer(base).bases
+	for name, order := range map[string][]int{"in turn": {0, 1, 2}, "the last one first": {2, 0, 1}, "the second one first": {1, 0, 2}} {
+		ledger := budget.NewLedger(budget.Limits{budget.Memory: {Client: 32 << 20, All: 128 << 20}})
+		requests := map[int]*chargedSource{}
+		for i := range 3 {
+			requests[i] = &chargedSource{baseSource: bases.repository(base)}
+			if _, err := requests[i].Index(budget.With(t.Context(), ledger.Open(fmt.Sprint(i))), d); err != nil {
+				t.Fatal(err)
+			}
+		}
+		held := ledger.Held(budget.Memory)
+		charged := func(i int) bool {
+			release, err := ledger.Open(fmt.Sprint(i)).Hold(budget.Memory, 32<<20)
+			if err == nil {
+				release()
+			}
+			return err != nil
+		}
+		for n, i := range order {
+			requests[i].release()
+			delete(requests, i)
+			stay := 0
+			for i := range 3 {
+				if _, uses := requests[i]; charged(i) && !uses {
+					t.Errorf("%s: client %d is charged and has ended", name, i)
+				} else if charged(i) {
+					stay++
+				}
+			}
+			if last := n == len(order)-1; last && ledger.Held(budget.Memory) != 0 || !last && (stay != 1 || ledger.Held(budget.Memory) != held) {
+				t.Errorf("%s: %d clients are charged for %d bytes after %d have ended", name, stay, ledger.Held(budget.Memory), n+1)
+			}
+		}
+	}
+}
+
 // TestReadsAtOnce: no more layers of one client are read at a time than there are places, and
 // the others wait instead of being refused.
 func TestReadsAtOnce(t *testing.T) {
