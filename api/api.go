@@ -54,8 +54,9 @@ type Staging interface {
 // Tokens makes, reads and ends tokens. auth.Tokens is one.
 type Tokens interface {
 	// MintWithin returns the token and when it expires. A ttl of zero is the default.
-	// The token lives for longest and no longer; zero is no limit.
-	MintWithin(ctx context.Context, g auth.Grant, ttl, longest time.Duration) (auth.Token, time.Time, error)
+	// The token lives for longest and no longer, and ends at last at the latest; zero is
+	// no limit.
+	MintWithin(ctx context.Context, g auth.Grant, ttl, longest time.Duration, last time.Time) (auth.Token, time.Time, error)
 	// CheckTTL returns the error with which Mint would refuse the ttl, before any work
 	// is done.
 	CheckTTL(ttl time.Duration) error

@@ -221,9 +221,9 @@ type watchedTokens struct {
 	seen int64
 }
 
-func (w *watchedTokens) MintWithin(ctx context.Context, g auth.Grant, ttl, longest time.Duration) (auth.Token, time.Time, error) {
+func (w *watchedTokens) MintWithin(ctx context.Context, g auth.Grant, ttl, longest time.Duration, last time.Time) (auth.Token, time.Time, error) {
 	w.seen = w.held()
-	return w.Tokens.MintWithin(ctx, g, ttl, longest)
+	return w.Tokens.MintWithin(ctx, g, ttl, longest, last)
 }
 
 // TestHeldWhileWorking: during the work, which may take minutes, a request holds

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,7 +63,8 @@ func (s server) postContainer(w http.ResponseWriter, r *http.Request) (any, erro
 		return nil, err
 	}
 	grant.Asked = auth.Asked{Timestamp: req.Timestamp, Fingerprint: req.Fingerprint}
-	token, expires, err := s.Tokens.MintWithin(r.Context(), grant, sub.ttl, sub.longest)
+	grant.Ancestors = sub.ancestors
+	token, expires, err := s.Tokens.MintWithin(r.Context(), grant, sub.ttl, sub.longest, sub.until)
 	if err != nil {
 		return nil, err
 	}
@@ -90,6 +92,22 @@ type submission struct {
 	layers    []containerconfig.Layer
 	ttl       time.Duration
 	longest   time.Duration // lifetime that the caller's policy allows; 0 is any
+	// What the images that are names of this server leave to the new name: whose
+	// revocation ends it, and when it ends at the latest. Set by resolveImages.
+	ancestors []string
+	until     time.Time
+}
+
+// madeOf has the new name end with a name of this server that the request names.
+func (sub *submission) madeOf(img image) {
+	for _, mark := range img.ancestors {
+		if !slices.Contains(sub.ancestors, mark) {
+			sub.ancestors = append(sub.ancestors, mark)
+		}
+	}
+	if !img.expires.IsZero() && (sub.until.IsZero() || img.expires.Before(sub.until)) {
+		sub.until = img.expires
+	}
 }
 
 // grants returns the grants of this server's images that the request names.
@@ -148,6 +166,7 @@ func (s server) resolveImages(ctx context.Context, sub *submission, a asker) (er
 	if err := s.checkName(sub.image.ref); err != nil {
 		return err
 	}
+	sub.madeOf(sub.image)
 	if sub.platforms, err = sub.image.narrow(sub.platforms); err != nil {
 		return err
 	}
@@ -157,6 +176,7 @@ func (s server) resolveImages(ctx context.Context, sub *submission, a asker) (er
 			return err
 		}
 		sub.included = append(sub.included, img)
+		sub.madeOf(img)
 	}
 	return nil
 }

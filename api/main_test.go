@@ -121,7 +121,7 @@ var (
 	expires = time.Date(2026, 1, 3, 15, 0, 0, 0, time.UTC)
 )
 
-func (f *fakes) MintWithin(_ context.Context, _ auth.Grant, ttl, longest time.Duration) (auth.Token, time.Time, error) {
+func (f *fakes) MintWithin(_ context.Context, _ auth.Grant, ttl, longest time.Duration, _ time.Time) (auth.Token, time.Time, error) {
 	f.longest = longest
 	return token, expires.Add(ttl), f.called("mint")
 }

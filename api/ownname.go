@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
@@ -39,6 +40,10 @@ type image struct {
 	platforms []string
 	grant     *auth.Grant // nil if none was made yet
 	own       bool
+	// ancestors and expires are of an image that a token names: whose revocation ends
+	// what is made of it, and when that ends at the latest.
+	ancestors []string
+	expires   time.Time
 }
 
 // ownPath is how the paths of this server's images begin.
@@ -223,7 +228,9 @@ func (s server) ofToken(ctx context.Context, token auth.Token, repository, tag s
 		return image{}, front.Refuse(http.StatusNotFound, front.ManifestUnknown,
 			"this token is for the image with the digest %s: leave the digest out, and name a platform if one of its images is meant", g.Root.Digest)
 	}
-	return ofGrant(g)
+	img, err := ofGrant(g)
+	img.ancestors, img.expires = append(slices.Clone(g.Ancestors), described.Mark), described.Expires
+	return img, err
 }
 
 // ofGrant returns the image of a grant, whose base is the one that was pinned.

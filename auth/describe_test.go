@@ -28,7 +28,7 @@ func TestDescribe(t *testing.T) {
 	}
 	want := testGrant()
 	want.Record = "until/2026-11-28/grants/" + claims.Grant
-	if diff := cmp.Diff(Description{Grant: &want, Created: created, Expires: claims.Expires}, got); diff != "" {
+	if diff := cmp.Diff(Description{Grant: &want, Created: created, Expires: claims.Expires, Mark: "until/2026-11-28/revoked/" + token.hash()}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	if err := other.Revoke(t.Context(), token); err != nil {

@@ -52,6 +52,9 @@ type Grant struct {
 	// image's provenance stays the same after an upgrade. Empty in grants of older
 	// versions and in grants that add nothing.
 	Builder Builder `json:"builder,omitzero"`
+	// Ancestors are the tokens that the image was made of, and the tokens that those were
+	// made of, as Description.Mark gives them: the grant is revoked with each of them.
+	Ancestors []string `json:"ancestors,omitempty"`
 	// Asked is not part of the grant's identity: the first request counts. Neither are
 	// the following members.
 	Asked Asked `json:"-"`
@@ -78,7 +81,13 @@ type Builder struct {
 // maxGrant bounds a grant's JSON in bytes: opened grants stay in memory.
 const maxGrant = 256 << 10
 
+// maxAncestors bounds the tokens whose revocations are looked up beside a token's own.
+const maxAncestors = 32
+
 func (g Grant) encode() ([]byte, error) {
+	if n := len(g.Ancestors); n > maxAncestors {
+		return nil, refuse("the image is made of %d images of this server, and at most %d are followed: name the base images", n, maxAncestors)
+	}
 	data, err := json.Marshal(g)
 	if err != nil {
 		return nil, fmt.Errorf("encode grant: %w", err)
@@ -106,7 +115,7 @@ func (g *Grant) Cost() int64 {
 		texts(l.Via...)
 		cost += int64(cap(l.Via)) * headerCost
 	}
-	for _, list := range [][]string{g.Recipe.Env, g.Recipe.ExtendEnv, g.Recipe.Certificates, g.Recipe.Entrypoint, g.Recipe.Cmd, g.Platforms} {
+	for _, list := range [][]string{g.Recipe.Env, g.Recipe.ExtendEnv, g.Recipe.Certificates, g.Recipe.Entrypoint, g.Recipe.Cmd, g.Platforms, g.Ancestors} {
 		texts(list...)
 		cost += int64(cap(list)) * headerCost
 	}

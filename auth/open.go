@@ -92,10 +92,31 @@ func (t *Tokens) load(ctx context.Context, key Key, token Token, raw rawToken) (
 	if err != nil {
 		return nil, err
 	}
+	if revoked {
+		t.revocations.Add(token, revocation{revoked: true, asked: asked})
+		return nil, ErrRevokedToken
+	}
+	e, err := t.stored(ctx, key, raw)
+	if err != nil {
+		return nil, err
+	}
+	for _, mark := range e.grant.Ancestors {
+		if revoked, err = t.marked(ctx, mark); err != nil {
+			return nil, err
+		}
+		if revoked {
+			break
+		}
+	}
 	t.revocations.Add(token, revocation{revoked: revoked, asked: asked})
 	if revoked {
 		return nil, ErrRevokedToken
 	}
+	return e, nil
+}
+
+// stored returns the entry of a grant, from memory or from its record.
+func (t *Tokens) stored(ctx context.Context, key Key, raw rawToken) (*entry, error) {
 	names := []string{raw.record()}
 	if t.older {
 		names = append(names, raw.grant().olderRecord())
@@ -128,6 +149,9 @@ type Description struct {
 	Grant   *Grant    // shared; not to be changed
 	Created time.Time // when the grant was first stored
 	Expires time.Time // the first moment the token is refused
+	// Mark is what grants of images that are made of this one keep as an ancestor. It
+	// does not give the token away.
+	Mark string
 }
 
 // Describe returns the grant and the times of a token. Its errors are Open's.
@@ -140,5 +164,5 @@ func (t *Tokens) Describe(ctx context.Context, token Token) (Description, error)
 	if err != nil {
 		return Description{}, err
 	}
-	return Description{Grant: e.grant, Created: e.Created, Expires: raw.expires()}, nil
+	return Description{Grant: e.grant, Created: e.Created, Expires: raw.expires(), Mark: token.marker(raw.expires())}, nil
 }

@@ -124,16 +124,20 @@ func NewTokens(o TokensOptions) (*Tokens, error) {
 // A ttl of 0 means the default. A ttl under a minute or over the default is an
 // *Error, and so is a grant that is too large; other errors come from the records.
 func (t *Tokens) Mint(ctx context.Context, g Grant, ttl time.Duration) (Token, time.Time, error) {
-	return t.MintWithin(ctx, g, ttl, 0)
+	return t.MintWithin(ctx, g, ttl, 0, time.Time{})
 }
 
 // MintWithin is Mint for a caller whose tokens live for longest and no minute longer;
 // 0 is no limit. A token that would be over it ends up to an eighth of ttl (at least
 // a minute) early instead, and replaces a revoked one with one that expires earlier.
-func (t *Tokens) MintWithin(ctx context.Context, g Grant, ttl, longest time.Duration) (Token, time.Time, error) {
+// It ends at last at the latest, if that is not zero.
+func (t *Tokens) MintWithin(ctx context.Context, g Grant, ttl, longest time.Duration, last time.Time) (Token, time.Time, error) {
 	first, step, err := t.expiry(ttl, longest)
 	if err != nil {
 		return "", time.Time{}, err
+	}
+	if end := int64(last.Sub(epoch) / time.Minute); !last.IsZero() && first >= end {
+		first, step = end, -1
 	}
 	data, err := g.encode()
 	if err != nil {
@@ -246,9 +250,14 @@ func (t *Tokens) Revoke(ctx context.Context, token Token) error {
 }
 
 func (t *Tokens) revoked(ctx context.Context, token Token, end time.Time) (bool, error) {
-	markers := []string{token.marker(end)}
-	if t.older {
-		markers = append(markers, token.olderMarker())
+	return t.marked(ctx, token.marker(end))
+}
+
+// marked reports whether a token was revoked, by the name of its revocation.
+func (t *Tokens) marked(ctx context.Context, marker string) (bool, error) {
+	markers := []string{marker}
+	if i := strings.Index(marker, revokedPrefix); t.older && i > 0 {
+		markers = append(markers, marker[i:])
 	}
 	for _, marker := range markers {
 		switch _, err := t.records.Record(ctx, marker); {

@@ -108,7 +108,7 @@ func TestMintWithin(t *testing.T) {
 			tokens := newTokens(t, newMemory(), c)
 			seen := map[Token]bool{}
 			for start := c.t; c.t.Sub(start) < 3*tt.window; c.advance(tt.window/17 + time.Nanosecond) {
-				token, expires, err := tokens.MintWithin(t.Context(), testGrant(), tt.ttl, tt.longest)
+				token, expires, err := tokens.MintWithin(t.Context(), testGrant(), tt.ttl, tt.longest, time.Time{})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -122,7 +122,7 @@ func TestMintWithin(t *testing.T) {
 				t.Errorf("%d tokens in three windows", len(seen))
 			}
 			for range 10 {
-				token, expires, err := tokens.MintWithin(t.Context(), testGrant(), tt.ttl, tt.longest)
+				token, expires, err := tokens.MintWithin(t.Context(), testGrant(), tt.ttl, tt.longest, time.Time{})
 				if e := new(Error); errors.As(err, &e) && tt.window == time.Minute {
 					break // nothing is left of the minute
 				}

@@ -8,6 +8,7 @@ import (
 	"encoding/base32"
 	"encoding/base64"
 	endian "encoding/binary"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -265,4 +266,65 @@ func TestAttackOtherImage(t *testing.T) {
 		t.Errorf("BREACH: the upstream was asked for %q", requests)
 	}
 	wantGood(t, p, token)
+}
+
+// TestAttackRenewedToken has an identity make names of another one's name, as an image and
+// to include, to have its layers for longer.
+func TestAttackRenewedToken(t *testing.T) {
+	t.Parallel()
+	h := newHostile(t)
+	hash, err := bcrypt.GenerateFromPassword([]byte("admin-password"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings := h.settings()
+	settings["WAVEPROXY_API_AUTH"] = "bearer"
+	settings["WAVEPROXY_API_ADMINS"] = fmt.Sprintf("{root: %q}", hash)
+	settings["WAVEPROXY_API_TOKENS"] = `{team-a: {token: "aaaaaaaaaaaaaaaaaaaaaaaa"}, team-b: {token: "bbbbbbbbbbbbbbbbbbbbbbbb"}}`
+	p := harness.StartProxy(t, "", settings)
+	layer := harness.LayerOf(t, harness.File{Name: "opt/secret", Mode: 0o644, Text: "team-a's"})
+	submit := func(token string, members map[string]any) (a harness.Answer) {
+		t.Helper()
+		r, err := p.Call(t.Context(), http.MethodPost, submission, string(harness.MustJSON(t, members)), "Authorization", "Bearer "+token)
+		if err != nil || r.Status != http.StatusOK {
+			t.Fatalf("%v, status %d: %s", err, r.Status, r.Body)
+		}
+		if err := json.Unmarshal([]byte(r.Body), &a); err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	const a, b = "aaaaaaaaaaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbbbbbbbbbb"
+	env := harness.Config{Env: []string{"A=b"}}
+	first := submit(a, map[string]any{"containerImage": h.host() + "/good:x", "ttl": "10m", "containerConfig": harness.Config{Layers: []harness.Layer{layer}}})
+	made := map[string]harness.Answer{
+		"as an image": submit(b, map[string]any{"containerImage": first.TargetImage, "ttl": "24h", "containerConfig": env}),
+		"included":    submit(b, map[string]any{"containerImage": h.host() + "/other:x", "ttl": "24h", "containerConfig": env, "containerIncludes": []string{first.TargetImage}}),
+	}
+	made["made of that"] = submit(b, map[string]any{"containerImage": made["as an image"].TargetImage, "ttl": "24h", "containerConfig": harness.Config{Env: []string{"C=d"}}})
+	for name, m := range made {
+		if m.Expiration > first.Expiration {
+			t.Errorf("BREACH: %s it lives until %s, and not %s", name, m.Expiration, first.Expiration)
+		}
+	}
+	if r, err := p.Call(t.Context(), http.MethodDelete, "/container-token/"+first.ContainerToken, "", "Authorization", "Basic cm9vdDphZG1pbi1wYXNzd29yZA=="); err != nil || r.Status/100 != 2 {
+		t.Fatalf("revoke: %v, status %d: %s", err, r.Status, r.Body)
+	}
+	revoked := time.Now()
+	for name, m := range made {
+		_, path, _ := strings.Cut(strings.TrimSuffix(m.TargetImage, ":x"), "/")
+		for {
+			r, err := p.Call(t.Context(), http.MethodGet, "/v2/"+path+"/blobs/"+layer.GzipDigest, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Status/100 != 2 {
+				break
+			}
+			if time.Since(revoked) > 10*time.Second { // 5 are promised
+				t.Fatalf("BREACH: %s: status %d after what it is made of was revoked", name, r.Status)
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
 }
