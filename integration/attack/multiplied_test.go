@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/waveproxy/waveproxy/integration/harness"
@@ -105,4 +106,32 @@ func TestAttackChains(t *testing.T) {
 		}
 	}
 	wantAlive(t, p, h.host()+"/good:x")
+}
+
+// TestAttackInspections inspects an image of this server with a large manifest many times
+// at once. A client may hold 65 MiB, and what is refused must cost next to nothing.
+func TestAttackInspections(t *testing.T) {
+	t.Parallel()
+	h := newHostile(t)
+	manifest := harness.MustJSON(t, map[string]any{
+		"schemaVersion": 2, "mediaType": manifestType, "config": described{configType, harness.Sum(h.tinyImage.Config), len(h.tinyImage.Config), nil},
+		"layers":      []described{{layerType, h.tinyImage.Layer.GzipDigest, h.tinyImage.Layer.GzipSize, nil}},
+		"annotations": map[string]string{"x": strings.Repeat("x", 4<<20-4096)},
+	})
+	h.on("fat", h.document(manifestType, manifest))
+	p, _ := impatient(t, h.settings())
+	a := p.Augment(t, fmt.Sprintf(`{"containerImage": "%s/fat:x", "containerConfig": {"env": ["A=b"]}}`, h.host()))
+	before := peak(t, p.PID)
+	var all sync.WaitGroup
+	for range 300 {
+		all.Go(func() {
+			if _, err := p.Call(t.Context(), http.MethodPost, "/v1alpha1/inspect", fmt.Sprintf(`{"containerImage": %q}`, a.TargetImage)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if now := peak(t, p.PID); now > before+frugal {
+		t.Errorf("BREACH: %d MiB after %d MiB", now, before)
+	}
 }
