@@ -32,7 +32,12 @@ type groupIndex struct {
 
 type indexEntry struct {
 	prefix  uint64
-	ordinal uint32 // of the root
+	ordinal uint32 // of the root; with ofRoot if the prefix is the root's own
+}
+
+// compare orders entries by prefix, the roots' own first.
+func (e indexEntry) compare(other indexEntry) int {
+	return cmp.Or(cmp.Compare(e.prefix, other.prefix), cmp.Compare(other.ordinal&ofRoot, e.ordinal&ofRoot))
 }
 
 // recordIndex is what the record of an image has: the first bytes of its digests, 8 of
@@ -44,6 +49,10 @@ type recordIndex struct {
 
 const (
 	firstOther = 1 << 31
+	ofRoot     = 1 << 30
+	// maxMatches bounds the images that are looked at for one digest. Nearly always the
+	// first one has it; the others are for images that cannot be loaded any more.
+	maxMatches = 64
 	maxAbsent  = 4096
 	absentCost = 200
 	groupCost  = 400
@@ -60,14 +69,17 @@ func (g *groupIndex) cost(group string) int64 {
 // at returns the entries with a prefix.
 func (g *groupIndex) at(prefix uint64) []indexEntry {
 	i, _ := slices.BinarySearchFunc(g.entries, prefix, func(e indexEntry, p uint64) int { return cmp.Compare(e.prefix, p) })
-	n := i
-	for n < len(g.entries) && g.entries[n].prefix == prefix {
-		n++
-	}
-	return g.entries[i:n]
+	n, _ := slices.BinarySearchFunc(g.entries[i:], prefix, func(e indexEntry, p uint64) int {
+		if e.prefix <= p {
+			return -1
+		}
+		return 1
+	})
+	return g.entries[i : i+n]
 }
 
 func (g *groupIndex) root(ordinal uint32) digest.Digest {
+	ordinal &^= ofRoot
 	if ordinal >= firstOther {
 		return g.others[ordinal-firstOther]
 	}
@@ -75,7 +87,7 @@ func (g *groupIndex) root(ordinal uint32) digest.Digest {
 }
 
 // match returns the roots of the images that may have the digest, which begins with the
-// prefix, the image whose root it is first.
+// prefix, the image whose root it is first. There are maxMatches at most.
 func (g *groupIndex) match(prefix uint64, d digest.Digest) (roots []digest.Digest) {
 	for _, e := range g.at(prefix) {
 		root := g.root(e.ordinal)
@@ -85,6 +97,9 @@ func (g *groupIndex) match(prefix uint64, d digest.Digest) (roots []digest.Diges
 		roots = append(roots, root)
 		if root == d {
 			roots[0], roots[len(roots)-1] = roots[len(roots)-1], roots[0]
+		}
+		if len(roots) == maxMatches {
+			break
 		}
 	}
 	return roots
@@ -116,19 +131,19 @@ func (g *groupIndex) with(more []recordIndex) *groupIndex {
 			ordinal = firstOther + uint32(len(next.others))
 			next.others = append(next.others, r.root)
 		}
-		added = append(added, indexEntry{prefix, ordinal}) // has finds it by this one
+		added = append(added, indexEntry{prefix, ordinal | ofRoot}) // has finds it by this one
 		for data := r.data; len(data) >= 8; data = data[8:] {
 			if p := binary.BigEndian.Uint64(data); p != prefix {
 				added = append(added, indexEntry{p, ordinal})
 			}
 		}
 	}
-	slices.SortFunc(added, func(a, b indexEntry) int { return cmp.Compare(a.prefix, b.prefix) })
+	slices.SortFunc(added, indexEntry.compare)
 	next.roots = slices.Clip(next.roots)
 	next.entries = make([]indexEntry, 0, len(g.entries)+len(added))
 	for old := g.entries; len(old)+len(added) > 0; {
 		from := &added
-		if len(added) == 0 || len(old) > 0 && old[0].prefix <= added[0].prefix {
+		if len(added) == 0 || len(old) > 0 && old[0].compare(added[0]) <= 0 {
 			from = &old
 		}
 		next.entries = append(next.entries, (*from)[0])

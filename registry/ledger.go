@@ -100,10 +100,16 @@ func (l *ledger) load(ctx context.Context, q namedRepository, d digest.Digest) (
 	})
 }
 
+// maxMisses bounds the images that are looked at in vain for one digest. The index has the
+// first eight bytes of digests, which are the same by chance for none, and by a client's
+// intention for as many images as share a blob.
+const maxMisses = 8
+
 // fromRecords finds the image of a digest in the records. An image that cannot be
 // loaded is an error only if no other one has the digest.
 func (l *ledger) fromRecords(ctx context.Context, q namedRepository, d digest.Digest) (*image, error) {
 	roots, failed := l.index.find(ctx, q, d)
+	misses := 0
 	for _, root := range roots {
 		img, err := l.rootedAt(ctx, q, root)
 		found := false
@@ -117,6 +123,12 @@ func (l *ledger) fromRecords(ctx context.Context, q namedRepository, d digest.Di
 		if found {
 			l.addRoot(q, d, root)
 			return img, nil
+		}
+		if img != nil {
+			misses++
+		}
+		if misses == maxMisses {
+			break
 		}
 	}
 	img, err := l.fromPointers(ctx, q, d)

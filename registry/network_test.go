@@ -119,6 +119,7 @@ type clockedGrants struct {
 	mu     sync.Mutex
 	stored map[string]time.Time
 	puts   int
+	gets   int
 	fail   error // of Put
 }
 
@@ -142,6 +143,7 @@ func (c *clockedGrants) Get(ctx context.Context, name string) (*auth.Grant, time
 	g, _, err := c.Grants.Get(ctx, name)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.gets++
 	return g, c.stored[name], err
 }
 
