@@ -10,19 +10,23 @@ platforms: ## whether it builds for macOS and Windows
 	for target in darwin/arm64 darwin/amd64 windows/amd64 windows/arm64; do \
 		GOOS=$${target%/*} GOARCH=$${target#*/} CGO_ENABLED=0 go build -o /dev/null ./cmd/waveproxy || exit 1; done
 
+# The tests of the program are built as it is, without cgo, so that both are compiled once.
+static := CGO_ENABLED=0
+
 # The main job: images of every kind, augmented, pulled, and run by every engine.
 # -count=1, because go test does not see that the program has changed.
 main := harness pull conformance engines
 unit := $$(go list ./... | grep -v -e /integration/ -e /internal/structure)
 
 test: ## vet, unit tests, and the main job with the container engines this machine has
-	go vet ./...
-	go test -race -timeout 10m $(unit)
-	go test -count=1 -timeout 10m ./internal/structure $(main:%=./integration/%)
+	$(static) go vet ./...
+	go test -race -vet=off -timeout 10m $(unit)
+	$(static) go test -vet=off -count=1 -timeout 10m ./internal/structure $(main:%=./integration/%)
 
 test-all: test ## everything: also attacks, faults, logins, nodes, replicas, commands
+	go test -race -count=1 -timeout 5m ./blobstore/cache -run TestKill -kills 20
 	go test -race -count=1 -timeout 5m ./integration/upstream
-	go test -count=1 -timeout 15m $$(go list ./integration/... | grep -v $(main:%=-e /integration/%$$) -e /integration$$ -e /integration/upstream$$)
+	$(static) go test -vet=off -count=1 -timeout 15m $$(go list ./integration/... | grep -v $(main:%=-e /integration/%$$) -e /integration$$ -e /integration/upstream$$)
 
 soak: ## honest clients beside one attacker of each kind, under 512 MiB; needs root and a quiet machine
 	go test -count=1 -v -timeout 30m ./integration/soak -length 20s -latency

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -26,9 +27,11 @@ import (
 	"github.com/waveproxy/waveproxy/blobstore/storetest"
 )
 
+// kills is for longer runs, such as that of make test-all.
+var kills = flag.Int("kills", 5, "processes that are killed while they fill a directory, one after the other")
+
 const (
-	killDirs  = 5  // directories; as many are tested at once as there are cores
-	kills     = 10 // of the processes that fill one directory, one after the other
+	killDirs  = 3 // directories; as many are tested at once as there are cores
 	fillBlobs = 200
 	killMax   = 3 << 20 // room for half of what is fetched
 )
@@ -77,7 +80,7 @@ func TestKill(t *testing.T) {
 			t.Run(fmt.Sprint(i), func(t *testing.T) {
 				t.Parallel()
 				dir := t.TempDir()
-				for range kills {
+				for range *kills {
 					leftovers.Add(int64(killFills(t, dir)))
 					c := openCache(t, dir, killMax)
 					if err := c.Check(); err != nil {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -49,10 +50,11 @@ func goBuild(name string, flags ...string) (string, error) {
 	path := filepath.Join(dir, name)
 	args := append([]string{"build", "-o", path}, flags...)
 	cmd := exec.Command("go", append(args, "github.com/waveproxy/waveproxy/cmd/waveproxy")...)
-	cmd.Env = os.Environ()
-	if len(flags) == 0 { // the race detector needs cgo
-		cmd.Env = append(cmd.Env, "CGO_ENABLED=0")
+	cgo := "CGO_ENABLED=0"
+	if slices.Contains(flags, "-race") {
+		cgo = "CGO_ENABLED=1" // the race detector needs it
 	}
+	cmd.Env = append(os.Environ(), cgo)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
 	}
