@@ -127,6 +127,9 @@ func (x *indexes) added(ctx context.Context, archives augment.Archives, l augmen
 		may: func(context.Context) error { return nil }, // the request has the layer
 		read: func(ctx context.Context) (found, bool, error) {
 			index, err := readStored(ctx, archives, l.Digest)
+			if errors.Is(err, blobstore.ErrNotFound) {
+				err = abandoned{err} // the archives are those of one request, which may have ended
+			}
 			return found{name, index}, l.Size > smallAdded, err
 		},
 	})

@@ -33,11 +33,24 @@ type tableEntry struct {
 type entryReader struct {
 	r    io.Reader
 	left int
+	// hold charges bytes. The decoder's buffer keeps the size that the largest entry needs.
+	hold func(n int64) error
+	held int
 }
+
+// entryCost is how many bytes of memory a byte of an entry takes at most: in the decoder's buffer,
+// which doubles, in the one that it grows out of, and decoded.
+const entryCost = 4
 
 func (e *entryReader) Read(p []byte) (int, error) {
 	if e.left <= 0 {
 		return 0, errEntry
+	}
+	if size := maxTableEntry - e.left + len(p); e.left <= maxTableEntry && size > e.held {
+		if err := e.hold(entryCost * int64(size-e.held)); err != nil {
+			return 0, err
+		}
+		e.held = size
 	}
 	n, err := e.r.Read(p[:min(len(p), e.left)])
 	e.left -= n
@@ -46,7 +59,7 @@ func (e *entryReader) Read(p []byte) (int, error) {
 
 // addTable adds the entries of a table of contents.
 func (b *builder) addTable(r io.Reader) error {
-	in := &entryReader{r, maxTableEntry}
+	in := &entryReader{r: r, left: maxTableEntry, hold: b.hold}
 	dec := json.NewDecoder(in)
 	if err := expect(dec, json.Delim('{')); err != nil {
 		return err
