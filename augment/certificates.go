@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -25,7 +26,7 @@ const (
 	// maxStores bounds the bundles and stores of an image that are extended.
 	maxStores = 32
 	// maxNamed bounds the names in its layers that may be such stores.
-	maxNamed = 1024
+	maxNamed = 128
 )
 
 // bundles are the names of bundles in PEM, most of which are links in most images.
@@ -139,20 +140,27 @@ type storePlace struct {
 // extend adds the certificates to the bundles and stores that the image has.
 func (t *trusting) extend(ctx context.Context, javas map[string]bool) error {
 	found := map[string]storePlace{}
-	look := func(name string, java bool) {
-		if full, node, layer := t.stack.Find(name); node.Kind == rootfs.Other {
-			found[full] = storePlace{full, layer, java}
+	look := func(java bool, names iter.Seq[string]) error {
+		for name := range names {
+			// A name may lead through hundreds of directories of large layers.
+			err := unpack.InTurn(ctx, t.size(), func() error {
+				if full, node, layer := t.stack.Find(name); node.Kind == rootfs.Other {
+					found[full] = storePlace{full, layer, java}
+				}
+				return ctx.Err()
+			})
+			if err != nil {
+				return err
+			}
 		}
+		return nil
 	}
-	for _, name := range bundles {
-		look(name, false)
+	if err := look(false, slices.Values(bundles)); err != nil {
+		return err
 	}
 	hasBundle := len(found) > 0
-	for name := range javas {
-		look(name, true)
-	}
-	for _, name := range javaStores {
-		look(name, true)
+	if err := errors.Join(look(true, maps.Keys(javas)), look(true, slices.Values(javaStores))); err != nil {
+		return err
 	}
 	if len(found) > maxStores {
 		return t.tooMany(len(found))
@@ -174,6 +182,14 @@ func (t *trusting) extend(ctx context.Context, javas map[string]bool) error {
 		}
 	}
 	return nil
+}
+
+// size is that of all layers' indexes, in bytes.
+func (t *trusting) size() (n int) {
+	for i := range len(t.base.layers) + len(t.added) {
+		n += int(t.stack.Bytes(i))
+	}
+	return n
 }
 
 // extendIn extends the files of one layer.

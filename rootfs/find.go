@@ -7,31 +7,49 @@ import (
 	"github.com/waveproxy/waveproxy/layerindex"
 )
 
+// maxSteps bounds the names that one search goes through. Real ones take some twenty.
+const maxSteps = 512
+
+// reached is a directory on the way of a search.
+type reached struct {
+	name string
+	node Node
+	dir  *dir // nil: nothing is in it
+}
+
 // Find returns where a cleaned, relative name leads, links followed also at its end; what
 // stands there; and of what is no directory the layer that has it, counted from the bottom.
-// What leads in a circle, through more than maxLinks links or through a file is absent.
+// What leads in a circle, through a file, or through more than maxLinks links, maxDepth
+// directories or maxSteps names is absent.
 func (s *Stack) Find(name string) (full string, n Node, layer int) {
-	in, links := ".", 0
-	for rest := strings.Split(name, "/"); len(rest) > 0; {
+	way := []reached{{".", s.rootNode(), s.root()}}
+	links := 0
+	rest := strings.Split(name, "/")
+	for steps := 0; len(rest) > 0; steps++ {
 		element := rest[0]
 		rest = rest[1:]
+		in := way[len(way)-1]
 		switch element {
 		case "", ".":
 			continue
 		case "..":
-			in, _ = split(in) // of the root itself it is the root
+			way = way[:max(1, len(way)-1)] // of the root itself it is the root
 			continue
 		}
-		full = join(in, element)
-		switch n = s.Lookup(full); n.Kind {
+		full = join(in.name, element)
+		if in.dir == nil || steps > maxSteps || len(way) > maxDepth {
+			return full, Node{}, 0
+		}
+		n, bottom := s.child(in.dir, full)
+		switch n.Kind {
 		case Dir:
-			in = full
+			way = append(way, reached{full, n, s.open(in.dir, full, bottom)})
 		case Link:
 			if links++; links > maxLinks {
 				return full, Node{}, 0
 			}
 			if strings.HasPrefix(n.Entry.Target, "/") {
-				in = "."
+				way = way[:1]
 			}
 			rest = append(strings.Split(n.Entry.Target, "/"), rest...)
 		case Other:
@@ -43,7 +61,8 @@ func (s *Stack) Find(name string) (full string, n Node, layer int) {
 			return full, Node{}, 0
 		}
 	}
-	return in, s.Lookup(in), 0
+	last := way[len(way)-1]
+	return last.name, last.node, 0
 }
 
 // top returns the uppermost layer that has an entry at the name.

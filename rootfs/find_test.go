@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/waveproxy/waveproxy/layerindex"
@@ -50,6 +51,13 @@ func TestFind(t *testing.T) {
 		full, n, layer := s.Find(name)
 		if n.Kind != want.kind || layer != want.layer || want.kind != Absent && full != want.full || name != "loop" && full != want.full {
 			t.Errorf("%s is %q, %v, in layer %d; want %+v", name, full, n.Kind, layer, want)
+		}
+	}
+	zigzag := strings.Repeat("a/../", maxSteps)
+	long := NewStack(layer(file("a/f"), to("short", strings.Repeat("a/../", 20)+"a/f"), to("zigzag", zigzag+"a/f")), layer(to("more", "zigzag"), file(strings.Repeat("d/", maxDepth)+"f")))
+	for name, want := range map[string]Kind{"short": Other, "zigzag": Absent, "more": Absent, strings.Repeat("d/", maxDepth) + "f": Absent, strings.Repeat("d/", maxDepth-1) + "d": Dir} {
+		if _, n, _ := long.Find(name); n.Kind != want {
+			t.Errorf("%.20s is %v, want %v", name, n.Kind, want)
 		}
 	}
 	if got := slices.Sorted(s.Ending(0, "/f")); !slices.Equal(got, []string{"a/f", "gone/f"}) {
