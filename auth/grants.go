@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,7 +16,7 @@ import (
 // encrypted like the grants of tokens, each bound to the name of its record. Safe
 // for concurrent use.
 type Grants struct {
-	keys    []Key
+	keys    atomic.Pointer[[]Key]
 	records Records
 	now     func() time.Time
 }
@@ -23,10 +24,18 @@ type Grants struct {
 // NewGrants returns Grants in the records. The first key encrypts, and all of them
 // decrypt, as in NewTokens. Without a key, or with a zero Key, it fails.
 func NewGrants(keys []Key, records Records) (*Grants, error) {
+	g := &Grants{records: records, now: time.Now}
+	return g, g.SetKeys(keys)
+}
+
+// SetKeys replaces the keys, as Tokens.SetKeys does.
+func (g *Grants) SetKeys(keys []Key) error {
 	if len(keys) == 0 || slices.ContainsFunc(keys, func(k Key) bool { return k.aead == nil }) {
-		return nil, errors.New("grants need a key, and every key must be set")
+		return errors.New("grants need a key, and every key must be set")
 	}
-	return &Grants{keys: slices.Clone(keys), records: records, now: time.Now}, nil
+	keys = slices.Clone(keys)
+	g.keys.Store(&keys)
+	return nil
 }
 
 // Put stores the grant and its parts under a record's name, in place of any other. A grant
@@ -42,7 +51,7 @@ func (g *Grants) PutIndexed(ctx context.Context, name string, grant Grant, index
 	if err != nil {
 		return err
 	}
-	record, err := g.keys[0].seal([]byte(name), entry{Created: g.now().UTC().Truncate(time.Second), JSON: data, Index: index})
+	record, err := (*g.keys.Load())[0].seal([]byte(name), entry{Created: g.now().UTC().Truncate(time.Second), JSON: data, Index: index})
 	if err != nil {
 		return err
 	}
@@ -77,7 +86,7 @@ func (g *Grants) entry(ctx context.Context, name string) (*entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read grant: %w", err)
 	}
-	for _, key := range g.keys {
+	for _, key := range *g.keys.Load() {
 		if e, err := key.unseal([]byte(name), record); err == nil {
 			e.grant.Record = name
 			return e, nil

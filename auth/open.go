@@ -54,14 +54,15 @@ func (t *Tokens) verify(token Token) (Key, rawToken, error) {
 	if err != nil {
 		return Key{}, rawToken{}, err
 	}
-	i := slices.IndexFunc(t.keys, func(k Key) bool { return k.verifies(raw) })
+	keys := *t.keys.Load()
+	i := slices.IndexFunc(keys, func(k Key) bool { return k.verifies(raw) })
 	if i < 0 {
 		return Key{}, rawToken{}, fmt.Errorf("%w: no key of this server has signed it", ErrUnknownToken)
 	}
 	if end := raw.expires(); !t.now().Before(end) {
 		return Key{}, rawToken{}, fmt.Errorf("%w at %s", ErrExpiredToken, end.Format(time.RFC3339))
 	}
-	return t.keys[i], raw, nil
+	return keys[i], raw, nil
 }
 
 // cached returns the answer that is in memory. Neither an entry nor an error means

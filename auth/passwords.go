@@ -66,13 +66,20 @@ const (
 // NewPasswords returns a fixed set of users, from bcrypt hashes by user. Errors do
 // not quote a hash.
 func NewPasswords(hashes map[string]string) (*Passwords, error) {
+	p := newPasswords(newUsers())
+	return p, p.Replace(hashes)
+}
+
+// Replace puts other users in place of all of a fixed set. After an error they stay.
+func (p *Passwords) Replace(hashes map[string]string) error {
 	u := newUsers()
 	for _, user := range slices.Sorted(maps.Keys(hashes)) {
 		if err := u.add(user, []byte(hashes[user])); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return newPasswords(u), nil
+	p.users.Store(u)
+	return nil
 }
 
 func newPasswords(u *users) *Passwords {

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/waveproxy/waveproxy/internal/brief"
@@ -85,18 +86,29 @@ func join(patterns []Pattern) string {
 }
 
 // Policies holds the policies of all callers. Safe for concurrent use.
-type Policies struct{ byIdentity map[string]Policy }
+type Policies struct {
+	byIdentity atomic.Pointer[map[string]Policy]
+}
 
 // NewPolicies returns the policies by identity. The policy of "*" applies to every
 // identity without one of its own; without it they may do everything.
 func NewPolicies(byIdentity map[string]Policy) *Policies {
-	return &Policies{maps.Clone(byIdentity)}
+	p := new(Policies)
+	p.Replace(byIdentity)
+	return p
+}
+
+// Replace puts other policies in place of all.
+func (p *Policies) Replace(byIdentity map[string]Policy) {
+	all := maps.Clone(byIdentity)
+	p.byIdentity.Store(&all)
 }
 
 // Of returns the policy of an identity.
 func (p *Policies) Of(identity string) Policy {
-	if own, ok := p.byIdentity[identity]; ok && identity != allIdentities {
+	all := *p.byIdentity.Load()
+	if own, ok := all[identity]; ok && identity != allIdentities {
 		return own
 	}
-	return p.byIdentity[allIdentities]
+	return all[allIdentities]
 }

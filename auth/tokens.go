@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -69,7 +70,7 @@ const (
 // Tokens mints, opens and revokes tokens. All instances with the same keys and
 // the same Records know the same tokens. Safe for concurrent use.
 type Tokens struct {
-	keys    []Key
+	keys    atomic.Pointer[[]Key]
 	records Records
 	older   bool
 	ttl     time.Duration
@@ -90,9 +91,6 @@ type revocation struct {
 
 // NewTokens returns Tokens, or an error that says which option is wrong.
 func NewTokens(o TokensOptions) (*Tokens, error) {
-	if len(o.Keys) == 0 || slices.ContainsFunc(o.Keys, func(k Key) bool { return k.aead == nil }) {
-		return nil, errors.New("tokens need a key, and every key must be set")
-	}
 	if o.Records == nil {
 		return nil, errors.New("tokens need records")
 	}
@@ -105,13 +103,27 @@ func NewTokens(o TokensOptions) (*Tokens, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	t := &Tokens{keys: slices.Clone(o.Keys), records: o.Records, older: o.Older, ttl: o.TTL, now: o.Now}
-	var err error
+	t := &Tokens{records: o.Records, older: o.Older, ttl: o.TTL, now: o.Now}
+	err := t.SetKeys(o.Keys)
+	if err != nil {
+		return nil, err
+	}
 	t.grants = sizedlru.New[string, *entry](grantsCost, cachedGrants, 0)
 	if t.revocations, err = lru.New[Token, revocation](cachedRevocations); err != nil {
 		return nil, err
 	}
 	return t, nil
+}
+
+// SetKeys replaces the keys: the first one signs, and all of them verify, from the next
+// request on.
+func (t *Tokens) SetKeys(keys []Key) error {
+	if len(keys) == 0 || slices.ContainsFunc(keys, func(k Key) bool { return k.aead == nil }) {
+		return errors.New("tokens need a key, and every key must be set")
+	}
+	keys = slices.Clone(keys)
+	t.keys.Store(&keys)
+	return nil
 }
 
 // Mint stores the grant and returns its token and the token's expiry. The same
@@ -143,7 +155,7 @@ func (t *Tokens) MintWithin(ctx context.Context, g Grant, ttl, longest time.Dura
 	if err != nil {
 		return "", time.Time{}, err
 	}
-	key := t.keys[0]
+	key := (*t.keys.Load())[0]
 	id := key.grantID(data)
 	for move := range int64(maxMoves) {
 		minutes := first + move*step

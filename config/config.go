@@ -33,8 +33,8 @@ type Config struct {
 	// Recipes are what images get added that are pulled as
 	// <host>/wt/<name>/<image>, by every client that can reach this server. A name
 	// has at most 32 of a-z and 0-9, with . _ or - between them. All files and URLs
-	// in a recipe are read at the start, and upon SIGHUP, which applies this section
-	// anew; when one is bad, all recipes stay as they were. Default: none.
+	// in a recipe are read at the start, and upon SIGHUP; when one is bad then, all
+	// recipes stay as they were. Default: none.
 	Recipes map[string]Recipe `yaml:"recipes"`
 
 	// DockerConfig is the path of a Docker config.json, whose credentials and

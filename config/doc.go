@@ -19,6 +19,7 @@
 //	secret.go      secrets, and the three ways to give one
 //	load.go        from the file and the environment to a Config
 //	check.go       what must hold between values, and of the files they name
+//	files.go       what takes effect without a restart
 //	schema.go      the JSON schema
 //
 // To add a key: add a field with a yaml tag, and a comment that ends in its

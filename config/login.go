@@ -10,7 +10,7 @@ import (
 
 // Login is a user with a password, or an identity token, each given as it is,
 // in a file, or in an environment variable, so that the secrets of containers
-// can be mounted or set. Files and variables are read at the start.
+// can be mounted or set. Files are read again when they change.
 type Login struct {
 	// Username logs in to the registry; it needs one of the passwords. Default:
 	// anonymous.

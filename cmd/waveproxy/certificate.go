@@ -22,8 +22,8 @@ type certificate struct {
 	looked  time.Time
 }
 
-// lookInterval is how long a new certificate may go unnoticed.
-const lookInterval = 10 * time.Second
+// lookInterval is how long a changed file may go unnoticed. Tests shorten it.
+var lookInterval = 10 * time.Second
 
 func newCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, error) {
 	c := &certificate{certFile: certFile, keyFile: keyFile, log: log}

@@ -2,7 +2,7 @@
 // while they are pulled. "waveproxy serve" is the server; the other commands
 // talk to a server, or look at images and configuration.
 //
-// Files: main.go (the command line), serve.go, gate.go, ready.go, notify.go, connections.go, heads.go (serve), wire.go
+// Files: main.go (the command line), serve.go, gate.go, ready.go, renew.go, notify.go, connections.go, heads.go (serve), wire.go
 // (the server's parts),
 // wireauth.go (logins and upstreams), wireproxy.go (the way out), wirerecipes.go (recipes and reloading them),
 // wirestorage.go (tokens and the store), certificate.go (the TLS certificate),

@@ -134,6 +134,11 @@ func get(t *testing.T, url string) (status int, body string, h http.Header) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return send(t, req)
+}
+
+func send(t *testing.T, req *http.Request) (status int, body string, h http.Header) {
+	t.Helper()
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)

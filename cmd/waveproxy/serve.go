@@ -82,6 +82,7 @@ func serve(ctx context.Context, cfg *config.Config, load func() (*config.Config,
 	reloading, stop := context.WithCancel(ctx)
 	var reloads sync.WaitGroup
 	reloads.Go(func() { proxy.recipes.follow(reloading, hangups, load) })
+	reloads.Go(func() { proxy.recipes.renewals.follow(reloading) })
 	defer reloads.Wait()
 	defer stop()
 	select {

@@ -55,6 +55,8 @@ type parts struct {
 	resolver *assemble.Resolver
 	guesses  *front.Guesses
 	ready    *readiness
+	policies *auth.Policies
+	renewals *renewals
 }
 
 // newService puts the server together. Its recipes wait to be loaded. base is the URL
@@ -106,7 +108,9 @@ func newParts(cfg *config.Config, base config.URL, log *slog.Logger) (p parts, e
 	if p.storage, err = openStorage(cfg, log); err != nil {
 		return p, err
 	}
-	if p.upstream, err = newUpstream(cfg, nil, p.book); err != nil {
+	p.renewals = newRenewals(cfg, log)
+	p.renewals.add("keys of tokens", func(f config.Files) []string { return f.Keys }, p.storage.renewKeys)
+	if err = p.addUpstream(); err != nil {
 		return p, err
 	}
 	store := p.storage.store
@@ -134,8 +138,7 @@ func (p parts) registryOptions() (o registry.Options, err error) {
 		Guesses:  p.guesses,
 		Pulls:    ratelimit.New(p.cfg.Limits.Pulls),
 	}
-	policies := newPolicies(p.cfg)
-	o.Platforms = func(identity string) []string { return policies.Of(identity).Platforms }
+	o.Platforms = func(identity string) []string { return p.policies.Of(identity).Platforms }
 	if p.cfg.Registry.Auth == config.PullBasic {
 		if o.Passwords, err = openHtpasswd(p.cfg.Registry.Htpasswd, p.log); err != nil {
 			return o, fmt.Errorf("registry.htpasswd: %w", err)
@@ -167,7 +170,7 @@ func (p parts) apiOptions(base config.URL) (o api.Options, err error) {
 		Version:         version,
 		Commit:          commit(),
 		Ready:           p.ready.check,
-		Policies:        newPolicies(p.cfg),
+		Policies:        p.policies,
 		Submits:         ratelimit.New(p.cfg.Limits.Submits),
 		Guesses:         p.guesses,
 		RegistryGuesses: front.NewRegistryGuesses(p.cfg.Limits.WrongLogins),
@@ -176,7 +179,7 @@ func (p parts) apiOptions(base config.URL) (o api.Options, err error) {
 	if o.Client, err = trusting(p.cfg, ""); err != nil {
 		return o, err
 	}
-	return o, addLogins(p.cfg, &o, p.log)
+	return o, p.addLogins(&o)
 }
 
 // names returns what else this server may be called: by the address it listens at

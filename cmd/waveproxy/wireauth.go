@@ -23,9 +23,58 @@ import (
 // at private addresses, too, as the hosts in the configuration are. Recipes of the
 // book are identities of their own.
 func newUpstream(cfg *config.Config, named map[string]upstream.Registry, book *recipes.Book) (*upstream.Client, error) {
-	proxy, err := newProxy(cfg)
+	policies := newPolicies(cfg)
+	keychain, err := newKeychain(cfg, policies, book)
 	if err != nil {
 		return nil, err
+	}
+	o, err := upstreamOptions(cfg, named, policies, keychain)
+	if err != nil {
+		return nil, err
+	}
+	return upstream.New(o)
+}
+
+// addUpstream makes the client of the server, and the renewal of what it has of files.
+func (p *parts) addUpstream() error {
+	p.policies = newPolicies(p.cfg)
+	var inForce keychainInForce
+	keychain := func(cfg *config.Config) error {
+		k, err := newKeychain(cfg, p.policies, p.book)
+		if err == nil {
+			inForce.Store(&k)
+		}
+		return err
+	}
+	if err := keychain(p.cfg); err != nil {
+		return err
+	}
+	o, err := upstreamOptions(p.cfg, nil, p.policies, &inForce)
+	if err != nil {
+		return err
+	}
+	if p.upstream, err = upstream.New(o); err != nil {
+		return err
+	}
+	client, policies := p.upstream, p.policies
+	p.renewals.add("logins of registries", func(f config.Files) []string { return f.Logins }, func(cfg *config.Config) error {
+		defer client.ForgetLogins() // also those that a Docker config.json gave
+		return keychain(cfg)
+	})
+	p.renewals.add("certificates and proxies for registries", func(f config.Files) []string { return f.Trust }, func(cfg *config.Config) error {
+		o, err := upstreamOptions(cfg, nil, policies, &inForce)
+		if err != nil {
+			return err
+		}
+		return client.Renew(o)
+	})
+	return nil
+}
+
+func upstreamOptions(cfg *config.Config, named map[string]upstream.Registry, policies *auth.Policies, keychain auth.Keychain) (o upstream.Options, err error) {
+	proxy, err := newProxy(cfg)
+	if err != nil {
+		return o, err
 	}
 	registries := map[string]upstream.Registry{}
 	maps.Copy(registries, named)
@@ -37,12 +86,7 @@ func newUpstream(cfg *config.Config, named map[string]upstream.Registry, book *r
 			Redirect: cmp.Or(r.Blobs, cfg.Upstreams.Blobs) == config.Redirect, Files: r.Files, Proxy: proxyTo(cfg, r.Proxy, proxy),
 		}
 	}
-	policies := newPolicies(cfg)
-	keychain, err := newKeychain(cfg, policies, book)
-	if err != nil {
-		return nil, err
-	}
-	return upstream.New(upstream.Options{
+	return upstream.Options{
 		Registries: registries, Proxy: proxy, CA: cfg.Upstreams.CA, Keychain: keychain, UserAgent: userAgent,
 		Allow: cfg.Upstreams.Allow, Deny: cfg.Upstreams.Deny, Concurrency: cfg.Limits.Upstream,
 		Redirect: cfg.Upstreams.Blobs == config.Redirect, StallTimeout: cfg.Upstreams.StallTimeout,
@@ -52,7 +96,7 @@ func newUpstream(cfg *config.Config, named map[string]upstream.Registry, book *r
 			}
 			return policies.Of(t.Identity).CheckImage(t.Registry, t.Repository)
 		},
-	})
+	}, nil
 }
 
 // newKeychain returns a keychain that gives every identity the credentials that
@@ -83,7 +127,9 @@ func newKeychain(cfg *config.Config, policies *auth.Policies, book *recipes.Book
 		}
 		var own []auth.Keychain
 		for _, name := range names {
-			own = append(own, sets[name])
+			if set, known := sets[name]; known { // else a reload is between policies and logins
+				own = append(own, set)
+			}
 		}
 		return auth.FirstOf(own...)
 	}), nil
@@ -161,7 +207,9 @@ func cloudKeychains(c *config.Clouds, proxy proxyOf) ([]auth.Keychain, error) {
 }
 
 // newPolicies returns what each identity may do.
-func newPolicies(cfg *config.Config) *auth.Policies {
+func newPolicies(cfg *config.Config) *auth.Policies { return auth.NewPolicies(policiesOf(cfg)) }
+
+func policiesOf(cfg *config.Config) map[string]auth.Policy {
 	byIdentity := map[string]auth.Policy{}
 	for name, i := range cfg.API.Identities {
 		p := auth.Policy{Images: i.Images, TTL: i.TTL, Credentials: i.Credentials}
@@ -170,7 +218,7 @@ func newPolicies(cfg *config.Config) *auth.Policies {
 		}
 		byIdentity[name] = p
 	}
-	return auth.NewPolicies(byIdentity)
+	return byIdentity
 }
 
 // openHtpasswd returns the users of a file, which is read again when it changes.
@@ -238,23 +286,53 @@ func namesOf(cfg *config.Config, log *slog.Logger) (taken func(string) bool, err
 }
 
 // addLogins sets how callers and admins of the API log in.
-func addLogins(cfg *config.Config, o *api.Options, log *slog.Logger) (err error) {
+func (p parts) addLogins(o *api.Options) error {
+	cfg := p.cfg
+	var err error
 	if cfg.API.Auth == config.APIBasic {
-		if o.Passwords, err = openHtpasswd(cfg.API.Htpasswd, log); err != nil {
+		if o.Passwords, err = openHtpasswd(cfg.API.Htpasswd, p.log); err != nil {
 			return fmt.Errorf("api.htpasswd: %w", err)
 		}
 	}
-	if o.Bearer, err = newBearer(cfg, log); err != nil {
+	var inForce bearerInForce
+	bearer, err := newBearer(cfg, p.log)
+	if err != nil {
 		return err
 	}
+	if bearer != nil {
+		inForce.Store(&bearer)
+		o.Bearer = &inForce
+	}
+	var admins *auth.Passwords
 	if len(cfg.API.Admins) > 0 {
-		hashes := map[string]string{}
-		for user, hash := range cfg.API.Admins {
-			hashes[user] = string(hash)
-		}
-		if o.Admins, err = auth.NewPasswords(hashes); err != nil {
+		if admins, err = auth.NewPasswords(adminsOf(cfg)); err != nil {
 			return fmt.Errorf("api.admins: %w", err)
 		}
+		o.Admins = admins
 	}
+	p.renewals.add("tokens, admins and identities of the API", func(f config.Files) []string { return f.Callers }, func(now *config.Config) error {
+		bearer, err := newBearer(now, p.log)
+		if err != nil {
+			return err
+		}
+		if admins != nil {
+			if err := admins.Replace(adminsOf(now)); err != nil {
+				return fmt.Errorf("api.admins: %w", err)
+			}
+		}
+		if bearer != nil {
+			inForce.Store(&bearer)
+		}
+		p.policies.Replace(policiesOf(now))
+		return nil
+	})
 	return nil
+}
+
+func adminsOf(cfg *config.Config) map[string]string {
+	hashes := map[string]string{}
+	for user, hash := range cfg.API.Admins {
+		hashes[user] = string(hash)
+	}
+	return hashes
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"os"
@@ -19,7 +18,8 @@ import (
 
 // namedRecipes puts the recipes of configurations into force.
 type namedRecipes struct {
-	startConfig  *config.Config // everything but recipes stays as it says
+	startConfig  *config.Config // what needs a restart stays as it says
+	renewals     *renewals
 	book         *recipes.Book
 	loader       recipes.Loader
 	log          *slog.Logger
@@ -89,17 +89,6 @@ func (n *namedRecipes) retry(ctx context.Context) {
 // apply puts all recipes of a configuration into force, or none and returns all
 // that is wrong with them. It is not safe for concurrent use.
 func (n *namedRecipes) apply(ctx context.Context, cfg *config.Config) error {
-	var problems []error
-	for _, name := range slices.Sorted(maps.Keys(cfg.Recipes)) {
-		for _, credentials := range cfg.Recipes[name].Credentials {
-			if _, known := n.startConfig.Credentials[credentials]; !known && credentials != config.Shared {
-				problems = append(problems, fmt.Errorf("recipes.%s.credentials: %q: was not in credentials when the server was started: restart it to use them", name, credentials))
-			}
-		}
-	}
-	if err := errors.Join(problems...); err != nil {
-		return err
-	}
 	n.log.Info("reading recipes", "recipes", slices.Sorted(maps.Keys(cfg.Recipes)))
 	edition, err := n.loader.Load(ctx, definitions(cfg))
 	if err != nil {
@@ -115,7 +104,7 @@ func (n *namedRecipes) apply(ctx context.Context, cfg *config.Config) error {
 
 // namedRecipes returns the recipes, none of which is in force yet.
 func (p parts) namedRecipes(told func(loaded, waiting []string)) *namedRecipes {
-	return &namedRecipes{startConfig: p.cfg, book: p.book, log: p.log, forgetLogins: p.upstream.ForgetLogins, told: told, loader: recipes.Loader{
+	return &namedRecipes{startConfig: p.cfg, renewals: p.renewals, book: p.book, log: p.log, forgetLogins: p.upstream.ForgetLogins, told: told, loader: recipes.Loader{
 		Upstream: p.upstream, Layers: p.layers, Store: p.storage.store, Records: p.storage.store,
 		MaxInline: int64(p.cfg.API.MaxBody), Log: p.log,
 	}}
@@ -142,17 +131,17 @@ func (n *namedRecipes) follow(ctx context.Context, signals <-chan os.Signal, loa
 	}
 }
 
-// reload loads the configuration anew and applies its recipes.
+// reload loads the configuration anew and applies what needs no restart.
 func (n *namedRecipes) reload(ctx context.Context, load func() (*config.Config, error)) {
 	cfg, err := load()
 	if err != nil {
 		n.refuse(err)
 		return
 	}
-	sections := slices.DeleteFunc(config.Differences(n.startConfig, cfg), func(name string) bool { return name == "recipes" })
-	if len(sections) > 0 {
-		n.log.Warn("the configuration changed in sections that are read at the start only: restart to apply them", "sections", sections)
+	if sections := config.Differences(n.startConfig.WithRenewed(cfg), cfg); len(sections) > 0 {
+		n.log.Warn("the configuration changed in keys that are read at the start only: restart to apply them", "sections", sections)
 	}
+	n.renewals.reload(cfg)
 	if err := n.apply(ctx, cfg); err != nil && ctx.Err() == nil {
 		n.refuse(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -53,7 +54,7 @@ func (l *logged) wait(t *testing.T, words ...string) string {
 			if !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(line, w) }) {
 				return line
 			}
-		case <-t.Context().Done():
+		case <-time.After(20 * time.Second):
 			t.Fatalf("%q was not logged", words)
 		}
 	}
@@ -174,7 +175,7 @@ func TestReload(t *testing.T) {
 	r.rewrite(t, func(text string) string {
 		return strings.NewReplacer("recipe:", "credentials: {late: {}}\nrecipes:", "c: {", "c: {credentials: [late], ").Replace(text)
 	})
-	r.log.wait(t, "level=ERROR", "recipes.c.credentials", "restart it")
+	r.log.wait(t, "recipes in force", "changed=[c]")
 }
 
 // TestReloadAddsTheFirst: a server without recipes has no names of recipes, until

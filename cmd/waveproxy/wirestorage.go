@@ -45,6 +45,18 @@ func openTokens(cfg *config.Config) (*auth.Tokens, error) {
 	return s.tokens, err
 }
 
+// renewKeys puts the keys of a configuration into force.
+func (s storage) renewKeys(cfg *config.Config) error {
+	keys, err := readKeys(cfg, s.store.Staging())
+	if err != nil {
+		return err
+	}
+	if err := s.tokens.SetKeys(keys); err != nil {
+		return err
+	}
+	return s.grants.SetKeys(keys)
+}
+
 // reserveOf returns how much of a file system stays free. The default is less on a
 // small one, where it could be all of it.
 func reserveOf(cfg *config.Config) func(size int64) int64 {

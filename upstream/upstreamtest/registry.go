@@ -76,20 +76,28 @@ func (r *Registry) AnswerAt(path string, h http.HandlerFunc) {
 func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	r.mu.Lock()
 	r.requests = append(r.requests, req.Clone(req.Context())) // handlers may change theirs
-	o, found := r.objects[req.URL.Path]
 	answer := r.answer
 	if answer == nil {
 		answer = r.answers[req.URL.Path]
 	}
 	r.mu.Unlock()
-	switch {
-	case answer != nil:
+	if answer != nil {
 		answer(w, req)
-	case !found:
-		http.NotFound(w, req)
-	default:
-		o.ServeHTTP(w, req)
+		return
 	}
+	r.ServeObject(w, req)
+}
+
+// ServeObject answers with the object at the path, for handlers of Answer.
+func (r *Registry) ServeObject(w http.ResponseWriter, req *http.Request) {
+	r.mu.Lock()
+	o, found := r.objects[req.URL.Path]
+	r.mu.Unlock()
+	if !found {
+		http.NotFound(w, req)
+		return
+	}
+	o.ServeHTTP(w, req)
 }
 
 // ServeHTTP answers like a registry that has the object, ranges included.
