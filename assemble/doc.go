@@ -10,7 +10,7 @@
 // The package must never return a grant without all blobs that its image needs of this
 // server, or serve HTTP.
 //
-// Files: resolve.go (Resolver), archives.go (the layers that an image is made of), sizes.go (sizes that manifests claim), source.go (reading base images), ingest.go
+// Files: resolve.go (Resolver), archives.go (the layers that an image is made of), use.go (layers of recipes stay), sizes.go (sizes that manifests claim), source.go (reading base images), ingest.go
 // (Layers), layerrecord.go (what is remembered of a layer), include.go (layers of other images), inspect.go
 // (images as they are), own.go (images by names of this server), permit.go
 // (whether a pull would be refused), layerindex.go (indexes of layers: memory and records), rights.go (which layers could be read lately),

@@ -13,6 +13,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -60,6 +61,10 @@ type Layers struct {
 	maxSize  int64
 	fetches  flight.Group[augment.Layer]
 	rights   *rights
+
+	// ofRecipes has the digests of layers that the configuration named, by record. A
+	// restart without the network needs the records.
+	ofRecipes sync.Map
 }
 
 // fetchTimeout bounds one remote layer, from the first byte to the store.
@@ -128,8 +133,13 @@ func (l *Layers) Remote(ctx context.Context, url string, want Expected) (augment
 // any number of callers, and makes the record. The fetch ends soon after the last
 // caller has left. may tells whether the caller may have the layer of a record; nil: the
 // name of the record says enough.
-func (l *Layers) once(ctx context.Context, name string, want Expected, may func(context.Context) error, fetch func(context.Context) (augment.Layer, error)) (augment.Layer, error) {
-	layer, err := l.known(ctx, name, want)
+func (l *Layers) once(ctx context.Context, name string, want Expected, may func(context.Context) error, fetch func(context.Context) (augment.Layer, error)) (layer augment.Layer, err error) {
+	defer func() {
+		if _, asCaller := upstream.Identity(ctx); err == nil && !asCaller {
+			l.ofRecipes.Store(name, layer.Digest)
+		}
+	}()
+	layer, err = l.known(ctx, name, want)
 	if err == nil && may != nil {
 		err = may(ctx)
 	}

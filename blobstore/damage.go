@@ -47,6 +47,9 @@ func (d *Dir) Verify(ctx context.Context, dgst digest.Digest) error {
 		defer f.Close()
 		err = d.verify(ctx, f, dgst, math.MaxInt64)
 	}
+	if err == nil {
+		err = d.use(f, dgst)
+	}
 	if err != nil {
 		return fmt.Errorf("verify blob %s: %w", dgst, err)
 	}

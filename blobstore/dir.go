@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -39,10 +40,13 @@ type Dir struct {
 	// Urgent reports whether a record may use the reserve, and is charged to no
 	// budget. nil: none.
 	Urgent func(record string) bool
+	// Now is the clock by which files are used; nil is time.Now.
+	Now func() time.Time
 	// Log gets a line for each damaged blob. nil: none.
 	Log *slog.Logger
 
 	path      string
+	warned    atomic.Int64                 // when unusable last logged, in Unix seconds
 	upgraded  time.Time                    // zero if no server of version 1 has used the store
 	synced    *lru.Cache[string, struct{}] // directories whose name in their parent this process knows to be durable
 	syncs     durable.Syncs
@@ -105,6 +109,9 @@ func (d *Dir) openAt(ctx context.Context, path string, dgst digest.Digest) (*os.
 	if err == nil {
 		err = d.verify(ctx, f, dgst, maxVerifiedOpen)
 	}
+	if err == nil {
+		err = d.use(f, dgst)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +134,10 @@ func (d *Dir) putAt(ctx context.Context, path string, dgst digest.Digest, r io.R
 	f, err := open(ctx, path)
 	if err == nil {
 		if err = d.verify(ctx, f, dgst, math.MaxInt64); err == nil {
+			err = d.use(f, dgst)
 			f.Close()
+		}
+		if err == nil {
 			// The writer of the file may not have synced its name yet.
 			return d.syncEntry(path)
 		}
@@ -152,6 +162,9 @@ func (d *Dir) Record(ctx context.Context, name string) ([]byte, error) {
 	}
 	defer f.Close()
 	data, err := readRecord(f)
+	if err == nil {
+		err = d.use(f, "")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read record %s: %w", name, err)
 	}

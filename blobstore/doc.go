@@ -13,7 +13,8 @@
 // Put), packed.go (blobs that are kept with a record), dir.go (a directory, which
 // processes may share), layout.go (where it has what), format.go (its version),
 // durable.go (how Dir writes a file that is whole or absent, even after a crash),
-// damage.go (finding and replacing damaged blobs), mem.go (memory, for blobs that need not outlive the
+// damage.go (finding and replacing damaged blobs), collect.go (deleting what no
+// promise needs any more), use.go (what is in use), check.go (looking at all of it), mem.go (memory, for blobs that need not outlive the
 // process), stage.go (one temporary file, for blobs that may not be wanted), serve.go
 // (a blob as the answer to an HTTP request).
 package blobstore

@@ -67,7 +67,10 @@ func (d *Dir) writeFile(path string, fill func(io.Writer) error) error {
 		return err
 	}
 	defer f.Close() // not before the rename: closing gives up the lock
-	if err = fill(f); err == nil {
+	if err = fill(f); err == nil && d.Now != nil {
+		err = os.Chtimes(f.Name(), d.Now(), d.Now())
+	}
+	if err == nil {
 		err = d.syncs.Replace(f, path)
 	}
 	if err != nil {

@@ -133,6 +133,10 @@ type Storage struct {
 	// requests that would store something new are refused; everything else goes on,
 	// and /readyz says why. Default: 64MiB, or a twentieth of the disk if that is less.
 	Reserve Size `yaml:"reserve"`
+	// Retention is how long images of recipes and layers that requests have named are
+	// kept after their last use. At least 48h. What belongs to a token is kept until the
+	// token has ended, and no longer than two days more. Default: 720h (30 days).
+	Retention time.Duration `yaml:"retention"`
 }
 
 // DefaultReserve is the default of storage.reserve.
@@ -243,7 +247,7 @@ func Defaults() *Config {
 	c := &Config{}
 	c.Log.Format = Text // the zero Level is info
 	c.HTTP.Addr = ":9090"
-	c.Storage.Dir, c.Storage.Reserve = "./waveproxy-data", DefaultReserve
+	c.Storage = Storage{Dir: "./waveproxy-data", Reserve: DefaultReserve, Retention: 30 * 24 * time.Hour}
 	c.Tokens.TTL = auth.DefaultTTL
 	c.API.MaxBody = 32 << 20
 	c.Layers.MaxSize = 2 << 30

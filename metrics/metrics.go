@@ -24,6 +24,8 @@ type Metrics struct {
 	bytes    *prometheus.CounterVec
 	pinned   prometheus.Counter
 	recipes  *prometheus.GaugeVec
+
+	collections, collectedFiles, collectedBytes prometheus.Counter
 }
 
 // New returns counters at zero, with those of the Go runtime and the process.
@@ -52,11 +54,16 @@ func New(version string) *Metrics {
 		Name: "waveproxy_recipe_loaded",
 		Help: "1 for each recipe in force, 0 for one whose pulls are refused because it could not be loaded yet.",
 	}, []string{"recipe"})
+	m.collections = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "waveproxy_collections_total", Help: "Collections of the storage by this server, whether or not there was something to delete.",
+	})
+	m.collectedFiles = prometheus.NewCounter(prometheus.CounterOpts{Name: "waveproxy_collected_files_total", Help: "Files that this server's collections have deleted."})
+	m.collectedBytes = prometheus.NewCounter(prometheus.CounterOpts{Name: "waveproxy_collected_bytes_total", Help: "Bytes of the files that this server's collections have deleted."})
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "waveproxy_build_info", Help: "1, with the version.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.requests, m.seconds, m.bytes, m.pinned, m.recipes, build,
+	m.registry.MustRegister(m.requests, m.seconds, m.bytes, m.pinned, m.recipes, build, m.collections, m.collectedFiles, m.collectedBytes,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -82,6 +89,13 @@ func (m *Metrics) Recipes(loaded, waiting []string) {
 	for _, name := range waiting {
 		m.recipes.WithLabelValues(name).Set(0)
 	}
+}
+
+// Collected counts a collection of the storage, which may have failed half way.
+func (m *Metrics) Collected(files, bytes int64) {
+	m.collections.Inc()
+	m.collectedFiles.Add(float64(files))
+	m.collectedBytes.Add(float64(bytes))
 }
 
 // Handler answers with the counters as Prometheus reads them.

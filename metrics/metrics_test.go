@@ -17,6 +17,8 @@ func TestObserved(t *testing.T) {
 	m.Observe(front.Request{Kind: "manifest", Status: 200, Untouched: true})
 	m.Recipes([]string{"gone"}, nil)
 	m.Recipes([]string{"fusion"}, []string{"tools"})
+	m.Collected(3, 4096)
+	m.Collected(0, 0)
 	w := httptest.NewRecorder()
 	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	for _, line := range []string{
@@ -27,6 +29,9 @@ func TestObserved(t *testing.T) {
 		`waveproxy_http_request_seconds_bucket{kind="blob",le="0.064"} 1`,
 		`waveproxy_recipe_loaded{recipe="fusion"} 1` + "\n" + `waveproxy_recipe_loaded{recipe="tools"} 0`,
 		`waveproxy_build_info{version="1.2.3"} 1`,
+		`waveproxy_collections_total 2`,
+		`waveproxy_collected_files_total 3`,
+		`waveproxy_collected_bytes_total 4096`,
 	} {
 		if !strings.Contains(w.Body.String(), line+"\n") {
 			t.Errorf("no line %q in:\n%s", line, w.Body)

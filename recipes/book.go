@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/auth"
 )
@@ -122,4 +124,16 @@ func (b *Book) Replace(e *Edition) Changes {
 func (r recipe) equal(other recipe) bool {
 	return r.Recipe.Equal(other.Recipe) && r.TagTTL == other.TagTTL &&
 		slices.EqualFunc(r.Images, other.Images, auth.Pattern.Equal) && slices.Equal(r.credentials, other.credentials)
+}
+
+// Layers returns the digests of all layers of the edition in force.
+func (b *Book) Layers() (digests []digest.Digest) {
+	for _, r := range b.edition().byName {
+		for recipe := &r.Recipe; recipe != nil; recipe = recipe.Below {
+			for _, l := range recipe.Layers {
+				digests = append(digests, l.Digest)
+			}
+		}
+	}
+	return digests
 }

@@ -162,6 +162,6 @@
 // provenance.go (its documents). With the name of a recipe: named.go (serveNamed,
 // Recipes), namedpath.go (paths.parse), tagtable.go (tagTable), tagrecord.go (its
 // records), tagsource.go (asking about tags), failures.go (failures), ledger.go
-// (ledger), imageindex.go (imageIndex), groupindex.go (groupIndex), passthrough.go
+// (ledger), imageindex.go (imageIndex), groupindex.go (groupIndex), use.go (keepUsed), passthrough.go
 // (passThrough).
 package registry

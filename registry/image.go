@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -45,6 +46,9 @@ type image struct {
 	verdict error
 
 	late *late
+
+	// used is when the collection was last told that the image is in use, in Unix seconds.
+	used atomic.Int64
 
 	cost   int64 // in bytes, without late's
 	shared bool  // it is in memory for all requests

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/waveproxy/waveproxy/assemble"
 	"github.com/waveproxy/waveproxy/auth"
 	"github.com/waveproxy/waveproxy/front"
@@ -39,6 +41,8 @@ type Records interface {
 	// and when the directory was modified before they were read: zero if there is
 	// none. If it was at the time since, it reads no names.
 	Records(ctx context.Context, dir string, since time.Time) (names []string, modified time.Time, err error)
+	// Use keeps a record and blobs from being collected, because they are in use.
+	Use(ctx context.Context, record string, blobs []digest.Digest) error
 }
 
 // named is what pulls through named recipes need.
@@ -107,6 +111,7 @@ func (s *Server) serveNamed(w http.ResponseWriter, r *http.Request, rt route, us
 		if err := img.holdFor(ctx); err != nil {
 			return err
 		}
+		keepUsed(ctx, s.options.Records, s.options.Log, img, time.Now())
 		// The recipe adds something, but nothing was added to this image.
 		if r.Method == http.MethodGet && img.grant.Recipe.IsZero() && !q.recipe.IsZero() {
 			front.RecordOf(ctx).Untouched = true
@@ -137,6 +142,7 @@ func (s *Server) serveNamed(w http.ResponseWriter, r *http.Request, rt route, us
 	if err := img.holdFor(ctx); err != nil {
 		return err
 	}
+	keepUsed(ctx, s.options.Records, s.options.Log, img, time.Now())
 	return s.serveBlob(w, r, img, rt.digest)
 }
 

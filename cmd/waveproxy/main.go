@@ -33,7 +33,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(serveCommand(), augmentCommand(), layerCommand(), inspectCommand(),
-		tokenCommand(), configCommand(), demoCommand(), hostsCommand(), healthCommand(), versionCommand())
+		tokenCommand(), configCommand(), storageCommand(), demoCommand(), hostsCommand(), healthCommand(), versionCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

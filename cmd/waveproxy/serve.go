@@ -83,6 +83,7 @@ func serve(ctx context.Context, cfg *config.Config, load func() (*config.Config,
 	var reloads sync.WaitGroup
 	reloads.Go(func() { proxy.recipes.follow(reloading, hangups, load) })
 	reloads.Go(func() { proxy.recipes.renewals.follow(reloading) })
+	reloads.Go(func() { proxy.collect(reloading) })
 	defer reloads.Wait()
 	defer stop()
 	select {

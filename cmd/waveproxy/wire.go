@@ -41,7 +41,8 @@ func newLogger(cfg *config.Config, w io.Writer) *slog.Logger {
 type service struct {
 	handler http.Handler
 	recipes *namedRecipes
-	close   func() // when the handler's last request has ended
+	collect func(context.Context) // collects the storage until the context ends
+	close   func()                // when the handler's last request has ended
 }
 
 // parts are what the two planes share.
@@ -76,6 +77,7 @@ func newService(ctx context.Context, cfg *config.Config, base config.URL, log *s
 	p.ready = ready
 	ready.book, ready.storage.probe = p.book, p.storage.store.Probe
 	go p.storage.sweep(ctx, log)
+	s.collect = p.collection(counts.Collected).run
 	pulls, err := p.registryOptions()
 	if err != nil {
 		return s, err

@@ -29,7 +29,7 @@ func (s *Syncs) Replace(f *os.File, path string) error {
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
+	if err := rename(f, path); err != nil {
 		return err
 	}
 	return s.Dir(filepath.Dir(path))

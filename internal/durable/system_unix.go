@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"time"
 )
 
 // TryLock locks f for this process (flock) until it is closed, without waiting. It
@@ -18,6 +19,33 @@ func TryLock(f *os.File) error {
 		return ErrLocked
 	}
 	return err
+}
+
+// Use raises the modification time of an open file that has a name. ok is false if its
+// name was taken away: then the file is gone. A process that takes it away holds the
+// lock of TryLock meanwhile, so that either the use or the removal is seen. Where there
+// are no such locks, no such process exists.
+func Use(f *os.File, now time.Time) (ok bool, err error) {
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_SH); err == nil {
+		defer func() { _ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN) }() // closing does it, too
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	if Names(info) == 0 {
+		return false, nil
+	}
+	tv := syscall.NsecToTimeval(now.UnixNano())
+	return true, syscall.Futimes(int(f.Fd()), []syscall.Timeval{tv, tv})
+}
+
+// Names returns how many names a file has.
+func Names(info os.FileInfo) int {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return int(st.Nlink)
+	}
+	return 1
 }
 
 // SyncDir makes the names in the directory durable.

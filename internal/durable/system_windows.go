@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"os"
+	"time"
 )
 
 // Windows runs the commands, which write single files, and not the server. So it needs
@@ -11,6 +12,12 @@ import (
 
 // TryLock returns an error, as on file systems without locks.
 func TryLock(*os.File) error { return errors.ErrUnsupported }
+
+// Use does nothing, because nothing is collected.
+func Use(*os.File, time.Time) (bool, error) { return true, nil }
+
+// Names returns how many names a file has: one, because nothing gives it more.
+func Names(os.FileInfo) int { return 1 }
 
 // SyncDir does nothing: Windows does not open directories.
 func SyncDir(string) error { return nil }
