@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 	"time"
 )
@@ -18,7 +17,7 @@ type certificate struct {
 
 	mu      sync.Mutex
 	current *tls.Certificate
-	seen    [2]time.Time // modification times of the files of current, or of the last problem
+	watch   fileWatch
 	looked  time.Time
 }
 
@@ -26,8 +25,9 @@ type certificate struct {
 var lookInterval = 10 * time.Second
 
 func newCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, error) {
-	c := &certificate{certFile: certFile, keyFile: keyFile, log: log}
-	if err := c.load(c.modified()); err != nil {
+	c := &certificate{certFile: certFile, keyFile: keyFile, log: log, watch: fileWatch{}}
+	c.changed(time.Now())
+	if err := c.load(); err != nil {
 		return nil, fmt.Errorf("http.tls: %w", err)
 	}
 	return c, nil
@@ -41,8 +41,8 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	defer c.mu.Unlock()
 	if now := time.Now(); now.Sub(c.looked) >= lookInterval {
 		c.looked = now
-		if modified := c.modified(); modified != c.seen {
-			if err := c.load(modified); err != nil {
+		if c.changed(now) {
+			if err := c.load(); err != nil {
 				c.log.Error("certificate reload failed, keeping the previous one", "error", err)
 			} else {
 				c.log.Info("new certificate", "file", c.certFile)
@@ -67,17 +67,12 @@ func (c *certificate) check() error {
 	return nil
 }
 
-func (c *certificate) modified() (times [2]time.Time) {
-	for i, name := range []string{c.certFile, c.keyFile} {
-		if info, err := os.Stat(name); err == nil {
-			times[i] = info.ModTime()
-		}
-	}
-	return times
+// changed reports whether one of the files has changed since its last call.
+func (c *certificate) changed(now time.Time) bool {
+	return len(c.watch.changed([]string{c.certFile, c.keyFile}, now)) > 0
 }
 
-func (c *certificate) load(modified [2]time.Time) error {
-	c.seen = modified
+func (c *certificate) load() error {
 	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
 	if err != nil {
 		return err

@@ -71,7 +71,8 @@ func serve(ctx context.Context, cfg *config.Config, load func() (*config.Config,
 	l.gate.open(proxy.handler)
 	if err := proxy.recipes.start(ctx); err != nil {
 		if ctx.Err() != nil {
-			return nil // ended during the start
+			log.Info("ended during the start")
+			return nil
 		}
 		return err
 	}
