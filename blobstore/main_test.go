@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -18,9 +19,10 @@ const childVar = "BLOBSTORE_TEST_CHILD"
 // children are programs that crash, run out of space, or share a directory. The
 // argument is the store's directory.
 var children = map[string]func(ctx context.Context, dir string) error{
-	"stall": stallChild,
-	"full":  fullChild,
-	"share": shareChild,
+	"stall":   stallChild,
+	"full":    fullChild,
+	"share":   shareChild,
+	"collect": collectChild,
 }
 
 func TestMain(m *testing.M) {
@@ -78,6 +80,16 @@ func (c *child) await(t *testing.T) {
 	if line, err := c.stdout.ReadString('\n'); err != nil || line != "ready\n" {
 		t.Fatalf("child said %q, error %v", line, err)
 	}
+}
+
+// line returns the next line that the child prints.
+func (c *child) line(t *testing.T) string {
+	t.Helper()
+	line, err := c.stdout.ReadString('\n')
+	if err != nil {
+		t.Fatalf("child said %q, error %v", line, err)
+	}
+	return strings.TrimSpace(line)
 }
 
 // pause is the counterpart of await in the child.
