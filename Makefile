@@ -13,6 +13,9 @@ platforms: ## whether it builds for macOS and Windows
 # The tests of the program are built as it is, without cgo, so that both are compiled once.
 static := CGO_ENABLED=0
 
+# Programs with the race detector sleep for a second before they end, unless told otherwise.
+race := GORACE=atexit_sleep_ms=10 go test -race
+
 # The main job: images of every kind, augmented, pulled, and run by every engine.
 # -count=1, because go test does not see that the program has changed.
 main := harness pull conformance engines
@@ -20,12 +23,12 @@ unit := $$(go list ./... | grep -v -e /integration/ -e /internal/structure)
 
 test: ## vet, unit tests, and the main job with the container engines this machine has
 	$(static) go vet ./...
-	go test -race -vet=off -timeout 10m $(unit)
+	$(race) -vet=off -timeout 10m $(unit)
 	$(static) go test -vet=off -count=1 -timeout 10m ./internal/structure $(main:%=./integration/%)
 
 test-all: test ## everything: also attacks, faults, logins, nodes, replicas, commands
-	go test -race -count=1 -timeout 5m ./blobstore/cache -run TestKill -kills 20
-	go test -race -count=1 -timeout 5m ./integration/upstream
+	$(race) -count=1 -timeout 5m ./blobstore/cache -run TestKill -kills 20
+	$(race) -count=1 -timeout 5m ./integration/upstream
 	$(static) go test -vet=off -count=1 -timeout 15m $$(go list ./integration/... | grep -v $(main:%=-e /integration/%$$) -e /integration$$ -e /integration/upstream$$)
 
 soak: ## honest clients beside one attacker of each kind, under 512 MiB; needs root and a quiet machine

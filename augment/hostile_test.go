@@ -201,15 +201,15 @@ func TestCost(t *testing.T) {
 		}
 		return strings.TrimSuffix(b.String(), ",")
 	}
-	if m, err := parseMembers([]byte("{" + many(300_000, `"%06x":0,`) + "}")); err != nil || len(m) != 300_000 {
+	if m, err := parseMembers([]byte("{" + many(100_000, `"%06x":0,`) + "}")); err != nil || len(m) != 100_000 {
 		t.Errorf("%d members, %v", len(m), err)
 	}
-	edits := strings.Split(many(300_000, "%06x=,"), ",")
+	edits := strings.Split(many(100_000, "%06x=,"), ",")
 	if got := mergeEnv(edits, edits, exactly); !slices.Equal(got, edits) {
 		t.Errorf("%d variables", len(got))
 	}
-	if _, err := ParsePlatforms(strings.Repeat("linux/amd64,", 1_000_000)); err == nil {
-		t.Error("a million platforms were taken")
+	if _, err := ParsePlatforms(strings.Repeat("linux/amd64,", 200_000)); err == nil {
+		t.Error("200,000 platforms were taken")
 	}
 	layer := Layer{Digest: digest.FromString("l"), DiffID: digest.FromString("d")}
 	m := newMemory()

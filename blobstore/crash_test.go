@@ -190,7 +190,7 @@ func TestSweepSparesWriters(t *testing.T) {
 	}
 	for i := range 4 {
 		writers.Go(func() {
-			for j := range 300 {
+			for j := range 100 {
 				// One directory, so that sweeps are quick and meet the writers.
 				if err := s.PutRecord(t.Context(), fmt.Sprintf("grants/%d", i), []byte(strings.Repeat("x", j))); err != nil {
 					t.Error(err)
