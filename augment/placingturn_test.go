@@ -58,7 +58,7 @@ func TestPassesOfManyLayers(t *testing.T) {
 // placed, and placing them ends with the context.
 func TestPlacingEnds(t *testing.T) {
 	var markers, dirs []file
-	for i := range 25_000 {
+	for i := range 30_000 {
 		markers = append(markers, file{name: fmt.Sprintf("etc/.wh.%s%d", strings.Repeat("x", 60), i)})
 		dirs = append(dirs, file{name: fmt.Sprintf("new%d/", i), kind: tar.TypeDir, mode: 0o755})
 	}
