@@ -1,6 +1,7 @@
 package blobstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,12 +11,16 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/waveproxy/waveproxy/budget"
 	"github.com/waveproxy/waveproxy/internal/durable"
+	"github.com/waveproxy/waveproxy/internal/pack"
 )
 
-// Stage is a Store for blobs that may turn out not to be wanted. It keeps them one
-// after the other in one temporary file, so that they cost no memory, and one
-// descriptor however many they are. Put makes nothing durable. Close must be called
+// Stage is a Store for blobs that may turn out not to be wanted. It keeps a few small
+// ones in memory, which is charged to the request, because most requests have nothing
+// else and a file would cost more than the rest of the request. All others are one after
+// the other in one temporary file, so that they cost no memory, and one descriptor however
+// many they are. Put makes nothing durable. Close must be called
 // when the work has ended; Sweep removes the file of a process that was killed. It is
 // safe for concurrent use.
 type Stage struct {
@@ -31,7 +36,12 @@ type Stage struct {
 	mu    sync.Mutex
 	file  *os.File // nil until there is a blob
 	blobs map[digest.Digest]section
+	small map[digest.Digest][]byte
+	held  int // bytes of small
 }
+
+// maxHeld bounds the bytes of the blobs that a Stage has in memory.
+const maxHeld = 256 << 10
 
 // section is where a blob is in the file.
 type section struct{ at, size int64 }
@@ -51,6 +61,9 @@ func (s *Stage) Open(ctx context.Context, d digest.Digest) (io.ReadSeekCloser, e
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if data, ok := s.small[d]; ok {
+		return memBlob{bytes.NewReader(data)}, nil
+	}
 	at, ok := s.blobs[d]
 	if !ok {
 		return nil, fmt.Errorf("open blob %s: %w", d, ErrNotFound)
@@ -74,6 +87,13 @@ func (s *Stage) Put(ctx context.Context, d digest.Digest, r io.Reader) error {
 	}
 	s.writing.Lock()
 	defer s.writing.Unlock()
+	r, done, err := s.hold(ctx, d, r)
+	if done || err != nil {
+		if err != nil {
+			err = fmt.Errorf("stage blob %s: %w", d, err)
+		}
+		return err
+	}
 	w, err := s.open()
 	if err == nil {
 		err = copyVerified(ctx, s.writer(w), r, d)
@@ -86,6 +106,32 @@ func (s *Stage) Put(ctx context.Context, d digest.Digest, r io.Reader) error {
 	s.blobs[d] = section{s.end, w.n}
 	s.end += w.n
 	return nil
+}
+
+// hold keeps a small blob in memory. If it does not, it returns a reader of all bytes.
+func (s *Stage) hold(ctx context.Context, d digest.Digest, r io.Reader) (all io.Reader, done bool, err error) {
+	var data bytes.Buffer
+	_, err = io.CopyN(&data, contextReader{ctx, r}, pack.MaxPart+1)
+	if err == nil {
+		return io.MultiReader(&data, r), false, nil
+	}
+	if !errors.Is(err, io.EOF) {
+		return nil, false, err
+	}
+	if d.Algorithm().FromBytes(data.Bytes()) != d {
+		return nil, false, fmt.Errorf("%w: expected %s, found %s", ErrMismatch, d, d.Algorithm().FromBytes(data.Bytes()))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.blobs == nil || s.held+data.Len() > maxHeld || budget.HoldFor(ctx, budget.Memory, int64(data.Len())) != nil {
+		return &data, false, nil
+	}
+	if s.small == nil {
+		s.small = map[digest.Digest][]byte{}
+	}
+	s.small[d] = bytes.Clone(data.Bytes())
+	s.held += data.Len()
+	return nil, true, nil
 }
 
 // Spool keeps the bytes of r under no digest and returns them. They can be read until
@@ -135,7 +181,7 @@ func (s *Stage) writer(w io.Writer) io.Writer {
 func (s *Stage) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.blobs = nil
+	s.blobs, s.small = nil, nil
 	if s.file == nil {
 		return nil
 	}
