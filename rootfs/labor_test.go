@@ -69,7 +69,7 @@ var errEnough = errors.New("enough")
 func TestWorkEnds(t *testing.T) {
 	deep := nested(250)
 	base := layers([]entry{f(deep + "/f"), l("l", deep)})
-	for i := range 60 {
+	for i := range 16 {
 		base = append(base, []entry{f(fmt.Sprintf("%s/.wh.%d", deep, i))})
 	}
 	var markers, many []entry

@@ -48,7 +48,7 @@ func goBuild(name string, flags ...string) (string, error) {
 		return "", fmt.Errorf("lock %s: %w", lock.Name(), err)
 	}
 	path := filepath.Join(dir, name)
-	args := append([]string{"build", "-o", path}, flags...)
+	args := append([]string{"build", "-trimpath", "-o", path}, flags...)
 	cmd := exec.Command("go", append(args, "github.com/waveproxy/waveproxy/cmd/waveproxy")...)
 	cgo := "CGO_ENABLED=0"
 	if slices.Contains(flags, "-race") {
