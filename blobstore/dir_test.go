@@ -29,6 +29,13 @@ func TestDirConformance(t *testing.T) {
 	})
 }
 
+func TestDirPacks(t *testing.T) {
+	storetest.RunPacks(t, func(t *testing.T) storetest.Server {
+		dir := t.TempDir()
+		return func(t *testing.T) storetest.Packs { return openDir(t, dir) }
+	})
+}
+
 func TestMemConformance(t *testing.T) {
 	storetest.Run(t, func(*testing.T) blobstore.Store { return blobstore.NewMem() })
 }

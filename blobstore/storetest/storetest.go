@@ -3,7 +3,8 @@
 // tested beside it.
 //
 // Files: storetest.go (Run, and the tests of one caller), concurrent.go (tests of
-// concurrent callers).
+// concurrent callers), records.go (records), packs.go (records with their blobs, and
+// servers that share a store).
 package storetest
 
 import (
