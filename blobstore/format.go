@@ -37,19 +37,26 @@ func (d *Dir) openFormat() error {
 	if err != nil {
 		return err
 	}
+	d.upgraded, err = parseFormat(d.path, path, data)
+	return err
+}
+
+// parseFormat reads the file format of a store. upgraded is zero if no server of version
+// 1 has used it.
+func parseFormat(store, path string, data []byte) (upgraded time.Time, err error) {
 	m := formatText.FindSubmatch(data)
 	if m == nil {
-		return fmt.Errorf("%s does not begin with the version of the store: %.40q", path, data)
+		return upgraded, fmt.Errorf("%s does not begin with the version of the store: %.40q", path, data)
 	}
 	if version, err := strconv.Atoi(string(m[1])); err != nil || version > formatVersion {
-		return fmt.Errorf("%s was written by a newer server: it has version %s, and this server knows versions up to %d; start the newer server, or restore a backup of the time before it", d.path, m[1], formatVersion)
+		return upgraded, fmt.Errorf("%s was written by a newer server: it has version %s, and this server knows versions up to %d; start the newer server, or restore a backup of the time before it", store, m[1], formatVersion)
 	}
 	if len(m[2]) > 0 {
-		if d.upgraded, err = time.Parse(time.RFC3339, string(m[2])); err != nil {
-			return fmt.Errorf("%s: %w", path, err)
+		if upgraded, err = time.Parse(time.RFC3339, string(m[2])); err != nil {
+			return upgraded, fmt.Errorf("%s: %w", path, err)
 		}
 	}
-	return nil
+	return upgraded, nil
 }
 
 // hasBlobs reports whether a server has used the directory that did not know of versions.

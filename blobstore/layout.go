@@ -2,6 +2,7 @@ package blobstore
 
 import (
 	"fmt"
+	"path"
 	"path/filepath"
 	"strings"
 	"time"
@@ -46,28 +47,40 @@ func checkDay(name string) error {
 
 // blobPath returns the path of a blob that many images may share. The digest has been
 // checked, which keeps the path in the tree.
-func (d *Dir) blobPath(dgst digest.Digest) string {
-	return blobBelow(filepath.Join(d.path, "blobs"), dgst)
-}
+func (d *Dir) blobPath(dgst digest.Digest) string { return d.pathOf(blobKey(dgst)) }
 
 // dayBlobPath returns the path of a blob that belongs to records of a day.
 func (d *Dir) dayBlobPath(day string, dgst digest.Digest) string {
-	return blobBelow(filepath.Join(d.path, untilName, day, "blobs"), dgst)
+	return d.pathOf(dayBlobKey(day, dgst))
+}
+
+// recordPath returns the path of a record, whose name has been checked.
+func (d *Dir) recordPath(name string) string { return d.pathOf(recordKey(name)) }
+
+func (d *Dir) pathOf(key string) string { return filepath.Join(d.path, filepath.FromSlash(key)) }
+
+// Keys are paths below the store, with slashes. A bucket has the same as a directory, so
+// that a store is moved by copying it.
+
+func blobKey(dgst digest.Digest) string { return blobBelow("blobs", dgst) }
+
+func dayBlobKey(day string, dgst digest.Digest) string {
+	return blobBelow(untilName+"/"+day+"/blobs", dgst)
 }
 
 func blobBelow(dir string, dgst digest.Digest) string {
 	hex := dgst.Encoded()
-	return filepath.Join(dir, dgst.Algorithm().String(), hex[:2], hex)
+	return path.Join(dir, dgst.Algorithm().String(), hex[:2], hex)
 }
 
-// recordPath returns the path of a record, whose name has been checked. The
-// suffix lets the records "a" and "a/b" exist side by side. Those of a day are many,
-// and are spread over directories by the first character of their last element.
-func (d *Dir) recordPath(name string) string {
+// recordKey returns the key of a record, whose name has been checked. The suffix lets
+// the records "a" and "a/b" exist side by side. Those of a day are many, and are spread
+// over directories by the first character of their last element.
+func recordKey(name string) string {
 	day, rest, ok := dayOf(name)
 	if !ok {
-		return filepath.Join(d.path, "records", filepath.FromSlash(name)) + recordSuffix
+		return "records/" + name + recordSuffix
 	}
-	dir, last := filepath.Split(filepath.FromSlash(rest))
-	return filepath.Join(d.path, untilName, day, dir, last[:1], last) + recordSuffix
+	dir, last := path.Split(rest)
+	return path.Join(untilName, day, dir, last[:1], last) + recordSuffix
 }

@@ -175,10 +175,19 @@ func readRecord(f *os.File) ([]byte, error) {
 // In implements Packs.
 func (d *Dir) In(record string) Store { return inRecord{d, record} }
 
+// keyed is a store with keys, and with blobs that are in packs.
+type keyed interface {
+	Store
+	// packed returns a blob that is in a record's pack, or ErrNotFound.
+	packed(ctx context.Context, name string, d digest.Digest) (io.ReadSeekCloser, error)
+	openKey(ctx context.Context, key string, d digest.Digest) (io.ReadSeekCloser, error)
+	putKey(ctx context.Context, key string, d digest.Digest, r io.Reader) error
+}
+
 // inRecord is the store as a record sees it.
 type inRecord struct {
-	dir  *Dir
-	name string
+	store keyed
+	name  string
 }
 
 // Open implements Store. A blob that is damaged in one place may be sound in another.
@@ -189,7 +198,7 @@ func (s inRecord) Open(ctx context.Context, dgst digest.Digest) (io.ReadSeekClos
 	if err := checkRecordName(s.name); err != nil {
 		return nil, err
 	}
-	blob, err := s.packed(ctx, dgst)
+	blob, err := s.store.packed(ctx, s.name, dgst)
 	if err == nil {
 		return blob, nil
 	}
@@ -197,7 +206,7 @@ func (s inRecord) Open(ctx context.Context, dgst digest.Digest) (io.ReadSeekClos
 		return nil, fmt.Errorf("open blob %s of record %s: %w", dgst, s.name, err)
 	}
 	if day, _, ok := dayOf(s.name); ok {
-		f, dayErr := s.dir.openAt(ctx, s.dir.dayBlobPath(day, dgst), dgst)
+		f, dayErr := s.store.openKey(ctx, dayBlobKey(day, dgst), dgst)
 		if dayErr == nil {
 			return f, nil
 		}
@@ -205,7 +214,7 @@ func (s inRecord) Open(ctx context.Context, dgst digest.Digest) (io.ReadSeekClos
 			err = dayErr
 		}
 	}
-	shared, sharedErr := s.dir.Open(ctx, dgst)
+	shared, sharedErr := s.store.Open(ctx, dgst)
 	if sharedErr == nil {
 		return shared, nil
 	}
@@ -215,9 +224,20 @@ func (s inRecord) Open(ctx context.Context, dgst digest.Digest) (io.ReadSeekClos
 	return nil, sharedErr
 }
 
-// packed returns a blob that is in the record's file, or ErrNotFound.
-func (s inRecord) packed(ctx context.Context, dgst digest.Digest) (io.ReadSeekCloser, error) {
-	f, err := open(ctx, s.dir.recordPath(s.name))
+func (d *Dir) openKey(ctx context.Context, key string, dgst digest.Digest) (io.ReadSeekCloser, error) {
+	f, err := d.openAt(ctx, d.pathOf(key), dgst)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+func (d *Dir) putKey(ctx context.Context, key string, dgst digest.Digest, r io.Reader) error {
+	return d.putAt(ctx, d.pathOf(key), dgst, r)
+}
+
+func (d *Dir) packed(ctx context.Context, name string, dgst digest.Digest) (io.ReadSeekCloser, error) {
+	f, err := open(ctx, d.recordPath(name))
 	if err != nil {
 		return nil, err
 	}
@@ -228,7 +248,7 @@ func (s inRecord) packed(ctx context.Context, dgst digest.Digest) (io.ReadSeekCl
 	}
 	p, ok, err := pack.Read(f, info.Size())
 	if errors.Is(err, pack.ErrDamaged) {
-		return nil, s.damaged(dgst, info)
+		return nil, d.damagedPart(dgst, info)
 	}
 	if err != nil {
 		return nil, err
@@ -243,13 +263,13 @@ func (s inRecord) packed(ctx context.Context, dgst digest.Digest) (io.ReadSeekCl
 	case !ok:
 		return nil, ErrNotFound
 	case dgst.Algorithm().FromBytes(data) != dgst:
-		return nil, s.damaged(dgst, info)
+		return nil, d.damagedPart(dgst, info)
 	}
 	return memBlob{bytes.NewReader(data)}, nil
 }
 
-func (s inRecord) damaged(dgst digest.Digest, info os.FileInfo) error {
-	s.dir.logDamage(dgst, info)
+func (d *Dir) damagedPart(dgst digest.Digest, info os.FileInfo) error {
+	d.logDamage(dgst, info)
 	return ErrDamaged
 }
 
@@ -257,12 +277,12 @@ func (s inRecord) damaged(dgst digest.Digest, info os.FileInfo) error {
 func (s inRecord) Put(ctx context.Context, dgst digest.Digest, r io.Reader) error {
 	day, _, ok := dayOf(s.name)
 	if !ok {
-		return s.dir.Put(ctx, dgst, r)
+		return s.store.Put(ctx, dgst, r)
 	}
 	if err := checkDigest(dgst); err != nil {
 		return err
 	}
-	if err := s.dir.putAt(ctx, s.dir.dayBlobPath(day, dgst), dgst, r); err != nil {
+	if err := s.store.putKey(ctx, dayBlobKey(day, dgst), dgst, r); err != nil {
 		return fmt.Errorf("put blob %s: %w", dgst, err)
 	}
 	return nil

@@ -23,8 +23,11 @@ var allowed = map[string][]string{
 	"blobstore":           {},
 	"blobstore/storetest": {"blobstore"},
 	"blobstore/cache":     {"blobstore"},
-	"bench":               {},
-	"auth":                {"augment", "internal/flight"},
+	// Object storages: only cmd may import packages that use their SDKs.
+	"blobstore/internal/remote": {},
+	"blobstore/s3":              {"blobstore", "blobstore/internal/remote"},
+	"bench":                     {},
+	"auth":                      {"augment", "internal/flight"},
 	// Clouds: only cmd may import packages that use their SDKs.
 	"auth/internal/cloud":           {"auth", "augment", "internal/flight"},
 	"auth/internal/cloud/cloudtest": {"auth/internal/cloud", "auth", "augment", "internal/flight"},
@@ -63,6 +66,7 @@ var allowed = map[string][]string{
 		"api", "registry", "auth", "augment", "blobstore", "blobstore/cache", "metrics", "ratelimit", "upstream", "cmd/waveproxy/demo",
 		"assemble", "containerconfig", "front", "internal/flight", "config", "internal/yamlstrict",
 		"auth/ecr", "auth/gar", "auth/acr", "auth/internal/cloud", "auth/oidc", "recipes",
+		"blobstore/s3", "blobstore/internal/remote",
 	},
 	"internal/structure":      {},
 	"integration":             {},
@@ -119,6 +123,7 @@ var onlyFor = map[string][]string{
 	"config":             {"cmd/waveproxy"},
 	"metrics":            {"cmd/waveproxy"},
 	"cmd/waveproxy/demo": {"cmd/waveproxy"},
+	"blobstore/s3":       {"cmd/waveproxy"},
 }
 
 // apart are the folders whose packages import nothing of ours outside the folder
