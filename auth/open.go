@@ -89,7 +89,7 @@ func (t *Tokens) load(ctx context.Context, key Key, token Token, raw rawToken) (
 		return e, err
 	}
 	asked := t.now()
-	revoked, err := t.revoked(ctx, token, raw.expires())
+	revoked, err := t.revoked(ctx, t.recentRecord(), token, raw.expires())
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +102,7 @@ func (t *Tokens) load(ctx context.Context, key Key, token Token, raw rawToken) (
 		return nil, err
 	}
 	for _, mark := range e.grant.Ancestors {
-		if revoked, err = t.marked(ctx, mark); err != nil {
+		if revoked, err = t.marked(ctx, t.recentRecord(), mark); err != nil {
 			return nil, err
 		}
 		if revoked {

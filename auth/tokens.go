@@ -30,6 +30,14 @@ type Records interface {
 	PutPack(ctx context.Context, name string, data []byte, blobs []pack.Part) error
 }
 
+// RecentRecords are Records of which a read takes long. Revocations are asked for again
+// and again, and nearly always there is none.
+type RecentRecords interface {
+	// RecentRecord is Record, except that what was written in the last second may be
+	// missed.
+	RecentRecord(ctx context.Context, name string) ([]byte, error)
+}
+
 // TokensOptions are the parts of Tokens. Keys and Records are required.
 type TokensOptions struct {
 	// Keys verify tokens; the first one also signs. To rotate, put the new key
@@ -53,9 +61,9 @@ const DefaultTTL = 36 * time.Hour
 const (
 	minTTL = time.Minute
 
-	// A replica trusts an answer "not revoked" for revocationTTL, and one read
-	// takes at most recordTimeout. So 5 seconds after Revoke returned, no replica
-	// can still hold an older answer.
+	// A replica trusts an answer "not revoked" for revocationTTL, one read takes at
+	// most recordTimeout, and RecentRecords may be a second old. So 5 seconds after
+	// Revoke returned, no replica can still hold an older answer.
 	revocationTTL = 2 * time.Second
 	recordTimeout = 5 * time.Second
 
@@ -165,7 +173,7 @@ func (t *Tokens) MintWithin(ctx context.Context, g Grant, ttl, longest time.Dura
 		}
 		token := key.sign(id, minutes)
 		// Not from the cache: another replica may have revoked it a moment ago.
-		revoked, err := t.revoked(ctx, token, end)
+		revoked, err := t.revoked(ctx, t.records.Record, token, end)
 		if err != nil {
 			return "", time.Time{}, fmt.Errorf("mint token: %w", err)
 		}
@@ -261,18 +269,30 @@ func (t *Tokens) Revoke(ctx context.Context, token Token) error {
 	return nil
 }
 
-func (t *Tokens) revoked(ctx context.Context, token Token, end time.Time) (bool, error) {
-	return t.marked(ctx, token.marker(end))
+// readRecord is Record or RecentRecord.
+type readRecord func(ctx context.Context, name string) ([]byte, error)
+
+// revoked reads whether the token is revoked.
+func (t *Tokens) revoked(ctx context.Context, read readRecord, token Token, end time.Time) (bool, error) {
+	return t.marked(ctx, read, token.marker(end))
+}
+
+// recentRecord returns what reads records that may be a second old, if they can be.
+func (t *Tokens) recentRecord() readRecord {
+	if recent, ok := t.records.(RecentRecords); ok {
+		return recent.RecentRecord
+	}
+	return t.records.Record
 }
 
 // marked reports whether a token was revoked, by the name of its revocation.
-func (t *Tokens) marked(ctx context.Context, marker string) (bool, error) {
+func (t *Tokens) marked(ctx context.Context, read readRecord, marker string) (bool, error) {
 	markers := []string{marker}
 	if i := strings.Index(marker, revokedPrefix); t.older && i > 0 {
 		markers = append(markers, marker[i:])
 	}
 	for _, marker := range markers {
-		switch _, err := t.records.Record(ctx, marker); {
+		switch _, err := read(ctx, marker); {
 		case err == nil:
 			return true, nil
 		case !errors.Is(err, fs.ErrNotExist):

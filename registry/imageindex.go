@@ -14,7 +14,9 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 
+	"github.com/waveproxy/waveproxy/blobstore"
 	"github.com/waveproxy/waveproxy/budget"
 	"github.com/waveproxy/waveproxy/internal/fairqueue"
 )
@@ -43,6 +45,9 @@ const (
 	indexesCost = 64 << 20
 	indexCost   = 40 << 20
 	maxGroups   = 1 << 14
+
+	// readsAtATime hide how long a bucket takes for each.
+	readsAtATime = 16
 
 	// recordsAtATime are read before the index is kept, so that a reader that runs out
 	// of time leaves its work to the next one.
@@ -137,9 +142,9 @@ func (x *imageIndex) update(ctx context.Context, q namedRepository, g *groupInde
 	for len(names) > 0 {
 		part := names[:min(len(names), x.chunk)]
 		names = names[len(part):]
-		more, err := x.readAll(ctx, q, part)
+		more, missing, err := x.readAll(ctx, q, part)
 		g = g.with(more)
-		if err != nil || len(names) > 0 {
+		if err != nil || len(names) > 0 || missing {
 			g.read, g.modified = time.Time{}, time.Time{} // not all of the directory
 		} else {
 			g.read, g.seen, g.modified = listed.read, listed.seen, listed.modified
@@ -165,37 +170,63 @@ func (x *imageIndex) update(ctx context.Context, q namedRepository, g *groupInde
 // scan reads all records of an index that is too large to be kept, and remembers that
 // none has the digest.
 func (x *imageIndex) scan(ctx context.Context, q namedRepository, g *groupIndex, names []string, want uint64, d digest.Digest) ([]digest.Digest, error) {
+	missing := false
 	for len(names) > 0 {
 		part := names[:min(len(names), x.chunk)]
 		names = names[len(part):]
-		more, err := x.readAll(ctx, q, part)
+		more, lacking, err := x.readAll(ctx, q, part)
 		if roots := (&groupIndex{}).with(more).match(want, d); len(roots) > 0 || err != nil {
 			return roots, err
 		}
+		missing = missing || lacking
 	}
-	x.put(q.group, g.without(d))
+	if !missing {
+		x.put(q.group, g.without(d))
+	}
 	return nil, nil
 }
 
-// readAll returns the indexes in records. A record that cannot be read is left out. With
-// an error it returns what was read before.
-func (x *imageIndex) readAll(ctx context.Context, q namedRepository, names []string) (read []recordIndex, err error) {
-	for _, name := range names {
-		algorithm, encoded, _ := strings.Cut(name, "-")
-		root := digest.NewDigestFromEncoded(digest.Algorithm(algorithm), encoded)
-		data, err := x.grants.Index(ctx, q.imagesDir()+"/"+name)
-		if errors.Is(err, fs.ErrNotExist) || err == nil && root.Validate() != nil {
-			continue
-		}
-		if err == nil {
-			err = context.Cause(ctx)
-		}
-		if err != nil {
-			return read, err
-		}
-		read = append(read, recordIndex{root, data})
+// readAll returns the indexes in records. A record that cannot be read is left out;
+// missing says that one is not stored yet, because a record may be listed before. With an
+// error it returns what was read before.
+func (x *imageIndex) readAll(ctx context.Context, q namedRepository, names []string) (read []recordIndex, missing bool, err error) {
+	found := make([]recordIndex, len(names))
+	absent := make([]bool, len(names))
+	g, limited := errgroup.WithContext(ctx)
+	g.SetLimit(readsAtATime)
+	for i, name := range names {
+		g.Go(func() (err error) {
+			if err = limited.Err(); err == nil {
+				found[i], absent[i], err = x.read(limited, q, name)
+			}
+			return err
+		})
 	}
-	return read, nil
+	err = g.Wait()
+	for i := range names {
+		missing = missing || absent[i]
+		if found[i].root != "" {
+			read = append(read, found[i])
+		}
+	}
+	return read, missing, err
+}
+
+// read returns the index in a record, a zero one if it cannot be read.
+func (x *imageIndex) read(ctx context.Context, q namedRepository, name string) (index recordIndex, missing bool, err error) {
+	algorithm, encoded, _ := strings.Cut(name, "-")
+	root := digest.NewDigestFromEncoded(digest.Algorithm(algorithm), encoded)
+	data, err := x.grants.Index(ctx, q.imagesDir()+"/"+name)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && root.Validate() != nil {
+		return recordIndex{}, errors.Is(err, blobstore.ErrNotFound), nil
+	}
+	if err == nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		return recordIndex{}, false, err
+	}
+	return recordIndex{root, data}, false, nil
 }
 
 // get returns the index of a group, an empty one if there is none.

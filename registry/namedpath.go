@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"net/http"
+	"path"
 	"strings"
 	"time"
 
@@ -35,6 +36,12 @@ func (q namedRepository) memoryKey(ref string) string { return q.group + " " + r
 
 // imagesDir has the records of images.
 func (q namedRepository) imagesDir() string { return q.group + "/images" }
+
+// IsImageRecord reports whether a record of that name is the record of an image, which
+// Records must list.
+func IsImageRecord(record string) bool {
+	return strings.HasPrefix(record, "named/") && path.Base(path.Dir(record)) == "images"
+}
 
 // imageRecord names the record of the image with a root.
 func (q namedRepository) imageRecord(root digest.Digest) string {

@@ -6,6 +6,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/waveproxy/waveproxy/blobstore"
+	"github.com/waveproxy/waveproxy/front"
 )
 
 // storedBlobs serves the image's configs and injected layers from the store. It
@@ -19,6 +20,17 @@ func (storedBlobs) serveBlob(w http.ResponseWriter, r *http.Request, img *image,
 	}
 	desc.MediaType = blobType
 	noteInjected(w, r)
+	if located, ok := img.store.(blobstore.Located); ok && r.Method == http.MethodGet {
+		location, err := located.URL(r.Context(), desc)
+		if err == nil && location != "" {
+			front.RecordOf(r.Context()).Source = "redirect"
+			w.Header().Set("Docker-Content-Digest", d.String())
+			redirect(w.Header(), location)
+			w.WriteHeader(http.StatusTemporaryRedirect)
+			return nil
+		}
+		// Without a place elsewhere it is served from here, or the error shows again.
+	}
 	if err := blobstore.Serve(w, r, img.store, desc); err != nil {
 		return storeFault(img, d, err)
 	}

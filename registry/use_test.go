@@ -62,7 +62,7 @@ func TestUsedImagesStay(t *testing.T) {
 	}
 }
 
-func (manyImages) Use(context.Context, string, []digest.Digest) error { return nil }
+func (*manyImages) Use(context.Context, string, []digest.Digest) error { return nil }
 
 func (c *countedReads) Use(ctx context.Context, record string, blobs []digest.Digest) error {
 	return c.dir.Use(ctx, record, blobs)
