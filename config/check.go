@@ -27,6 +27,7 @@ func (c *Config) check(k checker) {
 	if c.Storage.Retention < 48*time.Hour {
 		k.add("storage.retention", c.Storage.Retention, "want a duration of 48h or more")
 	}
+	c.checkBucket(k)
 	// A year from now is long before late 2051, the last expiry a token can hold.
 	if c.Tokens.TTL < time.Minute || c.Tokens.TTL > 365*24*time.Hour {
 		k.add("tokens.ttl", c.Tokens.TTL, "want a duration from 1m to 8760h")

@@ -124,10 +124,11 @@ type Debug struct {
 	Addr Addr `yaml:"addr"`
 }
 
-// Storage is where the server keeps its data.
+// Storage is where the server keeps its data: in a directory, or in a bucket.
 type Storage struct {
 	// Dir is the directory for injected layers, grants and the generated key. It
-	// is made if it does not exist. Default: ./waveproxy-data.
+	// is made if it does not exist. With a bucket it has temporary files and the cache, and
+	// servers do not share it. Default: ./waveproxy-data.
 	Dir string `yaml:"dir"`
 	// Reserve is how much of the disk stays free for revocations. While less is free,
 	// requests that would store something new are refused; everything else goes on,
@@ -137,6 +138,13 @@ type Storage struct {
 	// kept after their last use. At least 48h. What belongs to a token is kept until the
 	// token has ended, and no longer than two days more. Default: 720h (30 days).
 	Retention time.Duration `yaml:"retention"`
+	// S3 keeps the data in a bucket, which servers may share. It needs tokens.keys.
+	S3 S3 `yaml:"s3"`
+	// Redirect sends clients to the bucket for large injected layers, with a URL that is
+	// good for a quarter of an hour. They must reach it, and tell it where they come from
+	// (Referer), with the token in the image's name. Default: false; layers come through
+	// this server.
+	Redirect bool `yaml:"redirect"`
 }
 
 // DefaultReserve is the default of storage.reserve.

@@ -7,6 +7,7 @@
 // The files:
 //
 //	config.go      Config, its smaller sections, and the defaults
+//	bucket.go      storage in a bucket
 //	registries.go  how registries are reached
 //	proxy.go       the way out
 //	login.go       users, passwords and sets of them

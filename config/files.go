@@ -15,8 +15,9 @@ type Files struct {
 	Keys    []string // of tokens
 }
 
-// Files returns the files that the configuration names. The certificate of the server
-// and the files of users are not among them: they are looked at when they are used.
+// Files returns the files that the configuration names. The certificate of the server,
+// the files of users and the secret of a bucket are not among them: they are looked at
+// when they are used.
 func (c *Config) Files() Files {
 	var f Files
 	login := func(l Login) { f.Logins = append(f.Logins, l.PasswordFile, l.IdentityTokenFile) }

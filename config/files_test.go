@@ -13,7 +13,7 @@ import (
 // files that are looked at when they are used and what recipes are made of.
 func TestEveryFileIsWatched(t *testing.T) {
 	const name = "/some/file"
-	others := []string{"http.tls.certificate", "http.tls.key", "api.htpasswd", "registry.htpasswd"}
+	others := []string{"http.tls.certificate", "http.tls.key", "api.htpasswd", "registry.htpasswd", "storage.s3.secret_access_key_file"}
 	n := 0
 	for _, l := range leaves(reflect.TypeFor[Config](), "", func(v any) any { return v }) {
 		file := false

@@ -139,7 +139,7 @@ func TestPrintedRecipes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if text := string(printed); strings.Contains(text, "secret") || strings.Count(text, "?***") != 2 || !strings.Contains(text, "https://h/{arch}.json?") {
+	if text := string(printed); strings.Contains(text, "=secret") || strings.Count(text, "?***") != 2 || !strings.Contains(text, "https://h/{arch}.json?") {
 		t.Errorf("printed:\n%s", text)
 	}
 }

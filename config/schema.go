@@ -12,7 +12,7 @@ import (
 
 // sources have the comments of the keys.
 //
-//go:embed config.go limits.go registries.go proxy.go login.go clouds.go recipes.go api.go
+//go:embed config.go bucket.go limits.go registries.go proxy.go login.go clouds.go recipes.go api.go
 var sources embed.FS
 
 // Schema returns the JSON schema (draft 7) of the configuration file. It describes

@@ -41,7 +41,7 @@ type collection struct {
 // collection returns the collection of the server's storage.
 func (p parts) collection(collected func(files, bytes int64)) collection {
 	return collection{
-		store: p.storage.store, layers: p.layers, book: p.book, log: p.log, began: time.Now(), collected: collected,
+		store: p.storage.local, layers: p.layers, book: p.book, log: p.log, began: time.Now(), collected: collected,
 		options: blobstore.CollectOptions{Retention: p.cfg.Storage.Retention, TokenTTL: p.cfg.Tokens.TTL, Rest: restAsLong},
 	}
 }

@@ -77,7 +77,7 @@ func serve(ctx context.Context, cfg *config.Config, load func() (*config.Config,
 		return err
 	}
 	l.state.started.Store(true)
-	log.Info("serving", "addr", l.addr.String(), "host", base.String(), "storage", cfg.Storage.Dir, "version", version)
+	log.Info("serving", "addr", l.addr.String(), "host", base.String(), "storage", storageOf(cfg), "version", version)
 	notifyReady(log)
 	ready(base.String())
 	reloading, stop := context.WithCancel(ctx)

@@ -27,6 +27,9 @@ func onStorage(use, short string, run func(*cobra.Command, *config.Config, *blob
 		if err != nil {
 			return err
 		}
+		if cfg.Storage.InBucket() {
+			return fmt.Errorf("the storage is %s, and this command is for directories: servers delete what has expired in a bucket, and its own tools count and check it", storageOf(cfg))
+		}
 		store, err := storageDir(cfg.Storage.Dir)
 		if err != nil {
 			return err

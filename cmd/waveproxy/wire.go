@@ -75,9 +75,12 @@ func newService(ctx context.Context, cfg *config.Config, base config.URL, log *s
 	}
 	p.book.Await(slices.Collect(maps.Keys(cfg.Recipes)))
 	p.ready = ready
-	ready.book, ready.storage.probe = p.book, p.storage.store.Probe
+	ready.book, ready.storage.probe = p.book, p.storage.probe
 	go p.storage.sweep(ctx, log)
 	s.collect = p.collection(counts.Collected).run
+	if p.storage.bucket != nil {
+		s.collect = bucketCollection{p.storage.bucket, log, counts.Collected}.run
+	}
 	pulls, err := p.registryOptions()
 	if err != nil {
 		return s, err
@@ -116,8 +119,8 @@ func newParts(cfg *config.Config, base config.URL, log *slog.Logger) (p parts, e
 		return p, err
 	}
 	store := p.storage.store
-	p.layers = assemble.NewLayers(store, store, p.upstream, store.Staging(), int64(cfg.Layers.MaxSize))
-	p.layers.Room = store.Room
+	p.layers = assemble.NewLayers(store, store, p.upstream, p.storage.local.Staging(), int64(cfg.Layers.MaxSize))
+	p.layers.Room = p.storage.local.Room
 	p.resolver = assemble.NewResolver(p.upstream, p.layers, store, cfg.Limits.Layers)
 	p.resolver.Log = log
 	p.resolver.Builder = auth.Builder{ID: base.String(), Version: version}
