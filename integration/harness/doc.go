@@ -5,7 +5,7 @@
 //
 // It must never be imported by code that ships.
 //
-// Files: api.go (requests and answers), binary.go (building and running the
+// Files: api.go (requests and answers), bucket.go (a bucket for storage), binary.go (building and running the
 // program), certificate.go (a certificate for localhost), engines.go (pull and
 // run or fail), files.go (files and waiting), image.go (images as a foreign
 // client reads them), layer.go (layers and submissions), main.go (TestMain of
