@@ -64,7 +64,7 @@ const (
 	readyTimeout = 5 * time.Second
 )
 
-var errSlowStorage = fmt.Errorf("the storage directory does not answer within %s", readyTimeout)
+var errSlowStorage = fmt.Errorf("the storage does not answer within %s", readyTimeout)
 
 // check looks once for all concurrent callers, and repeats the last answer for a
 // moment. While a look takes too long, no caller waits for it any more.
