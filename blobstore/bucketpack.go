@@ -110,38 +110,10 @@ func (b *Bucket) PutRecord(ctx context.Context, name string, data []byte) error 
 // PutPack implements Packs. A part that is too large for the record's object gets an
 // object of its own.
 func (b *Bucket) PutPack(ctx context.Context, name string, record []byte, parts []pack.Part) error {
-	err := checkRecordName(name)
-	if err == nil {
-		err = checkRecordSize(len(record))
-	}
-	for _, p := range parts {
-		if err == nil {
-			err = checkDigest(p.Digest)
-		}
-	}
-	if err == nil {
-		err = b.putPack(ctx, name, record, parts)
-	}
-	if err != nil {
-		return fmt.Errorf("write record %s: %w", name, err)
-	}
-	return nil
+	return putPack(ctx, b, name, record, parts)
 }
 
-func (b *Bucket) putPack(ctx context.Context, name string, record []byte, parts []pack.Part) error {
-	small, large := pack.Split(parts)
-	for _, p := range large {
-		if err := b.putLarge(ctx, name, p); err != nil {
-			return fmt.Errorf("%s: %w", p.Digest, err)
-		}
-	}
-	data, err := pack.Encode(ctx, record, small)
-	if errors.Is(err, pack.ErrMismatch) {
-		return fmt.Errorf("%w: %w", ErrMismatch, err)
-	}
-	if err != nil {
-		return err
-	}
+func (b *Bucket) putEncoded(ctx context.Context, name string, data []byte) error {
 	// Before the record: a name without a record is looked for again, but a record
 	// without its name would never be found.
 	if err := b.list(ctx, name); err != nil {
@@ -154,7 +126,7 @@ func (b *Bucket) putPack(ctx context.Context, name string, record []byte, parts 
 	if _, err := b.write(ctx, recordKey(name), bytes.NewReader(data), int64(len(data)), Condition{}); err != nil {
 		return err
 	}
-	_, err = b.unpack(name, data)
+	_, err := b.unpack(name, data)
 	return err
 }
 

@@ -23,6 +23,7 @@ type fakeObjects struct {
 	of      map[string]string // versions
 	calls   []string
 
+	takes         time.Duration                           // what a Get or Put takes
 	unconditional bool                                    // ignores conditions
 	fail          func(call string) error                 // nil: never
 	body          func(key string, r io.Reader) io.Reader // nil: as it is
@@ -52,6 +53,7 @@ func (f *fakeObjects) took() []string {
 }
 
 func (f *fakeObjects) Get(ctx context.Context, key string, s blobstore.Selection) (o blobstore.Object, err error) {
+	time.Sleep(f.takes)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.call(ctx, "get "+key); err != nil {
@@ -106,6 +108,7 @@ func (f *fakeObjects) Put(ctx context.Context, key string, r io.ReaderAt, size i
 	if _, err := r.ReadAt(data, 0); err != nil && err != io.EOF {
 		return "", err
 	}
+	time.Sleep(f.takes)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.call(ctx, "put "+key); err != nil {

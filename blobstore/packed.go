@@ -63,38 +63,47 @@ func (w withParts) Open(ctx context.Context, d digest.Digest) (io.ReadSeekCloser
 // PutPack implements Packs. A part that is too large for the record's file gets a file of
 // its own beside it, or the name of one that is there: a hard link.
 func (d *Dir) PutPack(ctx context.Context, name string, record []byte, parts []pack.Part) error {
-	err := checkRecordName(name)
-	if err == nil {
-		err = checkRecordSize(len(record))
-	}
-	for _, p := range parts {
-		if err == nil {
-			err = checkDigest(p.Digest)
+	return putPack(ctx, d, name, record, parts)
+}
+
+// packer is a store that a pack is put into.
+type packer interface {
+	putLarge(ctx context.Context, name string, p pack.Part) error
+	putEncoded(ctx context.Context, name string, data []byte) error
+}
+
+// putPack stores the parts that are too large for a pack, and then the pack.
+func putPack(ctx context.Context, s packer, name string, record []byte, parts []pack.Part) error {
+	err := func() error {
+		err := errors.Join(checkRecordName(name), checkRecordSize(len(record)))
+		for _, p := range parts {
+			err = errors.Join(err, checkDigest(p.Digest))
 		}
-	}
-	if err == nil {
-		err = d.putPack(ctx, name, record, parts)
-	}
+		if err != nil {
+			return err
+		}
+		small, large := pack.Split(parts)
+		for _, p := range large {
+			if err := s.putLarge(ctx, name, p); err != nil {
+				return fmt.Errorf("%s: %w", p.Digest, err)
+			}
+		}
+		data, err := pack.Encode(ctx, record, small)
+		if errors.Is(err, pack.ErrMismatch) {
+			return fmt.Errorf("%w: %w", ErrMismatch, err)
+		}
+		if err != nil {
+			return err
+		}
+		return s.putEncoded(ctx, name, data)
+	}()
 	if err != nil {
 		return fmt.Errorf("write record %s: %w", name, err)
 	}
 	return nil
 }
 
-func (d *Dir) putPack(ctx context.Context, name string, record []byte, parts []pack.Part) error {
-	small, large := pack.Split(parts)
-	for _, p := range large {
-		if err := d.putLarge(ctx, name, p); err != nil {
-			return fmt.Errorf("%s: %w", p.Digest, err)
-		}
-	}
-	data, err := pack.Encode(ctx, record, small)
-	if errors.Is(err, pack.ErrMismatch) {
-		return fmt.Errorf("%w: %w", ErrMismatch, err)
-	}
-	if err != nil {
-		return err
-	}
+func (d *Dir) putEncoded(ctx context.Context, name string, data []byte) error {
 	path := d.recordPath(name)
 	if f, err := open(ctx, path); err == nil {
 		same := holds(f, data)

@@ -47,7 +47,10 @@ func (p parts) collection(collected func(files, bytes int64)) collection {
 }
 
 // run collects until ctx ends. Servers that start together do not begin together.
-func (c collection) run(ctx context.Context) {
+func (c collection) run(ctx context.Context) { eachHour(ctx, c.once) }
+
+// eachHour calls collect again and again until ctx ends.
+func eachHour(ctx context.Context, collect func(context.Context)) {
 	wait := time.Duration(rand.Int64N(int64(collectEvery/4))) + time.Minute
 	for {
 		select {
@@ -55,7 +58,7 @@ func (c collection) run(ctx context.Context) {
 			return
 		case <-time.After(wait):
 		}
-		c.once(ctx)
+		collect(ctx)
 		wait = collectEvery
 	}
 }

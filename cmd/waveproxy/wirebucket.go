@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"time"
 
@@ -74,13 +73,7 @@ type bucketCollection struct {
 
 // run collects until ctx ends. Several servers may do so at once.
 func (c bucketCollection) run(ctx context.Context) {
-	wait := time.Duration(rand.Int64N(int64(collectEvery/4))) + time.Minute
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(wait):
-		}
+	eachHour(ctx, func(ctx context.Context) {
 		done, err := c.bucket.Collect(ctx)
 		c.collected(done.Files, done.Bytes)
 		switch {
@@ -90,6 +83,5 @@ func (c bucketCollection) run(ctx context.Context) {
 		case done.Files > 0:
 			c.log.InfoContext(ctx, "bucket collected", "days", done.Days, "objects", done.Files)
 		}
-		wait = collectEvery
-	}
+	})
 }

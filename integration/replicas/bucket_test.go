@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/crane"
-
 	"github.com/waveproxy/waveproxy/integration/harness"
 	"github.com/waveproxy/waveproxy/integration/upstream"
 )
@@ -27,13 +25,7 @@ func TestBucketReplicas(t *testing.T) {
 		return
 	}
 	reg := upstream.Registry(t)
-	upstream.Push(t, reg.Host, "busybox:docker", "busybox:oci", "busybox:multi", "busybox:entry")
-	move := func(to string) {
-		if err := crane.Tag(reg.Host+"/library/busybox:"+to, "moving", crane.Insecure); err != nil {
-			t.Fatal(err)
-		}
-	}
-	move("docker")
+	move := movingTag(t, reg.Host)
 	settings := harness.WithScripts(t, reg)
 	maps.Copy(settings, bucket)
 	servers := make([]*harness.Proxy, 3)

@@ -16,6 +16,20 @@ import (
 	"github.com/waveproxy/waveproxy/integration/upstream"
 )
 
+// movingTag pushes busybox in its forms, and returns how to move its tag "moving", which is
+// that of the form "docker" at first.
+func movingTag(t *testing.T, registry string) (move func(to string)) {
+	t.Helper()
+	upstream.Push(t, registry, "busybox:docker", "busybox:oci", "busybox:multi", "busybox:entry")
+	move = func(to string) {
+		if err := crane.Tag(registry+"/library/busybox:"+to, "moving", crane.Insecure); err != nil {
+			t.Fatal(err)
+		}
+	}
+	move("docker")
+	return move
+}
+
 // TestRecipeReplicas pulls through nginx from two servers that share a storage,
 // while a tag moves and a server is killed. Both serve every image that one has
 // advertised.
@@ -26,13 +40,7 @@ func TestRecipeReplicas(t *testing.T) {
 		return
 	}
 	reg := upstream.Registry(t)
-	upstream.Push(t, reg.Host, "busybox:docker", "busybox:oci", "busybox:multi", "busybox:entry")
-	move := func(to string) {
-		if err := crane.Tag(reg.Host+"/library/busybox:"+to, "moving", crane.Insecure); err != nil {
-			t.Fatal(err)
-		}
-	}
-	move("docker")
+	move := movingTag(t, reg.Host)
 	certificate, key, _ := harness.SelfSigned(t)
 	settings := harness.WithScripts(t, reg)
 	r := startReplicas(t, nginx, settings, certificate, key)
