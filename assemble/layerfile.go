@@ -3,7 +3,7 @@ package assemble
 import (
 	"bytes"
 	"context"
-	"encoding/json"
+	"encoding/gob"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -95,7 +95,7 @@ func (x *indexes) recordedFiles(ctx context.Context, name string) (files map[str
 	}
 	defer release()
 	sum, text, found := bytes.Cut(data, []byte("\n"))
-	if !found || digest.FromBytes(text) != digest.Digest(sum) || json.Unmarshal(text, &files) != nil {
+	if !found || digest.FromBytes(text) != digest.Digest(sum) || gob.NewDecoder(bytes.NewReader(text)).Decode(&files) != nil {
 		slog.WarnContext(ctx, "record of a layer's files is damaged, reading the layer again", "record", name)
 		return nil, false, nil
 	}
@@ -114,10 +114,12 @@ func (x *indexes) keepFiles(ctx context.Context, name string, files map[string]l
 			return err
 		}
 		defer release()
-		text, err := json.Marshal(files)
-		if err != nil {
+		// Names and attributes are any bytes, which JSON would change.
+		var encoded bytes.Buffer
+		if err := gob.NewEncoder(&encoded).Encode(files); err != nil {
 			return err
 		}
+		text := encoded.Bytes()
 		if err := budget.From(ctx).Spend(budget.Files, 1+int64(len(text))>>16); err != nil {
 			return err
 		}
@@ -133,6 +135,9 @@ func sizeOf(files map[string]layerindex.File) int64 {
 	n := int64(0)
 	for name, f := range files {
 		n += int64(len(name) + len(f.Data) + len(f.Link))
+		for attribute, value := range f.Xattrs {
+			n += int64(len(attribute) + len(value))
+		}
 	}
 	return n
 }

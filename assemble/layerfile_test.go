@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/waveproxy/waveproxy/augment"
@@ -124,4 +125,31 @@ func TestFilesRefused(t *testing.T) {
 		t.Errorf("beyond the budget: %v", err)
 	}
 	eventually(t, "memory is still held", func() bool { return ledger.Held(budget.Memory) == 0 })
+}
+
+// TestFilesOfAnyBytes: names, links and attributes come from the record as they are in the
+// layer, also where they are not UTF-8.
+func TestFilesOfAnyBytes(t *testing.T) {
+	f := newFixture(t)
+	const name, odd = "opt/caf\xe9/cacerts", "a\xff\x00\xfe"
+	d := f.pushLayer("library/base", archivetest.Layer(t,
+		archivetest.File{Name: name, Text: "\xff\x00", PAX: map[string]string{"SCHILY.xattr.user.\xe9": odd}},
+		archivetest.File{Name: "opt/hard", Type: tar.TypeLink, Link: name}))
+	names := []string{name, "opt/hard"}
+	first, err := f.indexer(base).Files(t.Context(), d, names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.registry.TakeRequests()
+	again, err := f.indexer(base).Files(t.Context(), d, names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.registry.WantRequests(t, blob("HEAD", d.Digest)) // and so from the record
+	if len(first) != 2 || len(first[name].Xattrs) != 1 || first["opt/hard"].Link != name {
+		t.Errorf("from the layer: %+v", first)
+	}
+	if diff := cmp.Diff(first, again); diff != "" {
+		t.Errorf("layer and record (-layer +record):\n%s", diff)
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/waveproxy/waveproxy/budget"
 	"github.com/waveproxy/waveproxy/internal/truststore"
 	"github.com/waveproxy/waveproxy/internal/unpack"
 	"github.com/waveproxy/waveproxy/layerindex"
@@ -23,6 +24,8 @@ const (
 	debianBundle = "etc/ssl/certs/ca-certificates.crt"
 	// javaStore ends the names of Java's own stores.
 	javaStore = "/lib/security/cacerts"
+	// javaOwnStore is read in its place where it is.
+	javaOwnStore = "/lib/security/jssecacerts"
 	// maxStores bounds the bundles and stores of an image that are extended.
 	maxStores = 32
 	// maxNamed bounds the names in its layers that may be such stores.
@@ -38,6 +41,7 @@ var bundles = []string{
 	"var/lib/ca-certificates/ca-bundle.pem",            // SUSE
 	"etc/pki/tls/certs/ca-bundle.crt",                  // Red Hat
 	"etc/pki/tls/cert.pem",                             // Red Hat
+	"etc/pki/tls/cacert.pem",                           // OpenELEC; Go reads it
 	"etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", // Red Hat
 	"etc/ca-certificates/extracted/tls-ca-bundle.pem",  // Arch
 }
@@ -100,9 +104,11 @@ func (w *walk) trustLayer(ctx context.Context, base baseImage, layers []Layer) (
 	t.stack = stack
 	for i := range len(base.layers) + len(added) {
 		err := unpack.InTurn(ctx, int(stack.Bytes(i)), func() error {
-			for name := range stack.Ending(i, javaStore) {
-				if stores[name] = true; len(stores) > maxNamed {
-					return t.tooMany(len(stores))
+			for _, suffix := range []string{javaStore, javaOwnStore} {
+				for name := range stack.Ending(i, suffix) {
+					if stores[name] = true; len(stores) > maxNamed {
+						return t.tooMany(len(stores))
+					}
 				}
 			}
 			return nil
@@ -213,20 +219,31 @@ func (t *trusting) extendIn(ctx context.Context, layer int, places []storePlace)
 				return err
 			}
 		}
-		before := f.Data
-		err := unpack.InTurn(ctx, len(before), func() (err error) {
-			if f.Data = truststore.AppendPEM(before, t.certificates); p.java {
-				f.Data, err = truststore.AppendJava(before, t.certificates)
-			}
+		before, work := f.Data, int64(len(f.Data))
+		if p.java { // a store of a hundred bytes may ask for a hundred thousand rounds
+			work = truststore.Work(before)
+		}
+		if err := budget.From(ctx).Spend(budget.Unpacked, work); err != nil {
 			return err
+		}
+		var refused error
+		err := unpack.InTurn(ctx, int(work), func() error {
+			if f.Data = truststore.AppendPEM(before, t.certificates); p.java {
+				f.Data, refused = truststore.AppendJava(before, t.certificates)
+			}
+			return ctx.Err()
 		})
 		if err != nil {
-			if ctx.Err() != nil {
-				return err
-			}
-			return t.cannotAdd(p.name, err.Error())
+			return err
+		}
+		if refused != nil {
+			return t.cannotAdd(p.name, refused.Error())
 		}
 		if len(f.Data) != len(before) {
+			// Signatures of the old bytes would make the file unreadable.
+			f.Xattrs = maps.Clone(f.Xattrs)
+			delete(f.Xattrs, "security.ima")
+			delete(f.Xattrs, "security.evm")
 			t.files[p.name] = addition{file: f}
 		}
 	}
@@ -298,7 +315,12 @@ func (t *trusting) readOnce(ctx context.Context, layer int, names []string) (map
 
 // parseCertificates returns the certificates of a recipe.
 func parseCertificates(texts []string) ([]truststore.Certificate, error) {
-	all, err := truststore.Parse([]byte(strings.Join(texts, "\n")))
+	for _, text := range texts { // each for itself, because together they may look well
+		if _, err := truststore.Parse([]byte(text)); err != nil {
+			return nil, fmt.Errorf("certificates: %w", err)
+		}
+	}
+	all, err := truststore.Parse([]byte(strings.ReplaceAll(strings.Join(texts, "\n"), "\ufeff", "")))
 	if err != nil {
 		return nil, fmt.Errorf("certificates: %w", err)
 	}

@@ -220,6 +220,13 @@ func TestUpon(t *testing.T) {
 			}
 		}
 	}
+	trusting := Recipe{Certificates: []string{"B"}, ExtendEnv: []string{"PATH=/opt:${PATH}"}}
+	for _, below := range []Recipe{{Certificates: []string{"A"}}, {Certificates: []string{"B", "A"}, Env: []string{"C=1"}}, {}} {
+		once := trusting.Upon(below)
+		if twice := trusting.Upon(once); !twice.Equal(once) {
+			t.Errorf("upon %v, a second time it is %v, and not %v", below, twice, once)
+		}
+	}
 	a, b := Layer{Digest: "sha256:a"}, Layer{Digest: "sha256:b"}
 	below := Recipe{Layers: []Layer{a, b}, Env: []string{"A=1"}}
 	if got := (Recipe{Layers: []Layer{a}, Cmd: []string{"c"}}).Upon(below); !slices.EqualFunc(got.Layers, []Layer{b, a}, Layer.equal) {

@@ -45,6 +45,9 @@ const maxBelow = 16
 func (r Recipe) Upon(below Recipe) Recipe {
 	top := below
 	top.Below, top.Layers = nil, below.Layers[max(0, len(below.Layers)-len(r.Layers)):]
+	if len(union(below.Certificates, r.Certificates)) == len(below.Certificates) {
+		top.Certificates = r.Certificates
+	}
 	if r.IsZero() || r.Equal(below) || r.Equal(top) {
 		return below
 	}

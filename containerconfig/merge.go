@@ -91,6 +91,9 @@ func agree(a, b Document) error {
 			return fmt.Errorf("%s and %s do not agree: %s is %q and %q", a, b, member.name, member.a, member.b)
 		}
 	}
+	if siblings && !slices.Equal(a.Config.Certificates, b.Config.Certificates) {
+		return fmt.Errorf("%s and %s do not agree: certificates differ", a, b)
+	}
 	if err := agreeOn("env", a.Config.Env, b.Config.Env, siblings); err != nil {
 		return fmt.Errorf("%s and %s do not agree: %w", a, b, err)
 	}

@@ -35,6 +35,7 @@ func TestMerge(t *testing.T) {
 		"extended":      {found: docs(config{ExtendEnv: []string{"B=1", "P=secret:${P}"}}, config{ExtendEnv: []string{"P=${P}:b"}}), fails: "a and b do not agree: extendEnv has different values of P"},
 		"same extended": {docs(config{ExtendEnv: []string{"P=${P}a"}}, config{Env: []string{"P=1"}, ExtendEnv: []string{"P=${P}a"}}), config{Env: []string{"P=1"}, ExtendEnv: []string{"P=${P}a"}}, ""},
 		"extended, one": {found: siblings(config{Env: []string{"A=1"}, ExtendEnv: []string{"P=${P}a"}}, config{Env: []string{"A=1"}}), fails: "a and b do not agree: extendEnv differs"},
+		"certificates":  {found: siblings(config{Certificates: []string{"a"}}, config{}), fails: "a and b do not agree: certificates differ"},
 		"sibling's env": {found: siblings(config{Env: []string{"A=1"}}, config{}), fails: "a and b do not agree: env differs"},
 	}
 	for name, test := range tests {

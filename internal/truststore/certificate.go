@@ -37,7 +37,9 @@ const blockType = "CERTIFICATE"
 // wrong with the text, and shows nothing of it but subjects.
 func Parse(text []byte) ([]Certificate, error) {
 	var found []Certificate
-	for rest := text; ; {
+	text = bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")) // editors on Windows write it
+	blocks := 0
+	for rest := text; ; blocks++ {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {
 			break
@@ -61,8 +63,12 @@ func Parse(text []byte) ([]Certificate, error) {
 			found = append(found, Certificate{c, nameOf(c)})
 		}
 	}
-	if begun := bytes.Count(text, []byte("-----BEGIN ")); len(found) == 0 || begun > bytes.Count(text, []byte("-----END ")) {
+	if len(found) == 0 {
 		return nil, errors.New("is not a certificate in PEM: want -----BEGIN CERTIFICATE-----")
+	}
+	// Decoding passes over what is no block: none of it may be a certificate that is meant.
+	if begun := bytes.Count(text, []byte("-----BEGIN ")); begun != blocks {
+		return nil, fmt.Errorf("is not a certificate in PEM throughout: of %d that begin, %d cannot be read; each needs lines of its own, without spaces before them", begun, begun-blocks)
 	}
 	return found, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/hmac"
 	"crypto/sha1" //nolint:gosec // the format's own
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -36,10 +37,13 @@ func AppendJKS(store []byte, certificates []Certificate) ([]byte, error) {
 		return nil, errors.New("is damaged, or has another password than changeit")
 	}
 	count := binary.BigEndian.Uint32(body[8:])
+	trusted, ok := jksTrustedIn(body[jksHeader:], count)
+	if !ok {
+		return nil, errors.New("has entries that cannot be read")
+	}
 	added := slices.Clone(body)
 	for _, c := range certificates {
-		// Searched as bytes: no entry but a certificate has them.
-		if bytes.Contains(body, c.Raw) {
+		if trusted[sha256.Sum256(c.Raw)] {
 			continue
 		}
 		added = binary.BigEndian.AppendUint32(added, jksTrusted)
@@ -58,6 +62,41 @@ func AppendJKS(store []byte, certificates []Certificate) ([]byte, error) {
 	}
 	binary.BigEndian.PutUint32(added[8:], count)
 	return append(added, jksSum(added)...), nil
+}
+
+// jksTrustedIn returns the digests of the certificates that the entries of a store trust. A
+// certificate in the chain of a private key is not trusted because of that.
+func jksTrustedIn(entries []byte, count uint32) (trusted map[[sha256.Size]byte]bool, ok bool) {
+	trusted, ok = map[[sha256.Size]byte]bool{}, true
+	next := func(n uint64) (b []byte) {
+		if ok = ok && n <= uint64(len(entries)); ok {
+			b, entries = entries[:n], entries[n:]
+		}
+		return b
+	}
+	number := func(size int) (n uint64) {
+		for _, b := range next(uint64(size)) {
+			n = n<<8 | uint64(b)
+		}
+		return n
+	}
+	for ; count > 0 && ok; count-- {
+		tag := number(4)
+		next(number(2)) // the entry's name
+		next(8)         // its date
+		chain := uint64(1)
+		if tag != jksTrusted {
+			next(number(4)) // the private key
+			chain = number(4)
+		}
+		for ; chain > 0 && ok; chain-- {
+			next(number(2)) // the kind of certificate
+			if raw := next(number(4)); tag == jksTrusted {
+				trusted[sha256.Sum256(raw)] = true
+			}
+		}
+	}
+	return trusted, ok && len(entries) == 0
 }
 
 func appendText(b []byte, text string) []byte {

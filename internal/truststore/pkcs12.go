@@ -11,11 +11,16 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"slices"
 	"unicode/utf16"
 )
 
-// maxIterations bounds what checking a password costs. Java's largest default is 100,000.
-const maxIterations = 500_000
+const (
+	// maxIterations bounds what checking a password costs: Java's largest default.
+	maxIterations = 100_000
+	// maxContents bounds the parts of a store. Java's have two.
+	maxContents = 1000
+)
 
 // storePassword is the password of the stores of all Java distributions.
 const storePassword = "changeit"
@@ -88,13 +93,17 @@ func AppendPKCS12(store []byte, certificates []Certificate) ([]byte, error) {
 			return nil, errors.New("is damaged, or has another password than changeit")
 		}
 	}
-	var contents []asn1.RawValue
-	if _, err := asn1.Unmarshal(safe, &contents); err != nil {
+	contents, err := sequence(safe)
+	if err != nil {
 		return nil, fmt.Errorf("has contents that cannot be read: %w", err)
+	}
+	trusted, err := trustedIn(contents)
+	if err != nil {
+		return nil, err
 	}
 	var bags []bag
 	for _, c := range certificates {
-		if bytes.Contains(safe, c.Raw) {
+		if trusted[sha256.Sum256(c.Raw)] {
 			continue
 		}
 		b, err := bagOf(c)
@@ -110,12 +119,71 @@ func AppendPKCS12(store []byte, certificates []Certificate) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p.with(append(contents, more))
+	return p.with(slices.Concat(contents, more))
 }
 
-// with returns the store with other contents.
-func (p pkcs12) with(contents []asn1.RawValue) ([]byte, error) {
-	safe, err := asn1.Marshal(contents)
+// sequence returns the elements of a sequence as they are encoded.
+func sequence(data []byte) ([]byte, error) {
+	var v asn1.RawValue
+	rest, err := asn1.Unmarshal(data, &v)
+	if err == nil && (len(rest) > 0 || v.Class != asn1.ClassUniversal || v.Tag != asn1.TagSequence || !v.IsCompound) {
+		err = errors.New("no sequence")
+	}
+	return v.Bytes, err
+}
+
+// trustedIn returns the digests of the certificates that unencrypted contents trust. A
+// certificate without Java's mark is not trusted.
+func trustedIn(contents []byte) (map[[sha256.Size]byte]bool, error) {
+	trusted := map[[sha256.Size]byte]bool{}
+	for n := 0; len(contents) > 0; n++ {
+		if n == maxContents {
+			return nil, fmt.Errorf("has more than %d parts", maxContents)
+		}
+		var element asn1.RawValue
+		rest, err := asn1.Unmarshal(contents, &element)
+		if err != nil {
+			return nil, fmt.Errorf("has contents that cannot be read: %w", err)
+		}
+		contents = rest
+		var part content
+		var data []byte
+		if _, err := asn1.Unmarshal(element.FullBytes, &part); err != nil || !part.Type.Equal(oidData) {
+			continue // encrypted
+		}
+		if _, err := asn1.Unmarshal(part.Data.Bytes, &data); err != nil {
+			continue
+		}
+		bags, err := sequence(data)
+		for err == nil && len(bags) > 0 {
+			var b bag
+			if bags, err = asn1.Unmarshal(bags, &b); err == nil && b.isTrusted() {
+				trusted[sha256.Sum256(b.certificate())] = true
+			}
+		}
+	}
+	return trusted, nil
+}
+
+func (b bag) isTrusted() bool {
+	return b.Kind.Equal(oidCertBag) && slices.ContainsFunc(b.Attributes, func(a attribute) bool { return a.ID.Equal(oidTrusted) })
+}
+
+// certificate returns the certificate in the bag; nil if there is none.
+func (b bag) certificate() (raw []byte) {
+	var c content
+	if _, err := asn1.Unmarshal(b.Value.Bytes, &c); err != nil || !c.Type.Equal(oidX509) {
+		return nil
+	}
+	if _, err := asn1.Unmarshal(c.Data.Bytes, &raw); err != nil {
+		return nil
+	}
+	return raw
+}
+
+// with returns the store with other contents, the elements of a sequence.
+func (p pkcs12) with(contents []byte) ([]byte, error) {
+	safe, err := asn1.Marshal(asn1.RawValue{Tag: asn1.TagSequence, IsCompound: true, Bytes: contents})
 	if err != nil {
 		return nil, err
 	}
@@ -135,17 +203,16 @@ func (p pkcs12) with(contents []asn1.RawValue) ([]byte, error) {
 }
 
 // contentOf returns the bags as unencrypted contents.
-func contentOf(bags []bag) (asn1.RawValue, error) {
+func contentOf(bags []bag) ([]byte, error) {
 	data, err := asn1.Marshal(bags)
 	if err != nil {
-		return asn1.RawValue{}, err
+		return nil, err
 	}
 	inner, err := inBrackets(data)
 	if err != nil {
-		return asn1.RawValue{}, err
+		return nil, err
 	}
-	full, err := asn1.Marshal(content{oidData, inner})
-	return asn1.RawValue{FullBytes: full}, err
+	return asn1.Marshal(content{oidData, inner})
 }
 
 func bagOf(c Certificate) (bag, error) {
@@ -229,6 +296,19 @@ var hashes = map[string]struct {
 	"2.16.840.1.101.3.4.2.1": {sha256.New, sha256.BlockSize},
 	"2.16.840.1.101.3.4.2.2": {sha512.New384, sha512.BlockSize},
 	"2.16.840.1.101.3.4.2.3": {sha512.New, sha512.BlockSize},
+}
+
+// Work returns how many bytes are hashed to extend a Java key store: its own, and those of
+// the iterations that it asks for.
+func Work(store []byte) int64 {
+	var p pkcs12
+	if IsJKS(store) {
+		return 2 * int64(len(store))
+	}
+	if _, err := asn1.Unmarshal(store, &p); err != nil {
+		return 0
+	}
+	return 2 * (int64(len(store)) + int64(max(0, min(p.MAC.Iterations, maxIterations)))*sha512.BlockSize)
 }
 
 // AppendJava returns a Java key store of any kind with the certificates that it lacks, as
